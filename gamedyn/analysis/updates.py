@@ -1,0 +1,206 @@
+"""The Jacobian of a rule's own update map, optimizer memory included."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gamedyn.checks import check_positive_integer
+from gamedyn.fields import Field, as_field
+from gamedyn.game import Batch, Game, Params, PyTree, check_params
+from gamedyn.rules.base import InnerSolve, Rule
+from gamedyn.solve import Status
+
+_AUTONOMY_TOLERANCE = 1e-9
+"""Relative change of the Jacobian between two cycles above which the map counts as
+changing in time; rounding stays far below, the slowest schedules in use far above."""
+
+
+class UpdateJacobian(NamedTuple):
+    """The Jacobian of the map that one cycle of a rule applies.
+
+    Attributes:
+        matrix: derivative of the inexact leaves of (params, rule state) after one cycle
+            with respect to those before, complex leaves as real and imaginary part; a
+            numpy array of shape `(n, n)`.
+        status: OK; NOT_DIFFERENTIABLE where an entry is not finite (Adam at its fixed
+            point with `eps_root=0`); NOT_AUTONOMOUS where the next cycles have another
+            Jacobian (schedules, anchors, uniform averages).
+        period: the number of steps in one cycle.
+    """
+
+    matrix: np.ndarray
+    status: Status
+    period: int
+
+
+class SpectralRadius(float):
+    """A spectral radius per step: a number that says why it is NaN where it is.
+
+    Attributes:
+        status: OK, NOT_DIFFERENTIABLE or NOT_AUTONOMOUS; the latter two are NaN.
+    """
+
+    status: Status
+
+    def __new__(cls, value: float, status: Status):
+        """Attach the status to the number."""
+        radius = super().__new__(cls, value)
+        radius.status = status
+        return radius
+
+
+def update_jacobian(
+    game_or_field: Game | Field,
+    rule: Rule,
+    params: Params,
+    batch: Batch = None,
+    *,
+    warmup: int = 10,
+) -> UpdateJacobian:
+    r"""Differentiate the true update map of a rule, its memory included.
+
+    $$\frac{\partial (z_{t+k}, s_{t+k})}{\partial (z_t, s_t)}, \qquad
+      k = \text{the rule's period},$$
+
+    over the floating-point leaves of parameters z and rule state s. Counters and flags
+    are frozen at what they are after `warmup` updates at the point. Called outside jit.
+
+    Args:
+        game_or_field: a game, or any field.
+        rule: the update rule.
+        params: the point z at which to differentiate, usually an equilibrium.
+        batch: the batch of every evaluation.
+        warmup: the least number of updates at the point before, which fill the memory.
+
+    Returns:
+        The matrix with its status.
+
+    Raises:
+        ValueError: if `warmup` is not a positive integer.
+        TypeError: if a parameter is not a real floating-point number.
+    """
+    check_params(params)
+    check_positive_integer("warmup", warmup)
+    field, period = as_field(game_or_field), rule.period
+    batches = (batch,) * rule.num_batches
+    params = jax.tree.map(jnp.asarray, params)
+
+    @jax.jit
+    def settle(state, num_steps):
+        return jax.lax.fori_loop(
+            0, num_steps, lambda _, s: rule.update(field, params, s, batches)[1], state
+        )
+
+    @jax.jit
+    def differentiate(state):
+        vector, rebuild = _split((params, state))
+
+        def cycle(vector):
+            after = jax.lax.fori_loop(
+                0,
+                period,
+                lambda _, carry: rule.update(field, carry[0], carry[1], batches),
+                rebuild(vector),
+            )
+            return _split(after)[0]
+
+        return jax.jacfwd(cycle)(vector)
+
+    warmup = -(-warmup // period) * period
+    state = settle(rule.init(params), warmup)
+    matrix = np.asarray(differentiate(state))
+    # Seven more cycles: enough to tell a schedule, prime to the usual periods.
+    later = np.asarray(differentiate(settle(state, 7 * period)))
+    if not np.all(np.isfinite(matrix)):
+        status = Status.NOT_DIFFERENTIABLE
+    elif np.max(np.abs(later - matrix)) > _AUTONOMY_TOLERANCE * max(
+        1.0, np.max(np.abs(matrix))
+    ):
+        status = Status.NOT_AUTONOMOUS
+    else:
+        status = Status.OK
+    return UpdateJacobian(matrix, status, period)
+
+
+def spectral_radius(
+    game_or_field: Game | Field,
+    rule: Rule,
+    params: Params,
+    batch: Batch = None,
+    *,
+    warmup: int = 10,
+) -> SpectralRadius:
+    r"""Predict a rule's local rate: the spectral radius of its own update map.
+
+    $$\rho = \max |\lambda(\text{update Jacobian})|^{1/k}, \qquad
+      \|z_t - z^*\| \sim \rho^t .$$
+
+    Args:
+        game_or_field: a game, or any field.
+        rule: the update rule.
+        params: the equilibrium.
+        batch: the batch of every evaluation.
+        warmup: see `update_jacobian`.
+
+    Returns:
+        The radius per step: below 1 stable, above 1 unstable. A float that carries the
+        status of the Jacobian and is NaN where that is not OK.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> import gamedyn as gd
+        >>> game = gd.zero_sum(lambda x, y: x * y)
+        >>> zero = (jnp.array(0.0), jnp.array(0.0))
+        >>> rule = gd.alternating(optax.sgd(0.1))
+        >>> rate = gd.analysis.spectral_radius(game, rule, zero)
+        >>> print(f"{rate:.4f}")
+        1.0000
+    """
+    matrix, status, period = update_jacobian(
+        game_or_field, rule, params, batch, warmup=warmup
+    )
+    if status != Status.OK:
+        return SpectralRadius(float("nan"), status)
+    moduli = np.abs(np.linalg.eigvals(matrix))
+    return SpectralRadius(float(moduli.max()) ** (1 / period), status)
+
+
+def _split(tree: PyTree) -> tuple[jax.Array, Any]:
+    """Flatten the inexact leaves of a tree into one real vector; freeze the others.
+
+    What an inner solver reports of itself is looked at, not iterated on: it stays out.
+    """
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_report)
+    moving = [
+        i
+        for i, leaf in enumerate(leaves)
+        if not _is_report(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+
+    def reals(leaf):
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            leaf = jnp.stack([leaf.real, leaf.imag])
+        return leaf.ravel()
+
+    dtype = jnp.result_type(*(reals(leaves[i]).dtype for i in moving))
+    parts = [reals(leaves[i]).astype(dtype) for i in moving]
+    sizes = np.cumsum([part.size for part in parts])[:-1]
+
+    def rebuild(vector):
+        filled = list(leaves)
+        for i, part in zip(moving, jnp.split(vector, sizes), strict=True):
+            shape, kind = leaves[i].shape, leaves[i].dtype
+            if jnp.issubdtype(kind, jnp.complexfloating):
+                real, imaginary = part.reshape(2, *shape)
+                filled[i] = jax.lax.complex(real, imaginary).astype(kind)
+            else:
+                filled[i] = part.reshape(shape).astype(kind)
+        return jax.tree.unflatten(treedef, filled)
+
+    return jnp.concatenate(parts), rebuild
+
+
+def _is_report(node: Any) -> bool:
+    return isinstance(node, InnerSolve)

@@ -1,0 +1,660 @@
+"""Compare update rules on one problem: tune, run, measure, and predict."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from gamedyn import rules
+from gamedyn.analysis import game_jacobian, measured_rate, update_jacobian
+from gamedyn.checks import check_positive, check_positive_integer
+from gamedyn.fields import Field, gradient, noisy
+from gamedyn.game import Params
+from gamedyn.games import Problem
+from gamedyn.geometry import entropic, natural_map, per_player, simplex
+from gamedyn.rules.table import RuleEntry, entry
+from gamedyn.solve import Status, solve
+from gamedyn.sweep import sweep
+
+GRID = np.logspace(-3, 1, 41)
+"""The step sizes that `auto` tries, in units of 1/L."""
+
+TOLERANCE = 1e-10
+"""The residual, relative to its start, whose cost in evaluations `auto` minimises."""
+
+FLOOR = 1e-12
+"""The distance, relative to its start, below which curves are rounding."""
+
+REFERENCE = "extragradient"
+"""At whose tuned step a rule is shown that no step size makes contract."""
+
+NOTES = {
+    "no_contraction": "no step size contracts; shown at extragradient's tuned step",
+    "not_autonomous": "its update map changes from step to step: no spectral radius",
+    "not_differentiable": "the update map has no Jacobian at the solution",
+    "no_solution": "no solution known and none reached: nothing to linearise at",
+    "at_end": "no solution known: linearised at the end point",
+    "continuum": "the solutions form a continuum: rates are of the residual, and "
+    "directions along it are left out of the prediction",
+    "stochastic": "stochastic: residual and distance are medians over the last "
+    "quarter, the noise floor",
+    "implicit": "implicit: evaluations count one Newton step with a dense Jacobian",
+    "period": "measured at multiples of its period",
+    "passes": "passed through the solution and left it again",
+    "diverged": "became non-finite; the last finite block is shown",
+}
+
+_MAX_ROWS = 4000  # recorded points per run
+_POINTS_UP_TO = 8  # dimensions up to which whole trajectories are kept
+_CHUNK = 256  # runs held in memory at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one rule did.
+
+    Attributes:
+        name: the registered name, with "(sampled)" behind it for minibatches.
+        rule: the registered name.
+        step_size: the step size it is shown at.
+        evaluations: joint field evaluations spent.
+        evaluations_per_step: of one step.
+        to_tolerance: evaluations until the natural residual was 1e-10 of its start.
+        residual: the final natural residual of the rule's output.
+        distance: its final distance to the nearest known solution.
+        measured: the fitted rate per evaluation.
+        predicted: the spectral radius of the update map, per evaluation.
+        fitted: n, the evaluations until the distance first fell below 1e-12 of its
+            start (all if it never did); the rate is fitted to their second half.
+        solved_in: evaluations to 1e-12 of the starting distance, where there are too
+            few of them to fit a rate.
+        behaviour: "converging", "marginal", "diverging" or "noise floor".
+        status: the name of the solver's status; NON_FINITE is shown as DIVERGED.
+        notes: keys of `NOTES`.
+    """
+
+    name: str
+    rule: str
+    step_size: float
+    evaluations: int
+    evaluations_per_step: int
+    to_tolerance: int | None
+    residual: float
+    distance: float | None
+    measured: float | None
+    predicted: float | None
+    fitted: int
+    solved_in: int | None
+    behaviour: str
+    status: str
+    notes: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool | None:
+        r"""Whether measurement and theory agree; `None` where either is missing.
+
+        $|\log r - \log p| \le .02\,|\log p| + 2/n$; a marginal map
+        ($|\log p| < 10^{-9}$) must keep the distance within a factor of 10.
+        """
+        if self.predicted is None or self.measured is None:
+            return None
+        predicted = math.log(self.predicted)
+        if abs(predicted) < 1e-9:
+            return self.behaviour == "marginal"
+        gap = abs(math.log(self.measured) - predicted)
+        return gap <= 0.02 * abs(predicted) + 2 / self.fitted
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """The course of one rule's runs.
+
+    Attributes:
+        evaluations: field evaluations spent before each recorded point, shape `(m,)`.
+        residual: natural residual of the output, shape `(seeds, m)`.
+        distance: distance to the nearest known solution, shape `(seeds, m)`, or `None`.
+        points: the outputs of the first seed, flattened, shape `(m, d)`, in games of
+            few dimensions.
+    """
+
+    evaluations: np.ndarray
+    residual: np.ndarray
+    distance: np.ndarray | None
+    points: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Everything that a comparison found.
+
+    Attributes:
+        problem: the problem.
+        settings: what was asked for, and the Lipschitz estimate, as JSON values.
+        rows: one per rule, in the order asked for.
+        curves: by row name.
+    """
+
+    problem: Problem
+    settings: dict[str, Any]
+    rows: tuple[Row, ...]
+    curves: dict[str, Curve]
+
+
+def applicable(problem: Problem, num_players: int) -> tuple[str, ...]:
+    """Name the registered rules that are defined on a problem's domains.
+
+    Args:
+        problem: the problem.
+        num_players: its number of players.
+
+    Returns:
+        Names, in the order of the registry.
+    """
+    return tuple(
+        name for name in rules.names() if _misfit(name, problem, num_players) is None
+    )
+
+
+def compare(
+    problem: Problem,
+    names: Sequence[str] | None = None,
+    *,
+    evaluations: int = 4000,
+    step_size: float | Literal["auto"] = "auto",
+    seeds: int = 1,
+    noise: float = 0.0,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Comparison:
+    """Run rules side by side on a problem, with equal budgets of field evaluations.
+
+    With `step_size="auto"` every rule is tuned by one vmapped sweep over the 41 step
+    sizes `GRID / L`, L the spectral norm of the game's Jacobian at the start, each with
+    the full budget: the fewest evaluations until the natural residual is 1e-10 of its
+    start win (where none gets there, the smallest final residual), ties go to the
+    smallest step. Tuning uses the median over the seeds.
+
+    Args:
+        problem: the problem.
+        names: registered rules; all that apply if `None`.
+        evaluations: the budget of joint field evaluations for each rule.
+        step_size: one positive number for all, or "auto".
+        seeds: the number of starts (and noise sequences); numbers are their medians.
+            The first start is the problem's own.
+        noise: standard deviation of Gaussian noise added to every coordinate of the
+            field.
+        seed: the seed of the random keys.
+        progress: called with each rule's name before it runs.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ValueError: if a name is unknown or not defined on the problem, or a number is
+            not positive.
+    """
+    check_positive_integer("evaluations", evaluations)
+    check_positive_integer("seeds", seeds)
+    if step_size != "auto":
+        check_positive("step_size", step_size)
+    if not noise >= 0:
+        raise ValueError(f"noise must not be negative, got {noise}")
+    if noise and problem.sample is not None:
+        raise ValueError("noise is for deterministic games; this one is stochastic")
+    starts = _starts(problem, seeds, seed)
+    first = jax.tree.map(lambda leaf: leaf[0], starts)
+    field, batch = full_field(problem)
+    bound = float(np.linalg.norm(np.asarray(game_jacobian(field, first)), 2))
+    if not np.isfinite(bound):
+        raise ValueError("the game's Jacobian at the start is not finite")
+    bound = bound or 1.0
+    steps = GRID / bound if step_size == "auto" else np.array([float(step_size)])
+    plan = _plan(problem, names, len(first), noisy=noise > 0)
+
+    run_all = partial(
+        _run, problem, field, starts, steps, evaluations, noise=noise, seed=seed
+    )
+    tuned: dict[bool, int] = {}
+
+    def reference_step(sampled: bool) -> int:
+        """The index of extragradient's tuned step, found when first asked for."""
+        if sampled not in tuned:
+            tuned[sampled] = _tune(run_all(REFERENCE, sampled=sampled))[0]
+        return tuned[sampled]
+
+    rows, curves = [], {}
+    for name, sampled in plan:
+        label = f"{name} (sampled)" if sampled else name
+        progress(label)
+        race = run_all(name, sampled=sampled)
+        best, contracts = _tune(race)
+        if name == REFERENCE:
+            tuned[sampled] = best
+        notes = []
+        if not contracts and step_size == "auto":
+            notes.append("no_contraction")
+            best = reference_step(sampled)
+        row, curve = _row(
+            label, name, race, best, float(steps[best]), problem, field, notes
+        )
+        rows.append(row)
+        curves[label] = curve
+    settings = {
+        "game": problem.info.name,
+        "evaluations": evaluations,
+        "step_size": step_size,
+        "seeds": seeds,
+        "noise": noise,
+        "seed": seed,
+        "lipschitz": bound,
+        "dimension": int(sum(leaf.size for leaf in jax.tree.leaves(first))),
+        "dtype": str(ravel_pytree(first)[0].dtype),
+        "full_batch": None if batch is None else int(jax.tree.leaves(batch)[0].size),
+    }
+    return Comparison(problem, settings, tuple(rows), curves)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Race:
+    """All runs of one rule: step sizes x seeds.
+
+    `residual` and `distance` have shape (steps, seeds, points), `points` (steps,
+    points, d) for the first seed, `status` (steps, seeds).
+    """
+
+    entry: RuleEntry
+    num_batches: int
+    period: int
+    cost: int
+    stochastic: bool
+    evaluations: np.ndarray
+    residual: np.ndarray
+    distance: np.ndarray | None
+    points: np.ndarray | None
+    status: np.ndarray
+
+
+def _run(
+    problem: Problem,
+    field: Field,
+    starts: Params,
+    steps: np.ndarray,
+    budget: int,
+    name: str,
+    *,
+    sampled: bool,
+    noise: float,
+    seed: int,
+) -> _Race:
+    """Run one rule at all step sizes from all starts, in one jitted sweep."""
+    found = entry(name)
+    num_players = problem.game.num_players
+    build = partial(
+        rules.make, name, num_players=num_players, geometry=problem.geometry
+    )
+    shape = build(1.0)
+    size = sum(leaf[0].size for leaf in jax.tree.leaves(starts))
+    cost = found.evaluations(size)
+    num_steps = max(1, budget // cost)
+    stride = max(1, -(-num_steps // _MAX_ROWS))
+    stride = -(-stride // shape.period) * shape.period
+    num_steps = max(1, num_steps // stride) * stride
+    stochastic = sampled or noise > 0
+    keep_points = size <= _POINTS_UP_TO
+    if sampled:
+        descended, sample = gradient(problem.game), problem.sample
+    else:
+        descended, sample = (noisy(field, noise) if noise else field), None
+
+    def observe(problem, field, rule, params, state):
+        output = rule.output(params, state)
+        residual = _norm(natural_map(output, field(output), problem.geometry))
+        distance = _distance(output, problem.solutions)
+        point = ravel_pytree(output)[0] if keep_points else None
+        return residual, distance, point
+
+    # The problem and the fields are arguments: their arrays are not compiled in.
+    @jax.jit
+    def race(problem, field, descended, sample, points):
+        def one(point):
+            step, start, key = point
+            rule = build(step)
+            solution = solve(
+                descended,
+                rule,
+                start,
+                num_steps,
+                key=key if stochastic else None,
+                sample=sample,
+                record=lambda params, state, batches, index: observe(
+                    problem, field, rule, params, state
+                ),
+                every=stride,
+            )
+            last = observe(problem, field, rule, solution.params, solution.rule_state)
+            curves = jax.tree.map(
+                lambda rows, end: jnp.concatenate([rows, end[None]]),
+                solution.trace,
+                last,
+            )
+            return curves, solution.status
+
+        return sweep(one, points, chunk=_CHUNK)
+
+    seeds = len(jax.tree.leaves(starts)[0])
+    dtype = jnp.result_type(*jax.tree.leaves(starts))
+    keys = jax.random.split(jax.random.key(seed), seeds)
+    grid = (
+        jnp.repeat(jnp.asarray(steps, dtype), seeds),
+        jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(steps)), starts),
+        jnp.concatenate([keys] * len(steps)),
+    )
+    (residual, distance, path), status = race(problem, field, descended, sample, grid)
+
+    def shaped(array):
+        array = np.asarray(array)
+        return array.reshape(len(steps), seeds, *array.shape[1:])
+
+    return _Race(
+        entry=found,
+        num_batches=shape.num_batches,
+        period=shape.period,
+        cost=cost,
+        stochastic=stochastic,
+        evaluations=cost * stride * np.arange(num_steps // stride + 1),
+        residual=shaped(residual),
+        distance=shaped(distance) if problem.solutions else None,
+        points=shaped(path)[:, 0] if keep_points else None,
+        status=shaped(status),
+    )
+
+
+def _tune(race: _Race) -> tuple[int, bool]:
+    """Choose the best step size; say whether any step size contracts."""
+    residual = np.where(np.isfinite(race.residual), race.residual, np.inf)
+    small = residual <= TOLERANCE * residual[..., :1]
+    reached = np.where(
+        small.any(axis=-1), race.evaluations[small.argmax(axis=-1)], np.inf
+    )
+    first, last = _quarters(residual)
+    final = np.median(last, axis=-1) if race.stochastic else residual[..., -1]
+    diverged = race.status == Status.NON_FINITE
+    final = np.where(diverged, np.inf, np.maximum(final, np.finfo(float).tiny))
+    reached, final = np.median(reached, axis=1), np.median(np.log(final), axis=1)
+    best = np.argmin(reached if np.isfinite(reached).any() else final)
+    shrinks = last.max(axis=-1) < 0.5 * first.max(axis=-1)
+    contracts = np.median(shrinks & ~diverged, axis=1) > 0.5
+    return int(best), bool(contracts.any() or np.isfinite(reached).any())
+
+
+def _quarters(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    quarter = max(1, curve.shape[-1] // 4)
+    return curve[..., :quarter], curve[..., -quarter:]
+
+
+def _row(
+    label: str,
+    name: str,
+    race: _Race,
+    best: int,
+    step: float,
+    problem: Problem,
+    field: Field,
+    notes: list[str],
+) -> tuple[Row, Curve]:
+    """Summarise the runs of one rule at one step size."""
+    curve = Curve(
+        evaluations=race.evaluations,
+        residual=race.residual[best],
+        distance=None if race.distance is None else race.distance[best],
+        points=None if race.points is None else race.points[best],
+    )
+    status = Status(int(race.status[best].max()))
+    diverged = status == Status.NON_FINITE
+    if diverged:
+        notes.append("diverged")
+    if race.period > 1:
+        notes.append("period")
+    if race.entry.evaluations(1) != race.entry.evaluations(2):
+        notes.append("implicit")
+    if race.stochastic:
+        notes.append("stochastic")
+    predicted, degenerate, why = (
+        (None, False, None)
+        if race.stochastic
+        else _predict(name, race, step, problem, field, curve)
+    )
+    if why is not None:
+        notes.append(why)
+    if degenerate:
+        notes.append("continuum")
+    followed = (
+        curve.residual if curve.distance is None or degenerate else curve.distance
+    )
+    rates = [
+        measured_rate(one, race.evaluations, floor=_floor(problem, one[0], degenerate))
+        for one in followed
+    ]
+    rate = _median([fit.rate for fit in rates])
+    spent = int(np.median([fit.evaluations for fit in rates]))
+    reached = all(fit.reached for fit in rates)
+    quick = reached and (spent < 40 or (predicted is not None and predicted < 0.2))
+    small = curve.residual <= TOLERANCE * curve.residual[:, :1]
+    if reached and not small[:, -1].all():
+        notes.append("passes")
+    row = Row(
+        name=label,
+        rule=name,
+        step_size=step,
+        evaluations=int(race.evaluations[-1]),
+        evaluations_per_step=race.cost,
+        to_tolerance=int(np.median(race.evaluations[small.argmax(axis=1)]))
+        if small.any(axis=1).all()
+        else None,
+        residual=_final(curve.residual, race.stochastic),
+        distance=None
+        if curve.distance is None
+        else _final(curve.distance, race.stochastic),
+        measured=None if quick or race.stochastic or math.isnan(rate) else rate,
+        predicted=predicted,
+        fitted=spent,
+        solved_in=spent if quick else None,
+        behaviour="noise floor"
+        if race.stochastic and not diverged
+        else _behaviour(rates, predicted, diverged, race.entry),
+        status="DIVERGED" if diverged else status.name,
+        notes=tuple(notes),
+    )
+    return row, curve
+
+
+def _behaviour(rates, predicted, diverged: bool, found: RuleEntry) -> str:
+    """Say in a word what the distance did over the fitted half."""
+    if diverged:
+        return "diverging"
+    if all(fit.reached for fit in rates):
+        return "converging"
+    rate = _median([fit.rate for fit in rates])
+    spread = _median([fit.spread for fit in rates])
+    change = _median([fit.change for fit in rates])
+    if math.isnan(rate):
+        return "too short"
+    if predicted is not None and not found.on_simplex:
+        # The map says whether a slow drift is one: its sign is the rate's own.
+        if abs(math.log(predicted)) < 1e-9:
+            return "marginal" if spread < 10 else _direction(rate)
+        return _direction(rate)
+    # Without a prediction, a change by less than a third over half of the run is none.
+    return "marginal" if abs(math.log(change)) < 0.35 else _direction(rate)
+
+
+def _direction(rate: float) -> str:
+    return "converging" if rate < 1 else "diverging"
+
+
+def _predict(
+    name: str,
+    race: _Race,
+    step: float,
+    problem: Problem,
+    field: Field,
+    curve: Curve,
+) -> tuple[float | None, bool, str | None]:
+    """Predict the rate per evaluation at the solution; or say why there is none.
+
+    Returns:
+        The rate or `None`, whether the solutions form a continuum, and a note or
+        `None`.
+    """
+    if not problem.solutions:
+        return None, False, "no_solution"
+    solution = problem.solutions[0]
+    if len(problem.solutions) > 1 and curve.points is not None:
+        end = curve.points[np.isfinite(curve.points).all(axis=1)][-1]
+        gaps = [np.linalg.norm(end - ravel_pytree(s)[0]) for s in problem.solutions]
+        solution = problem.solutions[int(np.argmin(gaps))]
+    rule = rules.make(
+        name, step, num_players=problem.game.num_players, geometry=problem.geometry
+    )
+    matrix, status, period = update_jacobian(field, rule, solution)
+    nullity = 0
+    if _unconstrained(problem):
+        jacobian = np.asarray(game_jacobian(field, solution))
+        values = np.linalg.svd(jacobian, compute_uv=False)
+        nullity = int(np.sum(values <= 1e-10 * values.max(initial=0)))
+    if status != Status.OK:
+        return None, nullity > 0, status.name.lower()
+    eigenvalues = np.linalg.eigvals(matrix)
+    # Along a continuum of solutions every map stands still: eigenvalue 1.
+    kept = np.argsort(np.abs(eigenvalues - 1))[nullity:]
+    radius = np.abs(eigenvalues[kept]).max(initial=0.0)
+    return float(radius) ** (1 / (period * race.cost)), nullity > 0, None
+
+
+def _unconstrained(problem: Problem) -> bool:
+    geometries = per_player(problem.geometry, problem.game.num_players, "geometry")
+    return all(geometry.kind == "euclidean" for geometry in geometries)
+
+
+def _floor(problem: Problem, start: float, of_residual: bool) -> float:
+    """Where rounding begins, relative to the start."""
+    if not problem.solutions or of_residual or not start > 0:
+        return FLOOR
+    flat = ravel_pytree(problem.solutions[0])[0]
+    rounding = 100 * float(jnp.finfo(flat.dtype).eps * jnp.max(jnp.abs(flat)))
+    return max(FLOOR, rounding / float(start))
+
+
+def _final(curves: np.ndarray, stochastic: bool) -> float:
+    """The median over the seeds of the last finite value (or of the last quarter)."""
+    ends = []
+    for curve in curves:
+        finite = curve[np.isfinite(curve)]
+        tail = _quarters(finite)[1] if stochastic else finite[-1:]
+        ends.append(np.median(tail))
+    return float(np.median(ends))
+
+
+def _median(values: list[float]) -> float:
+    return float(np.median(values))
+
+
+def _distance(point: Params, solutions: tuple[Params, ...]) -> jax.Array:
+    """The distance to the nearest known solution; NaN where none is known."""
+    if not solutions:
+        return jnp.full((), jnp.nan, jnp.result_type(*jax.tree.leaves(point)))
+    gaps = [
+        _norm(jax.tree.map(jnp.subtract, point, solution)) for solution in solutions
+    ]
+    return jnp.min(jnp.stack(gaps))
+
+
+def _norm(tree: Params) -> jax.Array:
+    """The Euclidean norm, free of overflow: runs are followed while they explode."""
+    flat = ravel_pytree(tree)[0]
+    limit = float(jnp.finfo(flat.dtype).max)
+    huge = jnp.max(jnp.abs(flat)) > limit**0.49
+    # Not divided by the largest entry: the reciprocal of a huge one is flushed to 0.
+    norms = jnp.linalg.norm(flat), jnp.linalg.norm(flat * limit**-0.505) * limit**0.505
+    return jnp.where(huge, norms[1], norms[0])
+
+
+def _starts(problem: Problem, seeds: int, seed: int) -> Params:
+    """Stack the starts: the problem's own, then random ones."""
+    keys = jax.random.split(jax.random.key(seed), seeds)
+    drawn = [problem.init(None)] + [problem.init(key) for key in keys[1:]]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+
+
+def full_field(problem: Problem) -> tuple[Field, Any]:
+    """The deterministic field: over all components of a finite sum."""
+    field = gradient(problem.game)
+    if problem.info.num_components is not None:
+        batch = jnp.arange(problem.info.num_components)
+    elif problem.sample is not None:
+        # An endless stream: one fixed batch stands for it in what is measured.
+        batch = problem.sample(jax.random.key(0))
+    else:
+        return field, None
+    return Partial(_at_batch, field, batch), batch
+
+
+def _at_batch(field: Field, full: Any, params: Params, batch: Any = None) -> Params:
+    del batch
+    return field(params, full)
+
+
+def _plan(
+    problem: Problem, names: Sequence[str] | None, num_players: int, *, noisy: bool
+) -> list[tuple[str, bool]]:
+    """Which rules to run, and which of them on minibatches."""
+    chosen = [name.replace("-", "_") for name in names or ()]
+    for name in chosen:
+        reason = _misfit(name, problem, num_players)
+        if reason is not None:
+            raise ValueError(f"the rule {name!r} {reason}")
+    if not chosen:
+        chosen = list(applicable(problem, num_players))
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"a rule is named twice in {', '.join(chosen)}")
+    # Independent samples make a difference only where there is something to sample.
+    stochastic = noisy or problem.sample is not None
+    several = [name for name in chosen if _num_batches(name, problem) > 1]
+    plan = [
+        (name, False)
+        for name in chosen
+        if noisy or name not in several or (names and not stochastic)
+    ]
+    if problem.sample is not None:
+        plan += [(name, True) for name in chosen]
+    return plan
+
+
+def _num_batches(name: str, problem: Problem) -> int:
+    num_players = problem.game.num_players
+    return rules.make(
+        name, 1.0, num_players=num_players, geometry=problem.geometry
+    ).num_batches
+
+
+def _misfit(name: str, problem: Problem, num_players: int) -> str | None:
+    """Why a rule is not defined on a problem, or `None`."""
+    found = entry(name)
+    geometries = per_player(problem.geometry, num_players, "geometry")
+    if found.num_players not in (None, num_players):
+        return f"is for {found.num_players} players, this game has {num_players}"
+    if found.on_simplex:
+        if all(g in (simplex(), entropic) for g in geometries):
+            return None
+        return "takes entropic steps: every player needs a probability simplex"
+    kinds = {g.kind for g in geometries}
+    if not kinds <= set(found.geometries):
+        return f"is not defined on {' and '.join(sorted(kinds))} geometry"
+    return None

@@ -1,0 +1,118 @@
+"""Fields: the direction in which the players are pushed, to be descended."""
+
+from collections.abc import Callable
+
+import jax
+from jax.tree_util import Partial
+
+from gamedyn.game import Batch, Game, Params
+
+Field = Callable[..., Params]
+"""`field(params, batch=None) -> direction`, of the structure of `params`; no memory."""
+
+
+def gradient(game: Game) -> Field:
+    r"""Let every player follow the gradient of their own loss.
+
+    $$F(z) = (\nabla_{z_1} \ell_1(z), \dots, \nabla_{z_n} \ell_n(z)).$$
+
+    Each component is its own `jax.grad`: under jit the shared forward passes are
+    merged, and a rule that uses only one component pays only for that one. Always
+    call under jit; eagerly the unused losses are computed too.
+
+    Args:
+        game: the game.
+
+    Returns:
+        The simultaneous gradient, a pytree whose leaves are the game's arrays.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import gamedyn as gd
+        >>> field = gd.fields.gradient(gd.zero_sum(lambda x, y: x * y))
+        >>> [leaf.item() for leaf in field((jnp.array(2.0), jnp.array(3.0)))]
+        [3.0, -2.0]
+    """
+    return Partial(_gradient, game)
+
+
+def _gradient(game: Game, params: Params, batch: Batch = None) -> Params:
+    # The other players' parameters stay ordinary variables (no stop_gradient): the
+    # Jacobian of the field needs their mixed derivatives.
+    def own_loss(own, player):
+        return game(params[:player] + (own,) + params[player + 1 :], batch)[player]
+
+    return tuple(jax.grad(own_loss)(own, i) for i, own in enumerate(params))
+
+
+def as_field(game_or_field: Game | Field) -> Field:
+    """Turn a game into its gradient field; leave a field as it is.
+
+    Raises:
+        TypeError: if given neither.
+    """
+    if isinstance(game_or_field, Game):
+        return gradient(game_or_field)
+    if callable(game_or_field):
+        return game_or_field
+    raise TypeError(
+        f"expected a Game or a field(params, batch), got {type(game_or_field).__name__}"
+    )
+
+
+def jvp(field: Field, params: Params, tangents: Params, batch: Batch = None) -> Params:
+    r"""Multiply the field's Jacobian with a vector: $J(z)\,v$, $J = DF$.
+
+    Args:
+        field: the field F.
+        params: the point z.
+        tangents: the vector v, of the structure of `params`.
+        batch: the batch of this evaluation.
+
+    Returns:
+        The product, of the structure of `params`.
+    """
+    return jax.jvp(lambda z: field(z, batch), (params,), (tangents,))[1]
+
+
+def vjp(
+    field: Field, params: Params, cotangents: Params, batch: Batch = None
+) -> Params:
+    r"""Multiply the field's transposed Jacobian with a vector: $J(z)^\top v$.
+
+    Args:
+        field: the field F.
+        params: the point z.
+        cotangents: the vector v, of the structure of `params`.
+        batch: the batch of this evaluation.
+
+    Returns:
+        The product, of the structure of `params`.
+    """
+    return jax.vjp(lambda z: field(z, batch), params)[1](cotangents)[0]
+
+
+def noisy(field: Field, scale: float) -> Field:
+    r"""Add Gaussian noise: $F(z) + \sigma \xi$, $\xi \sim N(0, I)$.
+
+    Args:
+        field: a deterministic field F.
+        scale: the standard deviation sigma of every coordinate.
+
+    Returns:
+        A stochastic field whose batch is a PRNG key.
+    """
+    return Partial(_noisy, field, scale)
+
+
+def _noisy(field: Field, scale: float, params: Params, batch: Batch) -> Params:
+    leaves, treedef = jax.tree.flatten(field(params, None))
+    keys = jax.random.split(batch, len(leaves))
+    noise = [
+        jax.random.normal(key, leaf.shape, leaf.dtype)
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(
+        treedef,
+        [leaf + scale * xi for leaf, xi in zip(leaves, noise, strict=True)],
+    )

@@ -1,0 +1,323 @@
+"""Linear-quadratic games: their field is affine, their rates are known."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from gamedyn.game import Batch, Game, Params, zero_sum
+from gamedyn.games import _forms
+from gamedyn.games.problem import Info, Problem, register
+
+
+@register(
+    "bilinear, x'Ay + b'x + c'y; without a matrix the scalar game xy", "classical"
+)
+def bilinear(matrix: Any = None, b: Any = None, c: Any = None) -> Problem:
+    r"""Build the bilinear game, the smallest one on which gradient descent rotates.
+
+    $$f(x, y) = x^\top A y + b^\top x + c^\top y, \qquad
+      J = \begin{pmatrix} 0 & A \\ -A^\top & 0 \end{pmatrix}.$$
+
+    Simultaneous descent spirals out, alternating descent circles, extragradient and
+    optimistic descent converge. The standard start is all ones.
+
+    Args:
+        matrix: A, shape `(m, n)`; the scalar game xy if `None`.
+        b: offset of x, shape `(m,)`; none if `None`.
+        c: offset of y, shape `(n,)`; none if `None`.
+
+    Returns:
+        The problem, with params of shapes `(m,)` and `(n,)`. Its solution is the one
+        of least norm, `-pinv(A)' c` and `-pinv(A) b`, where there is a continuum; there
+        is none where the offsets leave none, or under tracing with offsets.
+
+    Raises:
+        ValueError: if the matrix is not two-dimensional, shapes do not fit, or an entry
+            is not a finite real number.
+
+    Example:
+        >>> from gamedyn import games
+        >>> x, y = games.bilinear([[2.0]], b=[1.0]).solutions[0]
+        >>> y.item()
+        -0.5
+    """
+    dtype = _forms.widest(matrix, b, c)
+    matrix = _forms.as_array("matrix", [[1.0]] if matrix is None else matrix, 2, dtype)
+    (m, n), dtype = matrix.shape, matrix.dtype
+    if b is not None:
+        b = _forms.as_array("b", b, 1, dtype)
+        _forms.check_shape("b", b, (m,), "like the rows of the matrix")
+    if c is not None:
+        c = _forms.as_array("c", c, 1, dtype)
+        _forms.check_shape("c", c, (n,), "like the columns of the matrix")
+    ones = jnp.ones(m, dtype), jnp.ones(n, dtype)
+    return Problem(
+        zero_sum(Partial(_bilinear, matrix, b, c)),
+        Partial(_forms.normal_start, ones),
+        _bilinear_solutions(matrix, b, c),
+    )
+
+
+def _bilinear(
+    matrix: jax.Array,
+    b: jax.Array | None,
+    c: jax.Array | None,
+    x: jax.Array,
+    y: jax.Array,
+) -> jax.Array:
+    value = _forms.bilinear(matrix, x, y)
+    if b is not None:
+        value = value + jnp.sum(b * x)
+    if c is not None:
+        value = value + jnp.sum(c * y)
+    return value
+
+
+def _bilinear_solutions(matrix, b, c) -> tuple[Params, ...]:
+    (m, n), dtype = matrix.shape, matrix.dtype
+    if b is None and c is None:
+        return ((jnp.zeros(m, dtype), jnp.zeros(n, dtype)),)
+    if not _forms.known(matrix, b, c):
+        return ()
+    dense = np.asarray(matrix, np.float64)
+    x, y = _least_squares(dense.T, c), _least_squares(dense, b)
+    if x is None or y is None:
+        return ()
+    return ((jnp.asarray(x, dtype), jnp.asarray(y, dtype)),)
+
+
+def _least_squares(matrix: np.ndarray, offset: Any) -> np.ndarray | None:
+    """The least solution of `matrix @ z = -offset`; `None` if there is none."""
+    if offset is None:
+        return np.zeros(matrix.shape[1])
+    offset = np.asarray(offset, np.float64)
+    z = -np.linalg.lstsq(matrix, offset, rcond=None)[0]
+    missed = np.linalg.norm(matrix @ z + offset)
+    return z if missed <= 1e-8 * np.linalg.norm(offset) else None
+
+
+@register(
+    "quadratic, x'Px/2 + x'Ay - y'Qy/2; stiff by default, J = 1 +- 10i", "classical"
+)
+def quadratic(P: Any = None, A: Any = None, Q: Any = None) -> Problem:
+    r"""Build the quadratic game, strongly monotone where P and Q are positive definite.
+
+    $$f(x, y) = \tfrac12 x^\top P x + x^\top A y - \tfrac12 y^\top Q y, \qquad
+      J = \begin{pmatrix} P & A \\ -A^\top & Q \end{pmatrix}.$$
+
+    The default is the stiff scalar game with eigenvalues $1 \pm 10i$, in which rotation
+    dominates. The standard start is all ones, the solution 0.
+
+    Args:
+        P: symmetric, shape `(m, m)`; the identity if `None`.
+        A: the interaction, shape `(m, n)`; 10 if `None`.
+        Q: symmetric, shape `(n, n)`; the identity if `None`.
+
+    Returns:
+        The problem, with params of shapes `(m,)` and `(n,)`.
+
+    Raises:
+        ValueError: if a matrix is not two-dimensional, P or Q is not symmetric, shapes
+            do not fit, or an entry is not a finite real number.
+
+    References:
+        The stiff game: Balduzzi et al., 2018, arXiv:1802.05642.
+    """
+    dtype = _forms.widest(P, A, Q)
+    A = _forms.as_array("A", [[10.0]] if A is None else A, 2, dtype)
+    (m, n), dtype = A.shape, A.dtype
+    P = _symmetric("P", np.eye(m) if P is None else P, m, dtype)
+    Q = _symmetric("Q", np.eye(n) if Q is None else Q, n, dtype)
+    ones = jnp.ones(m, dtype), jnp.ones(n, dtype)
+    return Problem(
+        zero_sum(Partial(_quadratic, P, A, Q)),
+        Partial(_forms.normal_start, ones),
+        ((jnp.zeros_like(ones[0]), jnp.zeros_like(ones[1])),),
+    )
+
+
+def _symmetric(name: str, value: Any, size: int, dtype: Any) -> jax.Array:
+    matrix = _forms.as_array(name, value, 2, dtype)
+    _forms.check_shape(name, matrix, (size, size), "to fit A")
+    if _forms.known(matrix):
+        gap = float(jnp.max(jnp.abs(matrix - matrix.T)))
+        rounding = 100 * float(jnp.finfo(dtype).eps) * float(jnp.max(jnp.abs(matrix)))
+        if gap > rounding:
+            raise ValueError(f"{name} must be symmetric, it is off by {gap:.3g}")
+    return matrix
+
+
+def _quadratic(P, A, Q, x: jax.Array, y: jax.Array) -> jax.Array:
+    own = _forms.bilinear(P, x, x) - _forms.bilinear(Q, y, y)
+    return 0.5 * own + _forms.bilinear(A, x, y)
+
+
+@register(
+    "random quadratic-bilinear game of given strong monotonicity and smoothness",
+    "Hsieh et al., 2020, arXiv:2003.10162",
+)
+def quadratic_bilinear(
+    dim: int = 50, *, mu: float = 1.0, smoothness: float = 2.0, seed: int = 0
+) -> Problem:
+    r"""Build a random `quadratic` game of `dim` parameters for each player.
+
+    P and Q are random symmetric with eigenvalues, A random with singular values, evenly
+    spaced in $[\mu, L]$: the field is $\mu$-strongly monotone.
+
+    Args:
+        dim: the number of parameters of each player.
+        mu: the smallest eigenvalue, positive.
+        smoothness: the largest one, L.
+        seed: of the random rotations, drawn by NumPy.
+
+    Returns:
+        The problem.
+
+    Raises:
+        ValueError: if `dim` is not a positive integer, or not `0 < mu <= smoothness`.
+    """
+    if isinstance(dim, bool) or not hasattr(dim, "__index__") or dim < 1:
+        raise ValueError(f"dim must be a positive integer, got {dim!r}")
+    if not 0 < mu <= smoothness:
+        raise ValueError(
+            f"expected 0 < mu <= smoothness, got mu={mu}, smoothness={smoothness}"
+        )
+    random = np.random.default_rng(seed)
+    bases = np.linalg.qr(random.normal(size=(4, dim, dim)))[0]
+    spectrum = np.linspace(mu, smoothness, dim)
+    P, Q = ((basis * spectrum) @ basis.T for basis in bases[:2])
+    A = (bases[2] * spectrum) @ bases[3].T
+    # Exactly symmetric, and without a dtype of their own: the default one is meant.
+    return quadratic(*(m.tolist() for m in ((P + P.T) / 2, A, (Q + Q.T) / 2)))
+
+
+@register(
+    "quadratic on which the weak Minty inequality holds with equality, F repels from 0",
+    "Pethick et al., 2023, arXiv:2302.09029",
+)
+def weak_minty(L: float = 1.0, rho: float = -0.1) -> Problem:
+    r"""Build the quadratic on which the weak Minty variational inequality is tight.
+
+    $$f(x, y) = c\,xy + \tfrac d2 (x^2 - y^2), \qquad
+      d = L^2 \rho, \quad c = \sqrt{L^2 - L^4 \rho^2},$$
+
+    so that $\|F(z)\| = L \|z\|$ and $\langle F(z), z \rangle = \rho \|F(z)\|^2$. With
+    look-ahead step 1/L and update step $\alpha/L$, EG+ converges if and only if
+    $\rho > -(1 - \alpha)/(2L)$. The standard start is (1, 1), the solution 0.
+
+    Args:
+        L: the Lipschitz constant, positive.
+        rho: the weak Minty constant, negative for a game that is not monotone.
+
+    Returns:
+        The problem, with scalar params.
+
+    Raises:
+        ValueError: if L is not positive, or `abs(L * rho) > 1`.
+    """
+    L, rho = _forms.as_array("L", L, 0), _forms.as_array("rho", rho, 0)
+    if _forms.known(L, rho) and not (L > 0 and abs(L * rho) <= 1):
+        raise ValueError(f"expected L > 0 and |L rho| <= 1, got L={L}, rho={rho}")
+    d = L**2 * rho
+    one, zero = jnp.ones_like(d), jnp.zeros_like(d)
+    return Problem(
+        zero_sum(Partial(_weak_minty, jnp.sqrt(L**2 - d**2), d)),
+        Partial(_forms.normal_start, (one, one)),
+        ((zero, zero),),
+    )
+
+
+def _weak_minty(c: jax.Array, d: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    return c * x * y + 0.5 * d * (x**2 - y**2)
+
+
+@register(
+    "four players in a rotation, weakly attracted to 0",
+    "Balduzzi et al., 2018, arXiv:1802.05642",
+)
+def symplectic_four_player(epsilon: float = 0.01) -> Problem:
+    r"""Build the four-player game on which symplectic adjustment was shown.
+
+    $$\ell_i(w) = \tfrac \epsilon 2 w_i^2 + \sum_{j>i} w_i w_j - \sum_{j<i} w_i w_j.$$
+
+    The eigenvalues of J are $\epsilon \pm (\sqrt2 + 1) i$ and
+    $\epsilon \pm (\sqrt2 - 1) i$: 0 attracts for positive epsilon, repels for negative.
+    The standard start is all ones.
+
+    Args:
+        epsilon: the weight of the own quadratic.
+
+    Returns:
+        The problem, with one scalar per player.
+    """
+    epsilon = _forms.as_array("epsilon", epsilon, 0)
+    one, zero = jnp.ones_like(epsilon), jnp.zeros_like(epsilon)
+    return Problem(
+        Game(Partial(_four_player, epsilon), num_players=4),
+        Partial(_forms.normal_start, (one,) * 4),
+        ((zero,) * 4,),
+    )
+
+
+def _four_player(epsilon: jax.Array, params: Params, batch: Batch) -> tuple[Any, ...]:
+    del batch
+    return tuple(
+        0.5 * epsilon * own**2 + own * (sum(params[i + 1 :]) - sum(params[:i]))
+        for i, own in enumerate(params)
+    )
+
+
+@register(
+    "finite sum of bilinear games, one coordinate pair each, with random offsets",
+    "Chavdarova et al., 2019, arXiv:1904.08598",
+)
+def stochastic_bilinear(
+    num_components: int = 100, *, batch_size: int = 1, seed: int = 0
+) -> Problem:
+    r"""Build the bilinear finite sum on which variance reduction was shown.
+
+    $$f(x, y) = \frac1n \sum_i \big( x^\top A_i y + b_i^\top x + c_i^\top y \big),
+      \qquad [A_i]_{kl} = 1 \iff k = l = i,$$
+
+    with n = d components and $b_i, c_i \sim N(0, I/d)$. A batch is an array of indices,
+    the loss the mean over it; `None` stands for all. The standard start is all ones.
+
+    Args:
+        num_components: n, also the number d of parameters of each player.
+        batch_size: the number of indices that `sample` draws, with replacement.
+        seed: of the offsets, drawn by NumPy.
+
+    Returns:
+        The problem, with `info.num_components = n`.
+
+    Raises:
+        ValueError: if `num_components` or `batch_size` is not a positive integer.
+    """
+    n = num_components
+    if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
+        raise ValueError(f"num_components must be a positive integer, got {n!r}")
+    b, c = np.random.default_rng(seed).normal(size=(2, n, n)) / np.sqrt(n)
+    ones = jnp.ones(n), jnp.ones(n)
+    # The mean field is (y / n + mean b, -x / n - mean c).
+    x, y = (jnp.asarray(-n * offset.mean(0), float) for offset in (c, b))
+    payoff = Partial(_component_mean, jnp.asarray(b, float), jnp.asarray(c, float))
+    return Problem(
+        zero_sum(payoff, stochastic=True),
+        Partial(_forms.normal_start, ones),
+        ((x, y),),
+        sample=_forms.index_sampler(n, batch_size),
+        info=Info(num_components=n),
+    )
+
+
+def _component_mean(b, c, x: jax.Array, y: jax.Array, batch: Batch) -> jax.Array:
+    # A_i has one entry, so x'A_i y is the product of two coordinates.
+    components = (
+        _forms.rows_of(x, batch) * _forms.rows_of(y, batch)
+        + _forms.rows_of(b, batch) @ x
+        + _forms.rows_of(c, batch) @ y
+    )
+    return jnp.mean(components)

@@ -1,0 +1,220 @@
+"""Geometries: how a step is applied on a player's domain."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from gamedyn.checks import check_positive
+from gamedyn.game import Params, PyTree
+
+
+class Geometry(NamedTuple):
+    """A domain together with the way to step on it.
+
+    Attributes:
+        apply: `apply(point, update)` moves one player's point by an update and
+            ends inside the domain.
+        project: the Euclidean projection onto the domain, used by the natural
+            residual (also where steps are not projections).
+        kind: "euclidean", "projected" or "entropic"; rules whose theory needs a
+            kind check it when they are built.
+    """
+
+    apply: Callable[[PyTree, PyTree], PyTree]
+    project: Callable[[PyTree], PyTree]
+    kind: str
+
+
+def _identity(point: PyTree) -> PyTree:
+    return point
+
+
+euclidean = Geometry(optax.apply_updates, _identity, "euclidean")
+"""No constraint: a step is `z + u`."""
+
+
+def projected(projection: Callable[[PyTree], PyTree]) -> Geometry:
+    r"""Project every step back onto a set: $z^+ = P_C(z + u)$.
+
+    Args:
+        projection: the Euclidean projection of one player's parameters onto their
+            set C, such as `optax.projections.projection_l2_ball`. The named sets
+            of this module (`box`, `simplex`, ...) cover the usual ones.
+
+    Returns:
+        The projected geometry.
+
+    Raises:
+        TypeError: if `projection` is not a function.
+    """
+    if not callable(projection):
+        raise TypeError(
+            f"a projection must be a function of one player's parameters, "
+            f"got {type(projection).__name__}"
+        )
+    return _projected(projection)
+
+
+# This and the named sets are cached: equal arguments give the identical geometry, so
+# that a rule or problem built twice does not retrace.
+
+
+@functools.cache
+def _projected(projection: Callable[[PyTree], PyTree]) -> Geometry:
+    def apply(point: PyTree, update: PyTree) -> PyTree:
+        return projection(optax.apply_updates(point, update))
+
+    return Geometry(apply, projection, "projected")
+
+
+@functools.cache
+def box(lower: float, upper: float) -> Geometry:
+    """Project every coordinate onto `[lower, upper]` (weight clipping)."""
+    if not lower <= upper:
+        raise ValueError(f"a box needs lower <= upper, got [{lower}, {upper}]")
+    return projected(
+        lambda point: jax.tree.map(lambda x: jnp.clip(x, lower, upper), point)
+    )
+
+
+@functools.cache
+def non_negative() -> Geometry:
+    """Project every coordinate onto `[0, inf)`."""
+    return projected(optax.projections.projection_non_negative)
+
+
+@functools.cache
+def simplex(scale: float = 1.0) -> Geometry:
+    """Project onto the points with non-negative entries that sum to `scale`."""
+    check_positive("scale", scale)
+    return projected(lambda point: _project_simplex(point, scale))
+
+
+@functools.cache
+def l1_ball(radius: float = 1.0) -> Geometry:
+    """Project onto points whose absolute entries sum to at most `radius`."""
+    check_positive("radius", radius)
+    return projected(lambda point: _project_l1_ball(point, radius))
+
+
+@functools.cache
+def l2_ball(radius: float = 1.0) -> Geometry:
+    """Project onto points of Euclidean norm at most `radius`."""
+    check_positive("radius", radius)
+    return projected(lambda point: optax.projections.projection_l2_ball(point, radius))
+
+
+# Optax's own two lift float32 to float64 where that is enabled, and fail under strict
+# dtype promotion.
+
+
+def _project_simplex(point: PyTree, scale: float = 1.0) -> PyTree:
+    values, unravel = ravel_pytree(point)
+    values = values - jnp.max(values)  # changes nothing but the rounding
+    ranked = jnp.sort(values, descending=True)
+    ranks = jnp.arange(1, values.size + 1, dtype=values.dtype)
+    thresholds = (jnp.cumsum(ranked) - scale) / ranks
+    support = jnp.count_nonzero(ranked > thresholds)
+    return unravel(jnp.maximum(values - thresholds[support - 1], 0))
+
+
+def _project_l1_ball(point: PyTree, radius: float) -> PyTree:
+    values, unravel = ravel_pytree(point)
+    sizes = jnp.abs(values)
+    on_sphere = jnp.sign(values) * _project_simplex(sizes, radius)
+    return unravel(jnp.where(jnp.sum(sizes) <= radius, values, on_sphere))
+
+
+def _entropic_apply(point: PyTree, update: PyTree) -> PyTree:
+    logits = jax.tree.map(lambda x, u: jnp.log(x) + u, point, update)
+    leaves = jax.tree.leaves(logits)
+    largest = functools.reduce(
+        jnp.maximum, (jnp.max(leaf, initial=-jnp.inf) for leaf in leaves)
+    )
+    weights = jax.tree.map(lambda leaf: jnp.exp(leaf - largest), logits)
+    # Divided, not subtracted inside the exponential: beside a huge logit, the logarithm
+    # of the sum would be lost.
+    total = functools.reduce(jnp.add, map(jnp.sum, jax.tree.leaves(weights)))
+    return jax.tree.map(lambda leaf: leaf / total, weights)
+
+
+entropic = Geometry(_entropic_apply, _project_simplex, "entropic")
+r"""The unit simplex with entropic steps: $x^+_i \propto x_i e^{u_i}$.
+
+With `u = -step * gradient` this is mirror descent with the negative entropy, the
+multiplicative weights update (Nemirovski and Yudin, 1983). The start must be strictly
+inside: a coordinate that is zero stays zero.
+"""
+
+
+def natural_map(
+    params: Params, direction: Params, geometry: Geometry | tuple[Geometry, ...]
+) -> Params:
+    r"""Compute $z - P_C(z - F(z))$, zero exactly at the solutions of the game.
+
+    Args:
+        params: the point z, one pytree per player.
+        direction: the field at that point, F(z).
+        geometry: one for all players, or one each.
+
+    Returns:
+        A tuple of the structure of `params`; without constraints it is F(z).
+    """
+    geometries = per_player(geometry, len(params), "geometry")
+
+    def gap(point: PyTree, slope: PyTree, domain: Geometry) -> PyTree:
+        if domain.kind == "euclidean":
+            return slope  # exactly z - (z - F), without the cancellation
+        moved = domain.project(jax.tree.map(jnp.subtract, point, slope))
+        return jax.tree.map(jnp.subtract, point, moved)
+
+    return tuple(map(gap, params, direction, geometries))
+
+
+def natural_residual(
+    params: Params, direction: Params, geometry: Geometry | tuple[Geometry, ...]
+) -> jax.Array:
+    r"""Measure stationarity on the players' domains.
+
+    $$r(z) = \| z - P_C(z - F(z)) \|,$$
+
+    zero exactly at the solutions of the variational inequality; without constraints
+    it is the norm of the field.
+
+    Args:
+        params: the point z, one pytree per player.
+        direction: the field at that point, F(z).
+        geometry: one for all players, or one each.
+
+    Returns:
+        The norm over all players together, a scalar.
+    """
+    return optax.tree.norm(natural_map(params, direction, geometry))
+
+
+def per_player(given: Any, num_players: int, what: str) -> tuple[Any, ...]:
+    """Spread one thing over all players, or check that there is one each.
+
+    Args:
+        given: the thing, or a tuple (not a NamedTuple) of one per player.
+        num_players: the number of players, n.
+        what: its name, for the error message.
+
+    Returns:
+        A tuple of n.
+
+    Raises:
+        ValueError: if a tuple of another length than 1 or n was given.
+    """
+    given = given if type(given) is tuple else (given,)
+    if len(given) not in (1, num_players):
+        raise ValueError(
+            f"expected one {what} for all, or one for each of the {num_players} "
+            f"players, got {len(given)}"
+        )
+    return given * num_players if len(given) == 1 else given

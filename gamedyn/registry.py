@@ -1,0 +1,55 @@
+"""Registries: one table of named things that feeds tests, docs and the command line."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Generic[Entry]):
+    """An ordered table from snake_case names to entries; hyphens are accepted.
+
+    Args:
+        kind: what is registered ("game", "rule"), for error messages.
+    """
+
+    def __init__(self, kind: str):
+        """Start empty."""
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Register `entry` under `name`.
+
+        Raises:
+            ValueError: if the name is taken.
+        """
+        if name in self._entries:
+            raise ValueError(f"the {self.kind} {name!r} is registered already")
+        self._entries[name] = entry
+
+    def names(self) -> tuple[str, ...]:
+        """All names, in order of registration."""
+        return tuple(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._entries)
+
+    def __getitem__(self, name: str) -> Entry:
+        """Look an entry up.
+
+        Raises:
+            ValueError: if the name is unknown; the message names the nearest ones.
+        """
+        key = name.replace("-", "_")
+        if key not in self._entries:
+            near = difflib.get_close_matches(key, self._entries, n=3, cutoff=0.5)
+            hint = (
+                f"did you mean {', '.join(near)}?"
+                if near
+                else "known: " + ", ".join(self._entries)
+            )
+            raise ValueError(f"unknown {self.kind} {name!r}; {hint}")
+        return self._entries[key]

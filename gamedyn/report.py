@@ -1,0 +1,269 @@
+"""Write a comparison to a folder: table, numbers, curves, pictures, one HTML page."""
+
+import base64
+import csv
+import dataclasses
+import html
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gamedyn import plot, rules, runtime
+from gamedyn.compare import NOTES, Comparison, Row
+from gamedyn.fields import Field
+
+COLUMNS = (
+    ("rule", "rule"),
+    ("step size", "step_size"),
+    ("spent", "evaluations"),
+    ("to 1e-10", "to_tolerance"),
+    ("residual", "residual"),
+    ("distance", "distance"),
+    ("measured", "measured"),
+    ("predicted", "predicted"),
+    ("behaviour", "behaviour"),
+    ("status", "status"),
+)
+"""Headings of the table and the attribute of `Row` below each."""
+
+LEGEND = (
+    "Rates are per gradient evaluation. ✓: measured and predicted rate agree within "
+    "2 % of the logarithm and 2/n; ✗: they do not."
+)
+
+
+def footnotes(rows: tuple[Row, ...]) -> dict[str, int]:
+    """Number the notes that occur, in the order in which they do."""
+    keys = dict.fromkeys(key for row in rows for key in row.notes)
+    return {key: number for number, key in enumerate(keys, start=1)}
+
+
+def cells(row: Row, numbers: dict[str, int]) -> list[str]:
+    """Format one row of the table, in the order of `COLUMNS`."""
+    marks = ",".join(str(numbers[key]) for key in row.notes)
+    solved = row.solved_in is not None
+    measured = f"solved in {row.solved_in}" if solved else _rate(row.measured)
+    return [
+        row.name + (f" [{marks}]" if marks else ""),
+        f"{row.step_size:.3g}",
+        str(row.evaluations),
+        "" if row.to_tolerance is None else str(row.to_tolerance),
+        f"{row.residual:.1e}",
+        "" if row.distance is None else f"{row.distance:.1e}",
+        measured,
+        _rate(row.predicted) + {True: " ✓", False: " ✗", None: ""}[row.agrees],
+        row.behaviour,
+        row.status,
+    ]
+
+
+def headline(comparison: Comparison) -> str:
+    """Say in one sentence what was compared, and how fairly."""
+    s = comparison.settings
+    tuned = (
+        f"each rule tuned over 41 step sizes from 1e-3/L to 10/L (L = "
+        f"{s['lipschitz']:.4g}) with {s['evaluations']} evaluations each"
+        if s["step_size"] == "auto"
+        else f"step size {s['step_size']:g} for all"
+    )
+    noise = f", noise {s['noise']:g}" if s["noise"] else ""
+    seeds = f", median of {s['seeds']} starts" if s["seeds"] > 1 else ""
+    return (
+        f"{s['game']} in {s['dimension']} dimensions, {s['dtype']}; "
+        f"{s['evaluations']} gradient evaluations per rule, {tuned}{noise}{seeds}"
+    )
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Fill a new folder atomically: it appears whole, or not at all.
+
+    Args:
+        path: the folder to be; must not exist, or be empty.
+
+    Yields:
+        A temporary folder beside it, to be written to.
+
+    Raises:
+        FileExistsError: if the folder holds anything already.
+        OSError: if its parent cannot be written to.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} already holds results; choose another --out")
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; --out names a folder")
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} is not writable")
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        os.replace(partial, path)  # fails if results have appeared meanwhile
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in missing:
+            parent.rmdir()
+        raise
+
+
+def write(comparison: Comparison, out: Path, field: Field, command: str) -> None:
+    """Write every file of the report.
+
+    Args:
+        comparison: what was found.
+        out: the folder, existing.
+        field: the deterministic field, for the phase portrait.
+        command: the command line that made it.
+    """
+    title = f"{comparison.settings['game']}: residual against work"
+    families: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        families.setdefault(rules.entries()[row.rule].family, []).append(row.name)
+    pictures = {"convergence.png": plot.convergence(comparison.curves, families, title)}
+    if comparison.settings["dimension"] == 2:
+        pictures["phase.png"] = plot.phase(
+            comparison.curves,
+            field,
+            comparison.problem.init(None),
+            comparison.problem.solutions,
+            f"{comparison.settings['game']}: trajectories, tabulated step sizes",
+        )
+    images = {}
+    for name, figure in pictures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=130, format="png")
+        images[name] = buffer.getvalue()
+        (out / name).write_bytes(images[name])
+    _write_csv(comparison.rows, out / "table.csv")
+    summary = _summary(comparison, command)
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    _write_npz(comparison, out / "trajectories.npz")
+    (out / "report.html").write_text(_page(comparison, summary, images), "utf-8")
+
+
+def _rate(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def _write_csv(rows: tuple[Row, ...], path: Path) -> None:
+    records = [_record(row) for row in rows]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(records[0])
+        for record in records:
+            values = (record | {"notes": " ".join(record["notes"])}).values()
+            writer.writerow(["" if value is None else value for value in values])
+
+
+def _record(row: Row) -> dict[str, Any]:
+    return dataclasses.asdict(row) | {"agrees": row.agrees}
+
+
+def _summary(comparison: Comparison, command: str) -> dict[str, Any]:
+    info = comparison.problem.info
+    return {
+        "command": command,
+        "environment": runtime.environment(),
+        "game": {"name": info.name, "summary": info.summary, "source": info.source},
+        "settings": comparison.settings,
+        "rows": [_jsonable(_record(row)) for row in comparison.rows],
+        "notes": {key: NOTES[key] for key in footnotes(comparison.rows)},
+        "sources": {
+            row.rule: rules.entries()[row.rule].source for row in comparison.rows
+        },
+    }
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no infinity: it is written as a string, so that the file stays valid."""
+    if isinstance(value, dict):
+        return {key: _jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(entry) for entry in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value
+
+
+def _write_npz(comparison: Comparison, path: Path) -> None:
+    arrays = {}
+    for name, curve in comparison.curves.items():
+        for field in dataclasses.fields(curve):
+            value = getattr(curve, field.name)
+            if value is not None:
+                arrays[f"{name}/{field.name}"] = value
+    np.savez_compressed(path, **arrays)
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1250px; margin: 2em auto;
+       padding: 0 1em; color: #222; }
+table { border-collapse: collapse; font-size: 13px; width: 100%; }
+th, td { padding: .3em .6em; text-align: right; border-bottom: 1px solid #ddd;
+         white-space: nowrap; }
+th:first-child, td:first-child, .word { text-align: left; }
+th { border-bottom: 2px solid #888; }
+.converging { color: #1a7f37; } .diverging { color: #b3261e; }
+.marginal, .noise { color: #9a6700; }
+img { max-width: 100%; } ol, pre { font-size: 13px; } pre { white-space: pre-wrap; }
+"""
+
+
+def _page(
+    comparison: Comparison, summary: dict[str, Any], images: dict[str, bytes]
+) -> str:
+    numbers = footnotes(comparison.rows)
+    head = "".join(f"<th>{html.escape(title)}</th>" for title, _ in COLUMNS)
+    body = []
+    for row in comparison.rows:
+        values = cells(row, numbers)
+        tags = "".join(
+            f'<td class="{row.behaviour}">{html.escape(value)}</td>'
+            if attribute == "behaviour"
+            else f"<td>{html.escape(value)}</td>"
+            for value, (_, attribute) in zip(values, COLUMNS, strict=True)
+        )
+        body.append(f"<tr>{tags}</tr>")
+    notes = "".join(f"<li>{html.escape(NOTES[key])}</li>" for key in numbers)
+    figures = "".join(
+        f'<h2>{name.removesuffix(".png").capitalize()}</h2><img alt="{name}" '
+        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+        for name, data in images.items()
+    )
+    sources = "".join(
+        f"<li><b>{html.escape(name)}</b>: {html.escape(rules.entries()[name].summary)}"
+        f" ({html.escape(source)})</li>"
+        for name, source in summary["sources"].items()
+    )
+    game = summary["game"]
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<title>gamedyn compare {html.escape(game["name"])}</title>
+<style>{_STYLE}</style></head><body>
+<h1>Rules compared on {html.escape(game["name"])}</h1>
+<p>{html.escape(game["summary"])} ({html.escape(game["source"])})</p>
+<p>{html.escape(headline(comparison))}.</p>
+<p>{LEGEND} The measured rate is fitted to the distance, the predicted one is the
+spectral radius of the rule's own update map.
+"spent" and "to 1e-10" are gradient evaluations, all of them and those until the natural
+residual was 1e-10 of its start.</p>
+<table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>
+<ol>{notes}</ol>
+{figures}
+<h2>Rules</h2><ul>{sources}</ul>
+<h2>How it was made</h2>
+<pre>{html.escape(summary["command"])}
+
+{html.escape(json.dumps(summary["environment"], indent=1))}</pre>
+</body></html>
+"""

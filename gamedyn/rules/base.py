@@ -1,0 +1,297 @@
+"""The protocol of an update rule, and what all rules share."""
+
+import functools
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gamedyn.fields import Field
+from gamedyn.game import Batch, Params, PyTree, check_params
+from gamedyn.geometry import Geometry, per_player
+
+RuleState = Any
+
+
+def _params(params: Params, rule_state: RuleState) -> Params:
+    del rule_state
+    return params
+
+
+class Rule(NamedTuple):
+    """An update rule: a pair of pure functions, and three facts about them.
+
+    A rule is a tuple of functions, hashable and static under jit; its step sizes may
+    be traced values, so a sweep is a `vmap` over a function that builds the rule.
+
+    Attributes:
+        init: `init(params) -> rule_state`; copies, never aliases, the parameters.
+        update: `update(field, params, rule_state, batches) -> (params, rule_state)`
+            does one step; `batches` is a tuple of `num_batches` batches.
+        num_batches: how many independent batches one step uses.
+        output: `output(params, rule_state) -> params`, the point to report (an
+            average, the slow weights); by default the current one.
+        period: the update map repeats every `period` steps.
+    """
+
+    init: Callable[[Params], RuleState]
+    update: Callable[[Field, Params, RuleState, tuple[Batch, ...]], Any]
+    num_batches: int = 1
+    output: Callable[[Params, RuleState], Params] = _params
+    period: int = 1
+
+
+class InnerSolve(NamedTuple):
+    """What an implicit rule reports of its inner solver, a node of its state.
+
+    Attributes:
+        residual: the residual the last inner solve ended with, a scalar.
+        inner_steps: the number of inner steps it took.
+        failed: whether any inner solve so far missed its tolerance; `solve` turns
+            this into `Status.INNER_SOLVER`.
+    """
+
+    residual: jax.Array
+    inner_steps: jax.Array
+    failed: jax.Array
+
+
+def build(
+    init: Callable[[Params], RuleState],
+    update: Callable[[Field, Params, RuleState, tuple[Batch, ...]], Any],
+    *,
+    num_batches: int = 1,
+    output: Callable[[Params, RuleState], Params] = _params,
+    period: int = 1,
+) -> Rule:
+    """Make a `Rule` whose functions check what they are given.
+
+    Args:
+        init: receives a private copy of the parameters, which it may store.
+        update: receives exactly `num_batches` batches.
+        num_batches: see `Rule`.
+        output: see `Rule`.
+        period: see `Rule`.
+
+    Returns:
+        The rule. Its `init` raises `TypeError` for parameters that are not a tuple of
+        floating-point pytrees, its `update` raises `ValueError` when the number of
+        batches is wrong.
+    """
+
+    def checked_init(params: Params) -> RuleState:
+        check_params(params)
+        return init(jax.tree.map(jnp.copy, params))
+
+    def checked_update(
+        field: Field,
+        params: Params,
+        rule_state: RuleState,
+        batches: tuple[Batch, ...],
+    ) -> tuple[Params, RuleState]:
+        if type(batches) is not tuple or len(batches) != num_batches:
+            got = len(batches) if type(batches) is tuple else type(batches).__name__
+            raise ValueError(
+                f"this rule takes a tuple of {num_batches} independent batches per "
+                f"step, got {got}"
+            )
+        return update(field, params, rule_state, batches)
+
+    return Rule(checked_init, checked_update, num_batches, output, period)
+
+
+class Stepper(NamedTuple):
+    """The transformation and geometry of every player: how a direction moves a point.
+
+    Attributes:
+        optimizers: one optax transformation for all players, or one each.
+        geometry: one geometry for all players, or a tuple of one each.
+    """
+
+    optimizers: tuple[optax.GradientTransformation, ...]
+    geometry: Geometry | tuple[Geometry, ...]
+
+    def init(self, params: Params) -> tuple[Any, ...]:
+        """Initialise every player's own transformation state."""
+        optimizers = per_player(self.optimizers, len(params), "optimizer")
+        per_player(self.geometry, len(params), "geometry")
+        return tuple(
+            optimizer.init(own)
+            for optimizer, own in zip(optimizers, params, strict=True)
+        )
+
+    def update(
+        self, player: int, direction: PyTree, state: Any, base: Params
+    ) -> tuple[PyTree, Any]:
+        """Transform one player's direction into an update of their point.
+
+        Args:
+            player: who moves.
+            direction: that player's component of the field.
+            state: that player's transformation state.
+            base: all players' base points, from which this step starts.
+
+        Returns:
+            The update, to be added, and the new transformation state.
+
+        Raises:
+            TypeError: if the transformation needs more than the direction, such as
+                the value of a loss.
+        """
+        optimizer = per_player(self.optimizers, len(base), "optimizer")[player]
+        try:
+            return optimizer.update(direction, state, base[player])
+        except TypeError as error:
+            if "keyword-only argument" not in str(error):
+                raise
+            raise TypeError(
+                f"the transformation of player {player} needs the value of a loss, "
+                f"which a game does not have ({error})"
+            ) from error
+
+    def updates(
+        self, directions: Params, states: tuple[Any, ...], base: Params
+    ) -> tuple[Params, tuple[Any, ...]]:
+        """Transform the directions of all players at once; see `update`."""
+        pairs = [
+            self.update(player, direction, state, base)
+            for player, (direction, state) in enumerate(
+                zip(directions, states, strict=True)
+            )
+        ]
+        return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+
+    def apply_one(self, player: int, params: Params, update: PyTree) -> PyTree:
+        """Move one player by an update, on their own domain."""
+        geometry = per_player(self.geometry, len(params), "geometry")[player]
+        return geometry.apply(params[player], update)
+
+    def apply(self, params: Params, updates: Params) -> Params:
+        """Move all players at once."""
+        return tuple(
+            self.apply_one(player, params, update)
+            for player, update in enumerate(updates)
+        )
+
+
+def stepper(
+    optimizers: tuple[Any, ...],
+    geometry: Any,
+    *,
+    supports: tuple[str, ...] = ("euclidean", "projected", "entropic"),
+    rule: str = "this rule",
+) -> Stepper:
+    """Check transformations and geometry when a rule is built, and bundle them.
+
+    Args:
+        optimizers: one optax transformation for all players, or one each.
+        geometry: one geometry for all players, or a tuple of one each.
+        supports: the kinds of geometry for which the scheme makes sense.
+        rule: the name of the rule, for error messages.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        TypeError: if an optimizer is not an optax transformation, or a geometry not a
+            `Geometry`.
+        ValueError: if no optimizer is given, or the scheme does not work on that
+            geometry.
+    """
+    if not optimizers:
+        raise ValueError(f"{rule} needs an optax transformation, got none")
+    for optimizer in optimizers:
+        if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+            raise TypeError(
+                f"{rule} takes optax transformations such as optax.sgd(0.1), "
+                f"got {type(optimizer).__name__}"
+            )
+    check_geometry(geometry, supports, rule)
+    return Stepper(tuple(optimizers), geometry)
+
+
+def check_geometry(geometry: Any, supports: tuple[str, ...], rule: str) -> None:
+    """Check that a scheme makes sense on the geometry it is given.
+
+    Raises:
+        TypeError: if it is not a `Geometry` or a tuple of them.
+        ValueError: if its kind is not among those supported.
+    """
+    for one in geometry if type(geometry) is tuple else (geometry,):
+        if not isinstance(one, Geometry):
+            raise TypeError(f"{rule} takes a Geometry, got {type(one).__name__}")
+        if one.kind not in supports:
+            raise ValueError(
+                f"{rule} is not defined on {one.kind} geometry, "
+                f"only on {' or '.join(supports)}"
+            )
+
+
+def copy(tree: PyTree) -> PyTree:
+    """Copy every array, so that no two parts of a state share a buffer."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def select(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+    """Choose between two trees leaf by leaf, `condition` being a scalar."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), on_true, on_false)
+
+
+def check_step_size(step_size: Any, rule: str) -> None:
+    """Check the step size of a scheme that owns its step: one positive number.
+
+    Raises:
+        TypeError: if it is an optax transformation, a schedule, or no real scalar.
+        ValueError: if it is known and not positive and finite.
+    """
+    # A bool is an int to Python; an array of them, or of complex numbers, is no step.
+    known = isinstance(step_size, numbers.Real | np.ndarray | jax.Array)
+    if (
+        not known
+        or isinstance(step_size, bool)
+        or jnp.shape(step_size) != ()
+        or jnp.result_type(step_size).kind not in "iuf"
+    ):
+        raise TypeError(
+            f"{rule} owns its step: it takes one positive number, not an optax "
+            f"transformation or schedule, got {type(step_size).__name__}"
+        )
+    if not isinstance(step_size, jax.core.Tracer) and not 0 < step_size < math.inf:
+        raise ValueError(f"{rule} needs a positive step size, got {step_size}")
+
+
+def working_dtype(params: Params) -> Any:
+    """Choose the dtype of scalars: the widest of the leaves, float32 at least."""
+    dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(params)]
+    return max([jnp.dtype(jnp.float32), *dtypes], key=lambda d: jnp.finfo(d).bits)
+
+
+def scale(weight: Any, tree: PyTree) -> PyTree:
+    """Multiply every leaf by a scalar, in the leaf's own dtype."""
+    return jax.tree.map(lambda leaf: jnp.asarray(weight, leaf.dtype) * leaf, tree)
+
+
+def add(*trees: PyTree) -> PyTree:
+    """Add trees leaf by leaf, from the left."""
+    return jax.tree.map(lambda *leaves: functools.reduce(jnp.add, leaves), *trees)
+
+
+def subtract(left: PyTree, right: PyTree) -> PyTree:
+    """Subtract one tree from another leaf by leaf."""
+    return jax.tree.map(jnp.subtract, left, right)
+
+
+def apply_updates(
+    geometry: Geometry | tuple[Geometry, ...], params: Params, updates: Params
+) -> Params:
+    """Move all players by their updates, each on their own domain."""
+    domains = per_player(geometry, len(params), "geometry")
+    return tuple(
+        domain.apply(point, update)
+        for domain, point, update in zip(domains, params, updates, strict=True)
+    )

@@ -1,0 +1,344 @@
+"""Split the field from the constraint: one projection or one evaluation per step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gamedyn.game import Params, PyTree
+from gamedyn.geometry import Geometry, euclidean, per_player
+from gamedyn.rules.base import (
+    Rule,
+    add,
+    apply_updates,
+    build,
+    check_geometry,
+    check_step_size,
+    copy,
+    scale,
+    stepper,
+    subtract,
+    working_dtype,
+)
+from gamedyn.rules.extrapolation import optimistic
+
+_PROJECTED = ("euclidean", "projected")
+
+
+def forward_backward_forward(
+    *optimizers: optax.GradientTransformation,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+) -> Rule:
+    r"""Project the look-ahead point only, and correct it by a second forward step.
+
+    $$\bar z = P(z - \eta F(z)), \qquad z^+ = \bar z - \eta\,(F(\bar z) - F(z)).$$
+
+    Without constraints this is extragradient exactly. Converges on monotone games for
+    $\eta < 1/L$. Two field evaluations and one projection per step.
+
+    Args:
+        *optimizers: one optax transformation T for all players, or one each, in place
+            of $-\eta F$; the first half step forgets what it learned. Only scalar step
+            sizes are covered by the theory.
+        geometry: euclidean or projected, one for all players, or a tuple of one each.
+
+    Returns:
+        The rule. Its iterates may leave the domain; its output is projected.
+
+    Raises:
+        TypeError: if an optimizer is not an optax transformation.
+        ValueError: if the geometry is entropic.
+
+    References:
+        Tseng, A modified forward-backward splitting method for maximal monotone
+        mappings, 2000.
+    """
+    steps = stepper(
+        optimizers, geometry, supports=_PROJECTED, rule="forward_backward_forward"
+    )
+
+    def update(field, params, rule_state, batches):
+        (batch,) = batches
+        first, _ = steps.updates(field(params, batch), rule_state, params)
+        middle = steps.apply(params, first)
+        second, rule_state = steps.updates(field(middle, batch), rule_state, params)
+        return optax.apply_updates(middle, subtract(second, first)), rule_state
+
+    def output(params, rule_state):
+        del rule_state
+        domains = per_player(geometry, len(params), "geometry")
+        return tuple(d.project(own) for d, own in zip(domains, params, strict=True))
+
+    return build(steps.init, update, output=output)
+
+
+def forward_reflected_backward(
+    *optimizers: optax.GradientTransformation,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+) -> Rule:
+    r"""Correct the step by its last change, then project: `optimistic`, constrained.
+
+    $$z^+ = P(z - 2\eta F(z) + \eta F(z_-)), \qquad F(z_-) := F(z_0) \text{ at first}.$$
+
+    Without constraints this is OGDA exactly. Converges on monotone games for
+    $\eta < 1/(2L)$. One field evaluation and one projection per step.
+
+    Args:
+        *optimizers: one optax transformation for all players, or one each.
+        geometry: euclidean or projected, one for all players, or a tuple of one each.
+
+    Returns:
+        The rule.
+
+    Raises:
+        TypeError: if an optimizer is not an optax transformation.
+        ValueError: if the geometry is entropic.
+
+    References:
+        Malitsky and Tam, A forward-backward splitting method for monotone inclusions
+        without cocoercivity, 2020, arXiv:1808.04162.
+    """
+    check_geometry(geometry, _PROJECTED, "forward_reflected_backward")
+    return optimistic(*optimizers, geometry=geometry)
+
+
+class ReflectedState(NamedTuple):
+    """The transformation states, and the point before the current one."""
+
+    optimizer: tuple[Any, ...]
+    previous: Params
+
+
+def projected_reflected_gradient(
+    *optimizers: optax.GradientTransformation,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+) -> Rule:
+    r"""Evaluate the field at the point reflected through the current one.
+
+    $$z^+ = P(z - \eta F(2z - z_-)), \qquad z_{-1} = z_0.$$
+
+    On linear games without constraints it has OGDA's spectrum. Converges on monotone
+    games for $\eta < (\sqrt 2 - 1)/L$. One field evaluation (outside the domain, it may
+    be) and one projection per step.
+
+    Args:
+        *optimizers: one optax transformation for all players, or one each.
+        geometry: euclidean or projected, one for all players, or a tuple of one each.
+
+    Returns:
+        The rule.
+
+    Raises:
+        TypeError: if an optimizer is not an optax transformation.
+        ValueError: if the geometry is entropic.
+
+    References:
+        Malitsky, Projected reflected gradient methods for monotone variational
+        inequalities, 2015, arXiv:1502.04968.
+    """
+    steps = stepper(
+        optimizers, geometry, supports=_PROJECTED, rule="projected_reflected_gradient"
+    )
+
+    def init(params):
+        return ReflectedState(steps.init(params), copy(params))
+
+    def update(field, params, rule_state, batches):
+        states, previous = rule_state
+        reflected = add(params, subtract(params, previous))
+        changes, states = steps.updates(field(reflected, batches[0]), states, params)
+        return steps.apply(params, changes), ReflectedState(states, params)
+
+    return build(init, update)
+
+
+class GoldenRatioState(NamedTuple):
+    """The state of the adaptive golden ratio algorithm.
+
+    Attributes:
+        average: the averaged point of the step before.
+        previous: the point before the current one.
+        past: the field there.
+        step_size: lambda of the step before.
+        growth: theta, phi times the last two step sizes' ratio.
+        first: whether no step has been done yet.
+    """
+
+    average: Params
+    previous: Params
+    past: Params
+    step_size: jax.Array
+    growth: jax.Array
+    first: jax.Array
+
+
+def adaptive_golden_ratio(
+    initial_step: float | jax.Array,
+    *,
+    golden_ratio: float = 1.5,
+    max_step: float = 1e6,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+) -> Rule:
+    r"""Let the step size follow the local Lipschitz constant (aGRAAL).
+
+    $$\lambda_k = \min\Bigl\{
+      \Bigl(\frac1\varphi + \frac1{\varphi^2}\Bigr)\lambda_{k-1},\;
+      \frac{\varphi\,\theta_{k-1}}{4\lambda_{k-1}}
+      \frac{\|z_k - z_{k-1}\|^2}{\|F(z_k) - F(z_{k-1})\|^2},\; \lambda_{\max}\Bigr\},
+      \qquad \theta_k = \varphi\frac{\lambda_k}{\lambda_{k-1}},$$
+    $$\bar z_k = \frac{(\varphi - 1) z_k + \bar z_{k-1}}{\varphi}, \qquad
+      z_{k+1} = P(\bar z_k - \lambda_k F(z_k)),$$
+
+    started by $z_1 = P(z_0 - \lambda_0 F(z_0))$, $\bar z_0 = z_0$, $\theta_0 = 1$.
+    Norms run over all players together. No Lipschitz constant need be known, not even
+    globally exist; converges on monotone games. One field evaluation and one
+    projection per step.
+
+    Args:
+        initial_step: lambda_0, one positive number. It may grow by the factor
+            $1/\varphi + 1/\varphi^2$ per step, so small is safe.
+        golden_ratio: phi in (1, (1 + sqrt 5)/2]; 1.5 as published. At the upper end
+            the step can never grow.
+        max_step: the largest step size allowed.
+        geometry: euclidean or projected, one for all players, or a tuple of one each.
+
+    Returns:
+        The rule.
+
+    Raises:
+        TypeError: if `initial_step` is not a real scalar.
+        ValueError: if it or `max_step` is not positive, `golden_ratio` is out of range,
+            or the geometry is entropic.
+
+    References:
+        Malitsky, Golden ratio algorithms for variational inequalities, 2020,
+        arXiv:1803.08832.
+    """
+    check_step_size(initial_step, "adaptive_golden_ratio")
+    check_geometry(geometry, _PROJECTED, "adaptive_golden_ratio")
+    phi = golden_ratio
+    if not 1 < phi <= (1 + 5**0.5) / 2:
+        raise ValueError(f"golden_ratio must lie in (1, (1 + sqrt 5)/2], got {phi}")
+    if not max_step > 0:
+        raise ValueError(f"max_step must be positive, got {max_step}")
+
+    def init(params):
+        per_player(geometry, len(params), "geometry")
+        dtype = working_dtype(params)
+        return GoldenRatioState(
+            average=params,
+            previous=copy(params),
+            past=jax.tree.map(jnp.zeros_like, params),
+            step_size=jnp.asarray(initial_step, dtype),
+            growth=jnp.ones((), dtype),
+            first=jnp.array(True),
+        )
+
+    def update(field, params, rule_state, batches):
+        average, previous, past, last, growth, first = rule_state
+        direction = field(params, batches[0])
+        moved, turned = _squares(
+            subtract(params, previous), subtract(direction, past), last.dtype
+        )
+        above, below = phi * growth * moved, 4 * last * turned
+        # Nothing is divided unless the quotient is a proper bound: at a fixed point
+        # it is 0/0, and its derivative must be finite too.
+        bounds = (above > 0) & (above < max_step * below)
+        local = jnp.where(bounds, above / jnp.where(bounds, below, 1), max_step)
+        step = jnp.minimum((1 / phi + 1 / phi**2) * last, local)
+        step = jnp.clip(step, jnp.finfo(step.dtype).tiny, max_step)
+        step = jnp.where(first, last, step)
+        growth = jnp.where(first, growth, phi * step / last)
+        average = add(average, scale(1 - 1 / phi, subtract(params, average)))
+        moved_on = apply_updates(geometry, average, scale(-step, direction))
+        state = GoldenRatioState(
+            average, params, direction, step, growth, jnp.array(False)
+        )
+        return moved_on, state
+
+    return build(init, update)
+
+
+def _squares(left: PyTree, right: PyTree, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """Squared norms of two trees, divided by a common number against underflow."""
+    both = [[x.astype(dtype) for x in jax.tree.leaves(tree)] for tree in (left, right)]
+    largest = jnp.zeros((), dtype)
+    for leaf in both[0] + both[1]:
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(leaf), initial=0))
+    unit = jnp.where(largest > 0, largest, 1)
+    squares = [
+        sum((jnp.sum((x / unit) ** 2) for x in leaves), jnp.zeros((), dtype))
+        for leaves in both
+    ]
+    return squares[0], squares[1]
+
+
+class AlexState(NamedTuple):
+    """The transformation states, and the extrapolated point of player 1."""
+
+    optimizer: tuple[Any, ...]
+    ahead: PyTree
+
+
+def alex_gda(
+    *optimizers: optax.GradientTransformation,
+    gamma: float = 2.0,
+    delta: float = 2.0,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+) -> Rule:
+    r"""Alternate, each of the two players answering an extrapolated move of the other.
+
+    $$x^+ = P(x - \alpha\,\partial_x \ell_1(x, \tilde y)), \qquad
+      \tilde x^+ = x + \gamma\,(x^+ - x),$$
+    $$y^+ = P(y - \beta\,\partial_y \ell_2(\tilde x^+, y)), \qquad
+      \tilde y^+ = y + \delta\,(y^+ - y), \qquad \tilde y_0 = y_0.$$
+
+    With $\gamma = \delta = 1$ it is `alternating`; with $\gamma = 2$, $\delta = 1$ the
+    primal-dual hybrid gradient method of Chambolle and Pock (PDHG). With
+    $\gamma = \delta = 2$ it needs $O(\kappa)$ steps on strongly convex-concave games,
+    where alternation needs $O(\kappa^{3/2})$. One joint field evaluation per step.
+
+    Args:
+        *optimizers: one optax transformation for both players, or one each.
+        gamma: the extrapolation of player 0.
+        delta: the extrapolation of player 1.
+        geometry: euclidean or projected, one for both players, or a tuple of one each.
+            Extrapolated points may leave the domain, as they do in PDHG.
+
+    Returns:
+        The rule, for two players.
+
+    Raises:
+        TypeError: if an optimizer is not an optax transformation.
+        ValueError: if the geometry is entropic, or at `init` if there are not exactly
+            two players.
+
+    References:
+        Lee, Cho and Yun, Fundamental benefit of alternating updates in minimax
+        optimization, 2024, arXiv:2402.10475; Chambolle and Pock, A first-order
+        primal-dual algorithm for convex problems with applications to imaging, 2011.
+    """
+    steps = stepper(optimizers, geometry, supports=_PROJECTED, rule="alex_gda")
+
+    def init(params):
+        if len(params) != 2:
+            raise ValueError(f"alex_gda is for 2 players, got {len(params)}")
+        return AlexState(steps.init(params), copy(params[1]))
+
+    def move(player, direction, state, params, reach):
+        change, state = steps.update(player, direction, state, params)
+        own, moved = params[player], steps.apply_one(player, params, change)
+        return moved, add(own, scale(reach, subtract(moved, own))), state
+
+    def update(field, params, rule_state, batches):
+        (batch,) = batches
+        (first, second), ahead = rule_state
+        x, y = params
+        slope = field((x, ahead), batch)[0]
+        x, x_ahead, first = move(0, slope, first, params, gamma)
+        slope = field((x_ahead, y), batch)[1]
+        y, ahead, second = move(1, slope, second, params, delta)
+        return (x, y), AlexState((first, second), ahead)
+
+    return build(init, update)

@@ -1,0 +1,403 @@
+"""Run a rule on a game: the only loops over steps in the library."""
+
+import enum
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gamedyn.checks import check_positive, check_positive_integer, is_known
+from gamedyn.fields import Field, as_field
+from gamedyn.game import Batch, Game, Params, PyTree, check_params
+from gamedyn.geometry import Geometry, euclidean, natural_residual
+from gamedyn.rules.base import InnerSolve, Rule, RuleState, select
+
+_BLOCK = 100  # steps between two tests for finiteness
+_DRAW_AHEAD_BYTES = 2**20  # batches of a block are drawn at once up to this size
+
+
+class Status(enum.IntEnum):
+    """How a computation ended; held as an int32 array, `message` says it in words."""
+
+    OK = 0
+    CONVERGED = 1
+    MAX_STEPS = 2
+    NON_FINITE = 3
+    INNER_SOLVER = 4
+    NOT_DIFFERENTIABLE = 5
+    NOT_AUTONOMOUS = 6
+    INFEASIBLE = 7
+
+    @property
+    def message(self) -> str:
+        """One sentence for people."""
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Status.OK: "all steps were done",
+    Status.CONVERGED: "the residual reached the tolerance",
+    Status.MAX_STEPS: "the residual did not reach the tolerance in the steps allowed",
+    Status.NON_FINITE: "the run became non-finite; the last finite block is kept",
+    Status.INNER_SOLVER: "an inner solver missed its tolerance",
+    Status.NOT_DIFFERENTIABLE: "the update map has no finite Jacobian at this point",
+    Status.NOT_AUTONOMOUS: "the update map changes from step to step",
+    Status.INFEASIBLE: "the point lies outside the players' domains",
+}
+
+
+class Solution(NamedTuple):
+    """Where a run ended.
+
+    Attributes:
+        params: the last finite point, one pytree per player.
+        output: the point the rule reports (an average, the slow weights, or `params`).
+        rule_state: the rule's state; with `start=num_steps` it continues the run.
+        trace: what `record` returned, stacked along a leading axis, or `None`. Rows of
+            blocks after a run became non-finite are NaN (zero where not floating).
+        status: a `Status`, as an int32 array.
+        num_steps: the number of steps behind `params`, counted from step 0.
+    """
+
+    params: Params
+    output: Params
+    rule_state: RuleState
+    trace: PyTree
+    status: jax.Array
+    num_steps: jax.Array
+
+
+def solve(
+    game_or_field: Game | Field,
+    rule: Rule,
+    params: Params,
+    num_steps: int,
+    *,
+    key: jax.Array | None = None,
+    sample: Callable[[jax.Array], Batch] | None = None,
+    record: Callable[[Params, RuleState, tuple[Batch, ...], jax.Array], PyTree]
+    | None = None,
+    every: int = 1,
+    rule_state: RuleState | None = None,
+    start: int | jax.Array = 0,
+) -> Solution:
+    """Do `num_steps` steps of a rule, in one scan.
+
+    A plain traceable function: call it under `jax.jit` (an eager call retraces each
+    time), map it with `gamedyn.sweep`. Evaluation j of step k draws its batch from
+    `split(fold_in(key, k), num_batches)[j]`, so a continued run draws what the
+    uninterrupted one drew. Finiteness is tested once per block of about 100 steps: a
+    block that ends non-finite leaves the run at the block's start.
+
+    Args:
+        game_or_field: a game, whose gradient field is descended, or any field.
+        rule: the update rule.
+        params: the start, a tuple with one floating-point pytree per player.
+        num_steps: the number of steps, a static positive integer.
+        key: a PRNG key, for stochastic games.
+        sample: `sample(key) -> batch`; without it the batch is the key itself.
+        record: `record(params, rule_state, batches, step) -> pytree`, called before
+            the update, where losses computed from the same batch are shared with it.
+        every: record only each such number of steps; must divide `num_steps`.
+        rule_state: the state of a run to be continued, instead of `rule.init(params)`.
+        start: the index of the first step, for a continued run.
+
+    Returns:
+        The solution, with status OK, NON_FINITE or INNER_SOLVER.
+
+    Raises:
+        ValueError: if `num_steps` or `every` is not a positive integer, `every` does
+            not divide `num_steps`, or `sample` comes without a key.
+        TypeError: if `params` is not a tuple of floating-point pytrees.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> import gamedyn as gd
+        >>> game = gd.zero_sum(lambda x, y: x * y)
+        >>> rule = gd.optimistic(optax.sgd(0.3))
+        >>> run = jax.jit(lambda z: gd.solve(game, rule, z, 200))
+        >>> solution = run((jnp.array(1.0), jnp.array(1.0)))
+        >>> gd.Status(int(solution.status)).name
+        'OK'
+    """
+    field, params, rule_state = _prepare(game_or_field, rule, params, rule_state)
+    check_positive_integer("num_steps", num_steps)
+    check_positive_integer("every", every)
+    if num_steps % every:
+        raise ValueError(f"every={every} does not divide num_steps={num_steps}")
+    size = _block_size(num_steps, every)
+    stride = every if record is not None else None
+    inputs, batches_at = _draw(key, sample, rule.num_batches, ahead=size)
+    start = jnp.asarray(start, jnp.int32)
+
+    def step(carry, x):
+        params, state = carry
+        return rule.update(field, params, state, batches_at(x)), None
+
+    def segment(carry, x, length):
+        """Record, then do `length` steps."""
+        index, xs = x
+        row = None
+        if record is not None:
+            params, state = carry
+            first = jax.tree.map(lambda leaf: leaf[0], xs)
+            row = record(params, state, batches_at(first), index)
+        return _scan(step, carry, xs, length)[0], row
+
+    def block(carry, first_step, length):
+        """Do `length` steps, recording every `stride` of them; keep them if finite."""
+        current, done, alive = carry
+        indices = first_step + jnp.arange(length, dtype=jnp.int32)
+        each = stride or length
+        xs = _fold((indices, inputs(indices)), length // each)
+        xs = (xs[0][:, 0], xs[1])
+        after, rows = _scan(lambda state, x: segment(state, x, each), current, xs)
+        kept = alive & all_finite(after)
+        rows = jax.tree.map(lambda row: _blank_unless(alive, row), rows)
+        done = done + jnp.where(kept, length, 0)
+        return (select(kept, after, current), done, kept), rows
+
+    num_blocks, rest = divmod(num_steps, size)
+    carry = (params, rule_state), start, all_finite((params, rule_state))
+    firsts = start + size * jnp.arange(num_blocks, dtype=jnp.int32)
+    carry, trace = _scan(lambda c, first: block(c, first, size), carry, firsts)
+    trace = _unfold(trace)
+    if rest:
+        carry, tail = block(carry, start + num_blocks * size, rest)
+        trace = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trace, tail)
+    (params, rule_state), done, alive = carry
+    status = jnp.where(alive, _inner_status(rule_state), Status.NON_FINITE)
+    return _solution(rule, params, rule_state, trace, status, done)
+
+
+def solve_until(
+    game_or_field: Game | Field,
+    rule: Rule,
+    params: Params,
+    *,
+    tolerance: float | jax.Array,
+    max_steps: int | jax.Array,
+    residual: Callable[[Params, Params], jax.Array] | None = None,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+    check_every: int = 1,
+    key: jax.Array | None = None,
+    sample: Callable[[jax.Array], Batch] | None = None,
+    rule_state: RuleState | None = None,
+    start: int | jax.Array = 0,
+) -> Solution:
+    r"""Step until the natural residual $\|z - P(z - F(z))\|$ is at most `tolerance`.
+
+    The residual is taken at the point before an update, where its field evaluation is
+    shared with the step. Under `vmap` everyone waits for the slowest run: sweep it with
+    `chunk=1`.
+
+    Args:
+        game_or_field: a game, whose gradient field is descended, or any field.
+        rule: the update rule.
+        params: the start, a tuple with one floating-point pytree per player.
+        tolerance: the residual at which to stop, positive.
+        max_steps: the number of steps after which to stop anyway.
+        residual: `residual(params, direction) -> scalar` in place of the natural one,
+            `direction` being the field at `params` with the step's first batch.
+        geometry: the players' domains, for the natural residual.
+        check_every: the number of steps between two checks.
+        key: as in `solve`.
+        sample: as in `solve`.
+        rule_state: as in `solve`.
+        start: as in `solve`.
+
+    Returns:
+        The solution, with status CONVERGED, MAX_STEPS, NON_FINITE or INNER_SOLVER; no
+        trace.
+
+    Raises:
+        ValueError: if `tolerance` is not positive, `max_steps` or `check_every` not a
+            positive integer, or `sample` comes without a key.
+        TypeError: if `params` is not a tuple of floating-point pytrees.
+    """
+    field, params, rule_state = _prepare(game_or_field, rule, params, rule_state)
+    check_positive("tolerance", tolerance)
+    if is_known(max_steps):
+        check_positive_integer("max_steps", max_steps)
+    check_positive_integer("check_every", check_every)
+    draw = _batches_of_step(key, sample, rule.num_batches)
+    start = jnp.asarray(start, jnp.int32)
+    last = start + jnp.asarray(max_steps, jnp.int32)
+
+    def measure(point, direction):
+        if residual is not None:
+            return residual(point, direction)
+        return natural_residual(point, direction, geometry)
+
+    def keep_going(carry):
+        _, step, status = carry
+        return (status == Status.OK) & (step < last)
+
+    def advance(carry):
+        current, step, _ = carry
+        direction = field(current[0], draw(step)[0])
+        converged = measure(current[0], direction) <= tolerance
+
+        def one_step(index, state):
+            # Steps beyond `last` are not done, so that max_steps is exact.
+            after = rule.update(field, state[0], state[1], draw(index))
+            return after if check_every == 1 else select(index < last, after, state)
+
+        after = current
+        if check_every == 1:
+            after = one_step(step, current)
+        else:
+            after = jax.lax.fori_loop(step, step + check_every, one_step, current)
+        finite = all_finite(after)
+        moved = ~converged & finite
+        status = jnp.where(converged, Status.CONVERGED, Status.OK)
+        status = jnp.where(~converged & ~finite, Status.NON_FINITE, status)
+        step = jnp.where(moved, jnp.minimum(step + check_every, last), step)
+        return select(moved, after, current), step, status.astype(jnp.int32)
+
+    healthy = jnp.where(all_finite((params, rule_state)), Status.OK, Status.NON_FINITE)
+    carry = (params, rule_state), start, healthy.astype(jnp.int32)
+    (params, rule_state), done, status = jax.lax.while_loop(keep_going, advance, carry)
+    # The point reached by the very last step has not been looked at yet.
+    final = measure(params, field(params, draw(done)[0])) <= tolerance
+    at_end = jnp.where(final, Status.CONVERGED, Status.MAX_STEPS)
+    status = jnp.where(status == Status.OK, at_end, status)
+    inner = _inner_status(rule_state)
+    status = jnp.where((status != Status.NON_FINITE) & (inner > 0), inner, status)
+    return _solution(rule, params, rule_state, None, status, done)
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Whether every floating-point (or complex) entry of a pytree is finite."""
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    finite = jnp.array(True)
+    for leaf in leaves:
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            finite &= jnp.all(jnp.isfinite(leaf))
+    return finite
+
+
+def _prepare(
+    game_or_field: Game | Field, rule: Rule, params: Params, rule_state: RuleState
+) -> tuple[Field, Params, RuleState]:
+    if not isinstance(rule, Rule):
+        raise TypeError(
+            f"expected a Rule such as gamedyn.extragradient(optax.sgd(0.1)), "
+            f"got {type(rule).__name__}"
+        )
+    num_players = game_or_field.num_players if isinstance(game_or_field, Game) else None
+    check_params(params, num_players)
+    params = jax.tree.map(jnp.asarray, params)
+    state = rule.init(params) if rule_state is None else rule_state
+    return as_field(game_or_field), params, state
+
+
+def _batches_of_step(
+    key: Any, sample: Any, num_batches: int
+) -> Callable[[jax.Array], tuple[Batch, ...]]:
+    """Give the function that draws the batches of the step with a given index."""
+    if key is None:
+        if sample is not None:
+            raise ValueError("sample was given without a key to draw from")
+        return lambda step: (None,) * num_batches
+
+    def draw(step):
+        keys = jax.random.split(jax.random.fold_in(key, step), num_batches)
+        return tuple(
+            keys[j] if sample is None else sample(keys[j]) for j in range(num_batches)
+        )
+
+    return draw
+
+
+def _draw(
+    key: Any, sample: Any, num_batches: int, ahead: int
+) -> tuple[Callable[[jax.Array], PyTree], Callable[[PyTree], tuple[Batch, ...]]]:
+    """Decide what a scan over steps is fed with, and how that becomes batches.
+
+    The batches of a block of `ahead` steps are drawn at once while they are small: the
+    keys are the same, hence the trajectory too, and without a random generator inside
+    the loop over a small game compiles to a single kernel.
+
+    Returns:
+        A function from step indices to the scan's inputs, and one from the input of a
+        step to its batches.
+    """
+    draw = _batches_of_step(key, sample, num_batches)
+    if key is None:
+        return lambda indices: None, lambda x: (None,) * num_batches
+    shapes = jax.tree.leaves(jax.eval_shape(draw, jnp.zeros((), jnp.int32)))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in shapes)
+    if ahead * size > _DRAW_AHEAD_BYTES:
+        return lambda indices: indices, draw
+    return jax.vmap(draw), lambda x: x
+
+
+def _block_size(num_steps: int, every: int) -> int:
+    """Choose a multiple of `every` near 100 that divides `num_steps`, if there is one.
+
+    A remainder would be a second copy of the step to compile.
+    """
+    nearest = max(1, round(_BLOCK / every)) * every
+    fits = [
+        size
+        for size in range(every, 2 * _BLOCK + 1, every)
+        if num_steps % size == 0 and 2 * size >= _BLOCK
+    ]
+    best = min(fits, key=lambda size: abs(size - _BLOCK), default=nearest)
+    return min(best, num_steps)
+
+
+def _scan(body: Callable[..., Any], carry: Any, xs: Any, length: int | None = None):
+    """Scan, without a loop where there is only one turn."""
+    leaves = jax.tree.leaves(xs)
+    turns = leaves[0].shape[0] if leaves else length
+    if turns != 1:
+        return jax.lax.scan(body, carry, xs, length=length)
+    carry, row = body(carry, jax.tree.map(lambda leaf: leaf[0], xs))
+    return carry, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], row)
+
+
+def _fold(tree: PyTree, pieces: int) -> PyTree:
+    """Split the leading axis in two; sizes are written out, a leaf may be empty."""
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(pieces, len(leaf) // pieces, *leaf.shape[1:]), tree
+    )
+
+
+def _unfold(tree: PyTree) -> PyTree:
+    """Join the two leading axes again."""
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]),
+        tree,
+    )
+
+
+def _blank_unless(alive: jax.Array, rows: jax.Array) -> jax.Array:
+    if jnp.issubdtype(rows.dtype, jax.dtypes.prng_key):
+        return rows
+    floating = jnp.issubdtype(rows.dtype, jnp.inexact)
+    blank = jnp.full((), jnp.nan if floating else 0, rows.dtype)
+    return jnp.where(alive, rows, blank)
+
+
+def _inner_status(rule_state: RuleState) -> jax.Array:
+    """INNER_SOLVER if any implicit rule inside reports a failure, else OK."""
+    nodes = jax.tree.leaves(rule_state, is_leaf=lambda x: isinstance(x, InnerSolve))
+    failed = jnp.array(False)
+    for node in nodes:
+        if isinstance(node, InnerSolve):
+            failed |= node.failed
+    return jnp.where(failed, Status.INNER_SOLVER, Status.OK)
+
+
+def _solution(rule, params, rule_state, trace, status, done) -> Solution:
+    return Solution(
+        params=params,
+        output=rule.output(params, rule_state),
+        rule_state=rule_state,
+        trace=trace,
+        status=jnp.asarray(status, jnp.int32),
+        num_steps=done,
+    )

@@ -1,0 +1,22 @@
+"""Strict flags for every test, set before jax's backend starts."""
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jax
+
+X64 = os.environ.get("GAMEDYN_TEST_X64", "1") != "0"
+
+jax.config.update("jax_enable_x64", X64)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 2)  # for the tests of sharded sweeps
+
+# The first example compiles, so no deadline fits.
+hypothesis.settings.register_profile("gamedyn", deadline=None, max_examples=20)
+hypothesis.settings.load_profile("gamedyn")
+
+# These run in a process of their own, see test_without_x64.py.
+collect_ignore = ["without_x64"] if X64 else []

@@ -1,0 +1,207 @@
+"""Theory meets measurement: the engine behind `gamedyn compare`."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gamedyn as gd
+from gamedyn.compare import GRID, NOTES, compare
+
+QUICK = ("simultaneous", "alternating", "extragradient", "optimistic", "lookahead")
+
+
+@pytest.fixture(scope="module")
+def at_one_tenth():
+    """Every rule on x*y at step .1."""
+    # Adam's bias correction mixes dtypes, inside optax.
+    with jax.numpy_dtype_promotion("standard"):
+        return compare(gd.games.make("bilinear"), step_size=0.1)
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    return compare(gd.games.make("bilinear"), QUICK)
+
+
+def by_name(comparison):
+    return {row.name: row for row in comparison.rows}
+
+
+def autonomous(comparison):
+    rows = [row for row in comparison.rows if row.predicted is not None]
+    assert len(rows) >= 4
+    return rows
+
+
+def check_theory(comparison):
+    """Judge every autonomous rule from the curves themselves, by the stated bound."""
+    for row in autonomous(comparison):
+        curve = comparison.curves[row.name]
+        distance = curve.distance[0]
+        below = distance < 1e-12 * distance[0]
+        stop = int(below.argmax()) if below.any() else len(distance) - 1
+        n = int(curve.evaluations[stop])
+        if below.any() and (n < 40 or row.predicted < 0.2):
+            assert row.solved_in == n, row
+            assert row.measured is None
+            continue
+        log_p = math.log(row.predicted)
+        if abs(log_p) < 1e-9:
+            ratio = distance.max() / distance.min()
+            assert ratio < 10, row
+            assert row.behaviour == "marginal"
+            continue
+        window = curve.evaluations[:stop] >= n / 2
+        x, y = curve.evaluations[:stop][window], np.log(distance[:stop][window])
+        slope = np.linalg.lstsq(np.stack([x, np.ones_like(x)], 1), y, rcond=None)[0][0]
+        assert abs(slope - log_p) <= 0.02 * abs(log_p) + 2 / n, row
+        assert row.behaviour == ("converging" if slope < 0 else "diverging")
+        assert row.measured == pytest.approx(math.exp(slope), abs=1e-3)
+        assert row.agrees
+
+
+def test_every_rule_at_one_tenth_meets_its_prediction(at_one_tenth):
+    assert {row.name for row in at_one_tenth.rows} >= set(QUICK)
+    check_theory(at_one_tenth)
+
+
+def test_tuned_rules_meet_their_prediction(tuned):
+    check_theory(tuned)
+
+
+@pytest.mark.slow
+def test_every_tuned_rule_meets_its_prediction():
+    with jax.numpy_dtype_promotion("standard"):
+        check_theory(compare(gd.games.make("bilinear")))
+
+
+def test_a_predictor_that_always_says_one_fails(at_one_tenth, tuned):
+    for comparison in (at_one_tenth, tuned):
+        rows = tuple(
+            dataclasses.replace(row, predicted=1.0) if row.predicted else row
+            for row in comparison.rows
+        )
+        fooled = dataclasses.replace(comparison, rows=rows)
+        with pytest.raises(AssertionError):
+            check_theory(fooled)
+        assert not all(row.agrees for row in rows if row.measured is not None)
+
+
+def test_words_at_one_tenth(at_one_tenth):
+    rows = by_name(at_one_tenth)
+    assert rows["simultaneous"].behaviour == "diverging"
+    assert rows["alternating"].behaviour == "marginal"
+    assert rows["extragradient"].behaviour == "converging"
+    assert rows["runge_kutta_2"].behaviour == "diverging"
+    assert rows["extragradient"].predicted == pytest.approx(0.995037687728**0.5)
+    assert rows["eag_v"].predicted is None
+    assert "not_autonomous" in rows["eag_v"].notes
+    assert "not_differentiable" in rows["adam"].notes
+    assert all(key in NOTES for row in at_one_tenth.rows for key in row.notes)
+
+
+def test_budget_is_counted_in_evaluations(at_one_tenth):
+    rows = by_name(at_one_tenth)
+    for row in rows.values():
+        assert row.evaluations <= 4000
+        assert row.evaluations > 4000 - 5 * row.evaluations_per_step
+        curve = at_one_tenth.curves[row.name]
+        assert curve.evaluations[-1] == row.evaluations
+        assert curve.residual.shape == (1, len(curve.evaluations))
+    assert rows["runge_kutta_4"].evaluations_per_step == 4
+
+
+def test_tuning_finds_the_best_of_the_grid(tuned):
+    rows = by_name(tuned)
+    bound = tuned.settings["lipschitz"]
+    assert bound == pytest.approx(1.0)
+    for row in rows.values():
+        assert np.isclose(row.step_size * bound, GRID).any()
+    # Closed form: extragradient contracts by sqrt(1 - a^2 + a^4) per step.
+    needed = [
+        2 * math.ceil(math.log(1e-10) / (0.5 * math.log(1 - a**2 + a**4)))
+        for a in GRID[GRID < 0.999]
+    ]
+    row = rows["extragradient"]
+    assert row.step_size == pytest.approx(GRID[int(np.argmin(needed))])
+    assert row.to_tolerance == pytest.approx(min(needed), abs=4)
+
+
+def test_rules_that_nothing_makes_contract_stand_at_extragradients_step(tuned):
+    rows = by_name(tuned)
+    for name in ("simultaneous", "alternating"):
+        assert "no_contraction" in rows[name].notes
+        assert rows[name].step_size == rows["extragradient"].step_size
+    for name in ("extragradient", "optimistic", "lookahead"):
+        assert "no_contraction" not in rows[name].notes
+    alone = compare(gd.games.make("bilinear"), ["simultaneous"])
+    assert alone.rows[0].step_size == rows["extragradient"].step_size
+
+
+def test_a_run_that_explodes_is_shown_as_diverged_with_a_finite_point():
+    row = compare(gd.games.make("bilinear"), ["simultaneous"], step_size=1e3).rows[0]
+    assert row.status == "DIVERGED"
+    assert row.behaviour == "diverging"
+    assert "diverged" in row.notes
+    assert math.isfinite(row.residual)
+    assert math.isfinite(row.distance)
+
+
+def test_seeds_are_medians_over_starts():
+    names = ("extragradient",)
+    many = compare(gd.games.make("bilinear"), names, step_size=0.5, seeds=5)
+    curve = many.curves["extragradient"]
+    assert curve.residual.shape[0] == 5
+    assert len(np.unique(curve.residual[:, 0])) == 5
+    assert many.rows[0].residual == pytest.approx(np.median(curve.residual[:, -1]))
+
+
+def test_noise_leaves_a_floor():
+    row = compare(
+        gd.games.make("bilinear"), ["extragradient"], step_size=0.3, noise=1e-3
+    ).rows[0]
+    assert row.behaviour == "noise floor"
+    assert 1e-5 < row.residual < 1e-1
+    assert row.predicted is None
+
+
+def test_float32_reaches_its_own_floor():
+    with jax.enable_x64(False):
+        found = compare(gd.games.make("bilinear"), ["extragradient"], step_size=0.5)
+    assert found.settings["dtype"] == "float32"
+    assert found.rows[0].agrees
+
+
+def test_rectangular_games_have_a_continuum_of_solutions():
+    matrix = np.random.default_rng(0).normal(size=(2, 3))
+    row = compare(gd.games.bilinear(matrix), ["extragradient"]).rows[0]
+    assert "continuum" in row.notes
+    assert row.agrees
+    assert row.predicted < 1
+
+
+def test_games_without_known_solutions():
+    start = jnp.array([1.0]), jnp.array([2.0])
+    problem = gd.games.Problem(
+        gd.zero_sum(lambda x, y: jnp.sum(x * y)), lambda key: start
+    )
+    row = compare(problem, ["extragradient"], step_size=0.5).rows[0]
+    assert row.distance is None
+    assert row.measured == pytest.approx((1 - 0.25 + 0.0625) ** 0.25, abs=1e-3)
+
+
+def test_numbers_and_names_are_checked():
+    problem = gd.games.make("bilinear")
+    for bad in ({"evaluations": 0}, {"seeds": 0}, {"step_size": -1.0}, {"noise": -1}):
+        with pytest.raises(ValueError, match="must"):
+            compare(problem, **bad)
+    with pytest.raises(ValueError, match="did you mean"):
+        compare(problem, ["extra_gradient"])
+    with pytest.raises(ValueError, match="simplex"):
+        compare(problem, ["mirror_prox"])
+    with pytest.raises(ValueError, match="twice"):
+        compare(problem, ["optimistic", "optimistic"])

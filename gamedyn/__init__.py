@@ -1,18 +1,27 @@
 """Game dynamics in JAX: games as pure losses, composable update rules, certificates."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gamedyn import fields, geometry, rules
+from gamedyn import fields, geometry, rules, transformations
 from gamedyn.game import Game, general_sum, single_player, zero_sum
 from gamedyn.rules import (
     Rule,
+    adaptive_golden_ratio,
+    alex_gda,
     alternating,
+    anchored_extragradient,
     averaged,
     extragradient,
+    forward_backward_forward,
+    forward_reflected_backward,
+    halpern,
     lookahead,
     optimistic,
     past_extragradient,
+    projected_reflected_gradient,
+    proximal_point,
+    runge_kutta,
     simultaneous,
 )
 from gamedyn.solve import Solution, Status, solve, solve_until
@@ -23,37 +32,46 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("analysis", "games", "plot", "runtime")
-
-
-def __getattr__(name: str):
-    if name in _LAZY:
-        return importlib.import_module(f"gamedyn.{name}")
-    raise AttributeError(f"module 'gamedyn' has no attribute {name!r}")
-
-
 __all__ = [
     "Game",
     "Rule",
     "Solution",
     "Status",
+    "adaptive_golden_ratio",
+    "alex_gda",
     "alternating",
     "analysis",
+    "anchored_extragradient",
     "averaged",
     "extragradient",
     "fields",
+    "forward_backward_forward",
+    "forward_reflected_backward",
     "games",
     "general_sum",
     "geometry",
+    "halpern",
     "lookahead",
     "optimistic",
     "past_extragradient",
+    "projected_reflected_gradient",
+    "proximal_point",
     "rules",
+    "runge_kutta",
     "runtime",
     "simultaneous",
     "single_player",
     "solve",
     "solve_until",
     "sweep",
+    "transformations",
     "zero_sum",
 ]
+
+_LAZY = ("analysis", "games", "runtime")  # loaded on first use
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"gamedyn.{name}")
+    raise AttributeError(f"module 'gamedyn' has no attribute {name!r}")

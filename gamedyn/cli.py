@@ -134,6 +134,7 @@ def _list(what: str) -> None:
 
 def _compare(config: Compare, command: str) -> None:
     from rich.box import SIMPLE_HEAD
+    from rich.measure import Measurement
     from rich.progress import Progress
     from rich.table import Table
 
@@ -186,6 +187,9 @@ def _compare(config: Compare, command: str) -> None:
             *report.cells(row, numbers), style=colours.get(row.behaviour, "yellow")
         )
     console.print(report.headline(comparison), highlight=False)
+    # A number that is cut off is lost; a line that the terminal wraps is only ugly.
+    needed = Measurement.get(console, console.options.update(width=999), table).maximum
+    console.width = max(console.width, needed)
     console.print(table)
     console.print(report.LEGEND, highlight=False)
     for key, number in numbers.items():

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from gamedyn import rules
-from gamedyn.analysis import game_jacobian, measured_rate, update_jacobian
+from gamedyn.analysis import MeasuredRate, game_jacobian, measured_rate, update_jacobian
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.fields import Field, gradient, noisy
 from gamedyn.game import Params
@@ -48,10 +48,28 @@ NOTES = {
     "implicit": "implicit: evaluations count one Newton step with a dense Jacobian",
     "period": "measured at multiples of its period",
     "passes": "passed through the solution and left it again",
+    "repelled": "the solution repels: the run ends elsewhere, on no predicted rate",
     "diverged": "became non-finite; the last finite block is shown",
 }
 
-_MAX_ROWS = 4000  # recorded points per run
+_DRIFT = 0.35
+"""A smaller change of the log distance over half a run counts as none."""
+
+_TINY = float(np.finfo(float).tiny)
+
+SAMPLED = (
+    "simultaneous",
+    "alternating",
+    "extragradient",
+    "stochastic_extragradient",
+    "averaged_extragradient",
+    "optimistic",
+    "adam",
+    "extra_adam",
+)
+"""The rules that are also run on minibatches of a finite sum, if none are named."""
+
+_MAX_ROWS = {32: 4000, math.inf: 400}  # recorded points, up to so many dimensions
 _POINTS_UP_TO = 8  # dimensions up to which whole trajectories are kept
 _CHUNK = 256  # runs held in memory at a time
 
@@ -103,13 +121,11 @@ class Row:
         $|\log r - \log p| \le .02\,|\log p| + 2/n$; a marginal map
         ($|\log p| < 10^{-9}$) must keep the distance within a factor of 10.
         """
-        if self.predicted is None or self.measured is None:
+        if self.predicted is None or self.measured is None or "repelled" in self.notes:
             return None
-        predicted = math.log(self.predicted)
-        if abs(predicted) < 1e-9:
+        if abs(math.log(max(self.predicted, _TINY))) < 1e-9:
             return self.behaviour == "marginal"
-        gap = abs(math.log(self.measured) - predicted)
-        return gap <= 0.02 * abs(predicted) + 2 / self.fitted
+        return _within(self.measured, self.predicted, self.fitted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,7 +319,8 @@ def _run(
     size = sum(leaf[0].size for leaf in jax.tree.leaves(starts))
     cost = found.evaluations(size)
     num_steps = max(1, budget // cost)
-    stride = max(1, -(-num_steps // _MAX_ROWS))
+    max_rows = next(rows for limit, rows in _MAX_ROWS.items() if size <= limit)
+    stride = max(1, -(-num_steps // max_rows))
     stride = -(-stride // shape.period) * shape.period
     num_steps = max(1, num_steps // stride) * stride
     stochastic = sampled or noise > 0
@@ -379,6 +396,11 @@ def _run(
 def _tune(race: _Race) -> tuple[int, bool]:
     """Choose the best step size; say whether any step size contracts."""
     residual = np.where(np.isfinite(race.residual), race.residual, np.inf)
+    if race.distance is not None:
+        # A field may also vanish far away, where a network saturates: that is no
+        # solution, so a point farther away than the start does not count.
+        far = ~(race.distance <= race.distance[..., :1])
+        residual = np.where(far, np.inf, residual)
     small = residual <= TOLERANCE * residual[..., :1]
     reached = np.where(
         small.any(axis=-1), race.evaluations[small.argmax(axis=-1)], np.inf
@@ -449,6 +471,16 @@ def _row(
     small = curve.residual <= TOLERANCE * curve.residual[:, :1]
     if reached and not small[:, -1].all():
         notes.append("passes")
+    blank = quick or race.stochastic or diverged
+    # What leaves an unstable solution leaves the neighbourhood the prediction is for.
+    repelled = (
+        predicted is not None
+        and math.log(max(predicted, _TINY)) > 1e-9
+        and not (blank or math.isnan(rate))
+        and not _within(rate, predicted, spent)
+    )
+    if repelled:
+        notes.append("repelled")
     row = Row(
         name=label,
         rule=name,
@@ -462,20 +494,28 @@ def _row(
         distance=None
         if curve.distance is None
         else _final(curve.distance, race.stochastic),
-        measured=None if quick or race.stochastic or math.isnan(rate) else rate,
+        measured=None if blank or math.isnan(rate) else rate,
         predicted=predicted,
         fitted=spent,
         solved_in=spent if quick else None,
         behaviour="noise floor"
         if race.stochastic and not diverged
-        else _behaviour(rates, predicted, diverged, race.entry),
+        else _behaviour(rates, None if repelled else predicted, diverged),
         status="DIVERGED" if diverged else status.name,
         notes=tuple(notes),
     )
     return row, curve
 
 
-def _behaviour(rates, predicted, diverged: bool, found: RuleEntry) -> str:
+def _within(measured: float, predicted: float, evaluations: int) -> bool:
+    """The bound on the gap between two rates, fitted over so many evaluations."""
+    due = math.log(max(predicted, _TINY))
+    return abs(math.log(measured) - due) <= 0.02 * abs(due) + 2 / evaluations
+
+
+def _behaviour(
+    rates: list[MeasuredRate], predicted: float | None, diverged: bool
+) -> str:
     """Say in a word what the distance did over the fitted half."""
     if diverged:
         return "diverging"
@@ -486,13 +526,12 @@ def _behaviour(rates, predicted, diverged: bool, found: RuleEntry) -> str:
     change = _median([fit.change for fit in rates])
     if math.isnan(rate):
         return "too short"
-    if predicted is not None and not found.on_simplex:
-        # The map says whether a slow drift is one: its sign is the rate's own.
-        if abs(math.log(predicted)) < 1e-9:
-            return "marginal" if spread < 10 else _direction(rate)
-        return _direction(rate)
-    # Without a prediction, a change by less than a third over half of the run is none.
-    return "marginal" if abs(math.log(change)) < 0.35 else _direction(rate)
+    if predicted is None:
+        return "marginal" if abs(math.log(change)) < _DRIFT else _direction(rate)
+    # The map says whether a slow drift is one: then the sign is the rate's own.
+    if abs(math.log(max(predicted, _TINY))) < 1e-9 and spread < 10:
+        return "marginal"
+    return _direction(rate)
 
 
 def _direction(rate: float) -> str:
@@ -633,7 +672,7 @@ def _plan(
         if noisy or name not in several or (names and not stochastic)
     ]
     if problem.sample is not None:
-        plan += [(name, True) for name in chosen]
+        plan += [(name, True) for name in chosen if names or name in SAMPLED]
     return plan
 
 

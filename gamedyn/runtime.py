@@ -46,7 +46,7 @@ def configure(
     sets_flags = small_loop_bytes is not None and wanted not in present
     sets_devices = (
         num_cpu_devices is not None
-        and jax.config.read("jax_num_cpu_devices") != num_cpu_devices
+        and jax.config.jax_num_cpu_devices != num_cpu_devices
     )
     if (sets_flags or sets_devices) and _backend_runs():
         raise RuntimeError(
@@ -83,7 +83,7 @@ def environment() -> dict[str, Any]:
         "gamedyn": gamedyn.__version__,
         "python": platform.python_version(),
         **versions,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gamedyn.checks import is_known
 from gamedyn.game import PyTree
 
 
@@ -68,7 +69,7 @@ def complex_momentum(
         Lorraine et al., Complex momentum for optimization in games, 2022,
         arXiv:2102.08431.
     """
-    if not isinstance(momentum, jax.core.Tracer) and not abs(momentum) < 1:
+    if is_known(momentum) and not abs(momentum) < 1:
         raise ValueError(f"momentum must lie inside the unit circle, got {momentum}")
 
     def init(params: PyTree) -> ComplexMomentumState:

@@ -68,13 +68,13 @@ class AnchoredState(NamedTuple):
 
     Attributes:
         anchor: the start z_0.
-        count: the number k of steps done.
+        num_steps: the number k of steps done.
         ratio: the step size of the next step over the first one, eta_k / eta_0.
         past: the field at the last half point (anchored Popov), else `None`.
     """
 
     anchor: Params
-    count: jax.Array
+    num_steps: jax.Array
     ratio: jax.Array
     past: Params | None
 
@@ -158,15 +158,15 @@ def anchored_extragradient(
         per_player(geometry, len(params), "geometry")
         return AnchoredState(
             anchor=params,
-            count=jnp.zeros((), jnp.int32),
+            num_steps=jnp.zeros((), jnp.int32),
             ratio=jnp.ones((), working_dtype(params)),
             past=jax.tree.map(jnp.zeros_like, params) if reuse else None,
         )
 
     def update(field, params, rule_state, batches):
         (batch,) = batches
-        anchor, count, ratio, past = rule_state
-        k = count.astype(ratio.dtype)
+        anchor, num_steps, ratio, past = rule_state
+        k = num_steps.astype(ratio.dtype)
         beta = 1 / (k + offset)
         eta = jnp.asarray(step_size, ratio.dtype) * ratio
         pull = scale(beta, subtract(anchor, params))
@@ -176,12 +176,14 @@ def anchored_extragradient(
 
         if reuse:
             # Only the first step evaluates the field twice: a branch, not a select.
-            ahead = jax.lax.cond(count == 0, lambda: field(params, batch), lambda: past)
+            ahead = jax.lax.cond(
+                num_steps == 0, lambda: field(params, batch), lambda: past
+            )
         else:
             ahead = field(params, batch)
         current = field(move(ahead, (1 - beta) * eta if damped else eta), batch)
         state = AnchoredState(
-            anchor, count + 1, ratio * decay(k, beta, ratio**2), current
+            anchor, num_steps + 1, ratio * decay(k, beta, ratio**2), current
         )
         return move(current, eta), state if reuse else state._replace(past=None)
 
@@ -193,7 +195,7 @@ class HalpernState(NamedTuple):
 
     inner: Any
     anchor: Params
-    count: jax.Array
+    num_steps: jax.Array
 
 
 def halpern(rule: Rule) -> Rule:
@@ -225,11 +227,11 @@ def halpern(rule: Rule) -> Rule:
         return HalpernState(rule.init(params), copy(params), jnp.zeros((), jnp.int32))
 
     def update(field, params, rule_state, batches):
-        inner, anchor, count = rule_state
+        inner, anchor, num_steps = rule_state
         stepped, inner = rule.update(field, params, inner, batches)
-        beta = 1 / (count.astype(working_dtype(params)) + 2)
+        beta = 1 / (num_steps.astype(working_dtype(params)) + 2)
         params = add(stepped, scale(beta, subtract(anchor, stepped)))
-        return params, HalpernState(inner, anchor, count + 1)
+        return params, HalpernState(inner, anchor, num_steps + 1)
 
     return build(
         init,

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gamedyn.checks import is_known
 from gamedyn.fields import Field
 from gamedyn.game import Batch, Params, PyTree, check_params
 from gamedyn.geometry import Geometry, per_player
@@ -250,9 +250,9 @@ def check_step_size(step_size: Any, rule: str) -> None:
         ValueError: if it is known and not positive and finite.
     """
     # A bool is an int to Python; an array of them, or of complex numbers, is no step.
-    known = isinstance(step_size, numbers.Real | np.ndarray | jax.Array)
+    number = isinstance(step_size, int | float | np.number | np.ndarray | jax.Array)
     if (
-        not known
+        not number
         or isinstance(step_size, bool)
         or jnp.shape(step_size) != ()
         or jnp.result_type(step_size).kind not in "iuf"
@@ -261,7 +261,7 @@ def check_step_size(step_size: Any, rule: str) -> None:
             f"{rule} owns its step: it takes one positive number, not an optax "
             f"transformation or schedule, got {type(step_size).__name__}"
         )
-    if not isinstance(step_size, jax.core.Tracer) and not 0 < step_size < math.inf:
+    if is_known(step_size) and not 0 < float(step_size) < math.inf:
         raise ValueError(f"{rule} needs a positive step size, got {step_size}")
 
 

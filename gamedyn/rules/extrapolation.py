@@ -59,7 +59,7 @@ def extragradient(
         >>> game = gd.zero_sum(lambda x, y: x * y)
         >>> rule = gd.extragradient(optax.sgd(0.5))
         >>> solution = gd.solve(game, rule, (jnp.array(1.0), jnp.array(1.0)), 200)
-        >>> bool(optax.global_norm(solution.params) < 1e-8)
+        >>> bool(optax.tree.norm(solution.params) < 1e-8)
         True
 
     References:

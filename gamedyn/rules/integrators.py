@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
@@ -127,12 +128,9 @@ def proximal_point(
     """
     check_step_size(step_size, "proximal_point")
     check_geometry(geometry, ("euclidean",), "proximal_point")
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance}")
-    if isinstance(max_steps, bool) or not (
-        isinstance(max_steps, int) and max_steps >= 1
-    ):
-        raise ValueError(f"max_steps must be a positive integer, got {max_steps!r}")
+    if tolerance is not None:
+        check_positive("tolerance", tolerance)
+    check_positive_integer("max_steps", max_steps)
 
     def init(params):
         per_player(geometry, len(params), "geometry")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gamedyn.checks import check_positive
 from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
@@ -220,8 +221,7 @@ def adaptive_golden_ratio(
     phi = golden_ratio
     if not 1 < phi <= (1 + 5**0.5) / 2:
         raise ValueError(f"golden_ratio must lie in (1, (1 + sqrt 5)/2], got {phi}")
-    if not max_step > 0:
-        raise ValueError(f"max_step must be positive, got {max_step}")
+    check_positive("max_step", max_step)
 
     def init(params):
         per_player(geometry, len(params), "geometry")

@@ -210,7 +210,7 @@ def _extragradient_plus(step_size, *, num_players=2, geometry=euclidean, **optio
 def _double_step(step_size, *, num_players=2, geometry=euclidean, **options):
     del num_players
 
-    def schedule(count: jax.Array) -> jax.Array:
+    def schedule(count: Any) -> jax.Array:
         dtype = jnp.result_type(float)
         decay = 2 / (count.astype(dtype) + 20)  # .1 * 20 / (t + 20)
         return jnp.asarray(step_size, dtype) * decay

@@ -41,6 +41,10 @@ def convergence(
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     levels = {name: _envelope(curve) for name, curve in curves.items()}
     low, high = _limits([level for _, level in levels.values()])
+    levels = {  # far beyond the picture, the axes' own arithmetic overflows
+        name: (work, np.clip(level, low * 1e-3, high * 1e3))
+        for name, (work, level) in levels.items()
+    }
     for axis, (family, names) in zip(axes.flat, families.items(), strict=False):
         for work, level in levels.values():
             axis.plot(work, level, color=_GREY, lw=0.7, zorder=1)

@@ -46,7 +46,7 @@ def configure(
     sets_flags = small_loop_bytes is not None and wanted not in present
     sets_devices = (
         num_cpu_devices is not None
-        and jax.config.jax_num_cpu_devices != num_cpu_devices
+        and jax.config.values["jax_num_cpu_devices"] != num_cpu_devices
     )
     if (sets_flags or sets_devices) and _backend_runs():
         raise RuntimeError(

@@ -14,7 +14,7 @@ VALUES = (
     0.389831246302,
     0.153585999836,
     0.305147261023,
-    0.339362565514,
+    0.339362567514,
 )
 MATRICES = np.stack(
     [np.random.default_rng(s).normal(size=(5, 7)) for s in range(len(VALUES))]

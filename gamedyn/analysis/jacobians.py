@@ -93,7 +93,7 @@ def own_hessians(
         >>> import gamedyn as gd
         >>> game = gd.zero_sum(lambda x, y: x**2 + x * y - y**2)
         >>> point = (jnp.array(1.0), jnp.array(1.0))
-        >>> [block.tolist() for block in gd.analysis.own_hessians(game, point)]
+        >>> [block.tolist() for block in own_hessians(game, point)]
         [[[2.0]], [[2.0]]]
     """
     check_params(params, game.num_players)

@@ -113,7 +113,7 @@ def update_jacobian(
     matrix = np.asarray(differentiate(state))
     # Seven more cycles: enough to tell a schedule, prime to the usual periods.
     later = np.asarray(differentiate(settle(state, 7 * period)))
-    if not np.all(np.isfinite(matrix)):
+    if not np.all(np.isfinite([matrix, later])):
         status = Status.NOT_DIFFERENTIABLE
     elif np.max(np.abs(later - matrix)) > _AUTONOMY_TOLERANCE * max(
         1.0, np.max(np.abs(matrix))

@@ -17,13 +17,13 @@ from gamedyn.games.toys import forsaken, global_forsaken, polar
 
 
 def names() -> tuple[str, ...]:
-    """The names of all registered games."""
-    return REGISTRY.names()
+    """The names of all registered games, in alphabetical order."""
+    return tuple(sorted(REGISTRY))
 
 
 def entries() -> dict[str, GameEntry]:
     """All registered games by name."""
-    return {name: REGISTRY[name] for name in REGISTRY}
+    return {name: REGISTRY[name] for name in names()}
 
 
 def make(name: str, **kwargs) -> Problem:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -97,12 +98,13 @@ def bilinear(matrix: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
         main, other = jnp.diagonal(matrix), jnp.diagonal(matrix[:, ::-1])
         return jnp.sum(x * (main * y + other * y[::-1]))
     if max(m, n) <= 3:
-        entries = jnp.unstack(y)
-        rows = [
-            sum(matrix[i, j] * entry for j, entry in enumerate(entries))
-            for i in range(m)
+        columns = jnp.unstack(y)
+        terms = [
+            entry * matrix[i, j] * column
+            for i, entry in enumerate(jnp.unstack(x))
+            for j, column in enumerate(columns)
         ]
-        return sum(entry * row for entry, row in zip(jnp.unstack(x), rows, strict=True))
+        return functools.reduce(jnp.add, terms)
     if max(m, n) <= 10:
         return jnp.sum(x * jnp.sum(matrix * y[None, :], axis=1))
     return x @ matrix @ y

@@ -50,15 +50,15 @@ def cournot(
     dtype = _forms.widest(demand, slope, cost)
     given = {"demand": demand, "slope": slope, "cost": cost}
     numbers = [_forms.as_array(name, x, 0, dtype) for name, x in given.items()]
-    demand, slope, cost = numbers
-    if _forms.known(*numbers) and not (slope > 0 and demand > cost):
+    top, fall, unit = numbers
+    if _forms.known(*numbers) and not (fall > 0 and top > unit):
         raise ValueError(
             f"expected slope > 0 and demand > cost, "
             f"got slope={slope}, demand={demand}, cost={cost}"
         )
-    quantity = (demand - cost) / (slope * (n + 1))
+    quantity = (top - unit) / (fall * (n + 1))
     return Problem(
-        Game(Partial(_cournot, demand, slope, cost), num_players=n),
+        Game(Partial(_cournot, *numbers), num_players=n),
         Partial(_forms.normal_start, tuple((1.0 + i) * quantity for i in range(n))),
         ((jnp.copy(quantity),) * n,),
     )

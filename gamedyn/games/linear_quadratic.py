@@ -22,7 +22,8 @@ def bilinear(matrix: Any = None, b: Any = None, c: Any = None) -> Problem:
       J = \begin{pmatrix} 0 & A \\ -A^\top & 0 \end{pmatrix}.$$
 
     Simultaneous descent spirals out, alternating descent circles, extragradient and
-    optimistic descent converge. The standard start is all ones.
+    optimistic descent converge. The standard start is x = (1, ..., 1) and
+    y = (2, ..., 2): from (1, 1) some rules hit the scalar game's solution by chance.
 
     Args:
         matrix: A, shape `(m, n)`; the scalar game xy if `None`.
@@ -53,10 +54,10 @@ def bilinear(matrix: Any = None, b: Any = None, c: Any = None) -> Problem:
     if c is not None:
         c = _forms.as_array("c", c, 1, dtype)
         _forms.check_shape("c", c, (n,), "like the columns of the matrix")
-    ones = jnp.ones(m, dtype), jnp.ones(n, dtype)
+    start = jnp.ones(m, dtype), jnp.full(n, 2, dtype)
     return Problem(
         zero_sum(Partial(_bilinear, matrix, b, c)),
-        Partial(_forms.normal_start, ones),
+        Partial(_forms.normal_start, start),
         _bilinear_solutions(matrix, b, c),
     )
 
@@ -218,13 +219,16 @@ def weak_minty(L: float = 1.0, rho: float = -0.1) -> Problem:
     Raises:
         ValueError: if L is not positive, or `abs(L * rho) > 1`.
     """
-    L, rho = _forms.as_array("L", L, 0), _forms.as_array("rho", rho, 0)
-    if _forms.known(L, rho) and not (L > 0 and abs(L * rho) <= 1):
+    dtype = _forms.widest(L, rho)
+    bound, minty = (
+        _forms.as_array(name, x, 0, dtype) for name, x in (("L", L), ("rho", rho))
+    )
+    if _forms.known(bound, minty) and not (bound > 0 and abs(bound * minty) <= 1):
         raise ValueError(f"expected L > 0 and |L rho| <= 1, got L={L}, rho={rho}")
-    d = L**2 * rho
+    d = bound**2 * minty
     one, zero = jnp.ones_like(d), jnp.zeros_like(d)
     return Problem(
-        zero_sum(Partial(_weak_minty, jnp.sqrt(L**2 - d**2), d)),
+        zero_sum(Partial(_weak_minty, jnp.sqrt(bound**2 - d**2), d)),
         Partial(_forms.normal_start, (one, one)),
         ((zero, zero),),
     )
@@ -253,10 +257,10 @@ def symplectic_four_player(epsilon: float = 0.01) -> Problem:
     Returns:
         The problem, with one scalar per player.
     """
-    epsilon = _forms.as_array("epsilon", epsilon, 0)
-    one, zero = jnp.ones_like(epsilon), jnp.zeros_like(epsilon)
+    weight = _forms.as_array("epsilon", epsilon, 0)
+    one, zero = jnp.ones_like(weight), jnp.zeros_like(weight)
     return Problem(
-        Game(Partial(_four_player, epsilon), num_players=4),
+        Game(Partial(_four_player, weight), num_players=4),
         Partial(_forms.normal_start, (one,) * 4),
         ((zero,) * 4,),
     )

@@ -112,12 +112,12 @@ def polar(a: float = 1 / 3) -> Problem:
     Returns:
         The problem, with scalar params.
     """
-    a = _forms.as_array("a", a, 0)
-    start = jnp.full_like(a, 0.9)
+    strength = _forms.as_array("a", a, 0)
+    start, zero = jnp.full_like(strength, 0.9), jnp.zeros_like(strength)
     return Problem(
-        general_sum(Partial(_polar_first, a), Partial(_polar_second, a)),
+        general_sum(Partial(_polar_first, strength), Partial(_polar_second, strength)),
         Partial(_forms.normal_start, (start, start)),
-        ((jnp.zeros_like(a), jnp.zeros_like(a)),),
+        ((zero, zero),),
     )
 
 

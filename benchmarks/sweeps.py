@@ -16,7 +16,7 @@ CASES = (  # dimension, step sizes, starts, steps
     (2, 250, 400, 100),
     (100, 25, 40, 20),
 )
-CHUNK = 64  # a chunk that stays in the core's first cache
+CHUNK = 32  # a chunk that stays in the core's first cache
 SINGLE_RUNS = 20  # of a loop over the points; the rest is extrapolated
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 

@@ -194,6 +194,20 @@ def test_games_without_known_solutions():
     assert row.measured == pytest.approx((1 - 0.25 + 0.0625) ** 0.25, abs=1e-3)
 
 
+def test_real_data_is_solved_in_full_and_floors_on_minibatches():
+    problem = gd.games.make("breast_cancer_logistic")
+    found = compare(problem, ["optimistic"], step_size=0.63, evaluations=2000)
+    full, sampled = found.rows
+    residual = found.curves[full.name].residual[0]
+    assert full.name == "optimistic"
+    assert residual[-1] < 1e-4 * residual[0]
+    assert full.distance < 1e-4  # to a solution found by other means
+    assert full.agrees
+    assert sampled.name == "optimistic (sampled)"
+    assert sampled.behaviour == "noise floor"
+    assert sampled.residual > 100 * full.residual
+
+
 def test_numbers_and_names_are_checked():
     problem = gd.games.make("bilinear")
     for bad in ({"evaluations": 0}, {"seeds": 0}, {"step_size": -1.0}, {"noise": -1}):

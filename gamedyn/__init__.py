@@ -28,7 +28,7 @@ from gamedyn.solve import Solution, Status, solve, solve_until
 from gamedyn.sweep import sweep
 
 if TYPE_CHECKING:
-    from gamedyn import analysis, games, runtime
+    from gamedyn import analysis, divergences, games, gan, runtime
 
 __version__ = "0.1.0"
 
@@ -43,11 +43,13 @@ __all__ = [
     "analysis",
     "anchored_extragradient",
     "averaged",
+    "divergences",
     "extragradient",
     "fields",
     "forward_backward_forward",
     "forward_reflected_backward",
     "games",
+    "gan",
     "general_sum",
     "geometry",
     "halpern",
@@ -68,7 +70,7 @@ __all__ = [
     "zero_sum",
 ]
 
-_LAZY = ("analysis", "games", "runtime")  # loaded on first use
+_LAZY = ("analysis", "divergences", "games", "gan", "runtime")  # loaded on first use
 
 
 def __getattr__(name: str) -> Any:

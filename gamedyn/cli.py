@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -13,7 +14,35 @@ _EXIT_BAD_INPUT = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Compare:
+class _OneGame:
+    """What the commands that work on one game share."""
+
+    game: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")] = (
+        None
+    )
+    """A registered game; `bilinear` if nothing else is given."""
+
+    matrix: Annotated[Path | None, tyro.conf.arg(metavar="FILE.{npy,csv}")] = None
+    """A payoff matrix: the row player minimises x' A y, the column player maximises."""
+
+    simplex: bool = False
+    """Play the matrix with mixed strategies."""
+
+    source: Annotated[
+        str | None, tyro.conf.arg(name="from", metavar="FILE.py:FUNCTION")
+    ] = None
+    """A function without arguments that returns a Problem, or a Game and its start."""
+
+    x64: bool = True
+    """Compute in float64."""
+
+    out: Path | None = None
+    """Folder for the results; must not hold any yet. By default the first free one of
+    results/GAME, results/GAME-2, ..."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare(_OneGame):
     """Compare update rules on a game: table, curves, phase portrait, predicted rates.
 
     Every rule gets the same number of gradient evaluations. The game is a registered
@@ -24,11 +53,6 @@ class Compare:
         gamedyn compare --matrix payoff.csv --simplex
         gamedyn compare --from my_game.py:make_game --rules extragradient optimistic
     """
-
-    game: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="GAME")] = (
-        None
-    )
-    """A registered game; `bilinear` if nothing else is given."""
 
     rules: tuple[str, ...] = ()
     """Registered rules to compare (`gamedyn list rules`); all that apply by default."""
@@ -44,29 +68,54 @@ class Compare:
     seeds: int = 1
     """Number of starts (and noise sequences); the table shows medians over them."""
 
-    matrix: Annotated[Path | None, tyro.conf.arg(metavar="FILE.{npy,csv}")] = None
-    """A payoff matrix: the row player minimises x' A y, the column player maximises."""
-
-    simplex: bool = False
-    """Play the matrix with mixed strategies."""
-
-    source: Annotated[
-        str | None, tyro.conf.arg(name="from", metavar="FILE.py:FUNCTION")
-    ] = None
-    """A function without arguments that returns a Problem, or a Game and its start."""
-
     noise: float = 0.0
     """Standard deviation of Gaussian noise on every coordinate of the field."""
 
     seed: int = 0
     """Seed of the random starts, noise and minibatches."""
 
-    x64: bool = True
-    """Compute in float64."""
 
-    out: Path | None = None
-    """Folder for the results; must not hold any yet. By default the first free one of
-    results/GAME, results/GAME-2, ..."""
+@dataclasses.dataclass(frozen=True)
+class Analyse(_OneGame):
+    """Say what a point of a game is, with proof where there is one, and what is open.
+
+    Stationarity, every player's own curvature, stability of the gradient flow and of a
+    rule, in words and numbers; the eigenvalues of J in the complex plane, with the
+    region in which the rule converges. On constrained domains: the natural residual
+    and, in matrix games, the exploitability.
+
+    Examples:
+        gamedyn analyse quadratic --rule extragradient --step-size 0.05
+        gamedyn analyse --from my_game.py:make_game --at 0.5,-1 --polish 10
+        gamedyn analyse dirac-gan --taus 0.1 1 10
+    """
+
+    at: Annotated[
+        str, tyro.conf.arg(metavar="{equilibrium[:K],X0,X1,...,FILE.npz}")
+    ] = "equilibrium"
+    """The point: the known solutions, or the K-th of them, counted from 0; or numbers,
+    all players' parameters in order; or a file with one array per parameter array, in
+    order."""
+
+    rule: str | None = None
+    """A registered rule (`gamedyn list rules`) whose local convergence to examine."""
+
+    step_size: str | None = None
+    """Its step size."""
+
+    error: float = 0.0
+    """What to allow for errors of differentiation: an absolute bound on every own
+    Hessian and on J, in the spectral norm."""
+
+    polish: int = 0
+    """The most Newton steps to take towards a zero of the field beforehand."""
+
+    taus: tuple[float, ...] = ()
+    """Ratios of time scales, the second player moving so many times as fast."""
+
+    own_cost_convex: bool = False
+    """Your word that every loss is convex in the player's own parameters: a stationary
+    point is then a Nash equilibrium."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +137,18 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands = {"compare": Compare, "list": List}
+    commands = {"compare": Compare, "analyse": Analyse, "list": List}
     config = tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="gamedyn",
-        description="Game dynamics: compare optimizers on games.",
+        description="Game dynamics: compare optimizers, analyse equilibria.",
         args=arguments,
     )
     try:
         if isinstance(config, List):
             _list(config.what)
+        elif isinstance(config, Analyse):
+            _analyse(config, shlex.join(["gamedyn", *arguments]))
         else:
             _compare(config, shlex.join(["gamedyn", *arguments]))
     except KeyboardInterrupt:
@@ -197,19 +248,69 @@ def _compare(config: Compare, command: str) -> None:
     console.print(f"written to {out}: {', '.join(written)}", highlight=False)
 
 
+def _analyse(config: Analyse, command: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from gamedyn import runtime
+
+    if (config.rule is None) != (config.step_size is None):
+        raise ValueError("--rule and --step-size belong together, got only one")
+    step_size = None
+    if config.step_size is not None:
+        step_size = _positive("--step-size", config.step_size)
+    runtime.configure(x64=config.x64)
+
+    from gamedyn import report
+    from gamedyn.analyse import analyse
+
+    problem = _problem(config)
+    points = read_points(problem, config.at)
+    out = config.out or _free_folder(problem.info.name)
+    with report.folder(out) as folder:
+        analysis = analyse(
+            problem,
+            points,
+            rule=config.rule,
+            step_size=step_size,
+            error=config.error,
+            polish=config.polish,
+            taus=config.taus,
+            own_cost_convex=config.own_cost_convex,
+        )
+        report.write_analysis(analysis, folder, command)
+        written = sorted(path.name for path in folder.iterdir())
+    console = _console()
+    info = problem.info
+    console.print(f"{info.name}: {info.summary}", markup=False, highlight=False)
+    for finding in analysis.findings:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column()
+        last = None
+        for key, text in finding.lines():
+            table.add_row(Text("" if key == last else key), Text(text))
+            last = key
+        console.print(f"\n{finding.label}", markup=False, style="bold underline")
+        console.print(table)
+    console.print(f"\nwritten to {out}: {', '.join(written)}", highlight=False)
+
+
 def _step_size(text: str) -> Any:
-    if text == "auto":
-        return text
+    return text if text == "auto" else _positive("--step-size", text, "auto or ")
+
+
+def _positive(option: str, text: str, otherwise: str = "") -> float:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"--step-size must be auto or a number, got {text}") from None
+        raise ValueError(f"{option} must be {otherwise}a number, got {text}") from None
     if not 0 < value < float("inf"):
-        raise ValueError(f"--step-size must be positive and finite, got {text}")
+        raise ValueError(f"{option} must be positive and finite, got {text}")
     return value
 
 
-def _problem(config: Compare) -> Any:
+def _problem(config: _OneGame) -> Any:
     """Build the problem that the command line names."""
     from gamedyn import games
 
@@ -279,6 +380,116 @@ def read_matrix(path: Path) -> Any:
     if not np.isfinite(matrix).all():
         raise ValueError(f"{path} holds {np.sum(~np.isfinite(matrix))} NaN or infinity")
     return matrix.astype(np.float64)
+
+
+def read_points(problem: Any, text: str) -> list[tuple[str, Any]]:
+    """Find the points of a problem that a text names.
+
+    Args:
+        problem: the problem.
+        text: `equilibrium`, `equilibrium:K`, all parameters as numbers separated by
+            commas, or a `.npz` file with one array per parameter array, in order.
+
+    Returns:
+        What to call each point, and the point.
+
+    Raises:
+        ValueError: if no solution is known, or the numbers do not fit the game.
+        OSError: if the file cannot be read.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.flatten_util import ravel_pytree
+
+    word, _, index = text.partition(":")
+    if word == "equilibrium":
+        return _known_solutions(problem, index, text)
+    start = jax.eval_shape(problem.init, None)
+    leaves, treedef = jax.tree.flatten(start)
+    if text.endswith(".npz"):
+        arrays = _read_arrays(Path(text))
+        if len(arrays) != len(leaves):
+            raise ValueError(
+                f"{text} holds {len(arrays)} arrays, the game has {len(leaves)}"
+            )
+        for (name, array), leaf in zip(arrays, leaves, strict=True):
+            if array.shape != leaf.shape:
+                raise ValueError(
+                    f"{text}: {name} has shape {array.shape}, the game expects "
+                    f"{leaf.shape}"
+                )
+            if not np.isfinite(array).all():
+                bad = np.sum(~np.isfinite(array))
+                raise ValueError(f"{text}: {name} holds {bad} NaN or infinity")
+        made = [jnp.asarray(array) for _, array in arrays]
+        return [(f"the point of {Path(text).name}", jax.tree.unflatten(treedef, made))]
+    try:
+        numbers = np.array([float(number) for number in text.split(",")])
+    except ValueError:
+        raise ValueError(
+            "--at must be equilibrium, numbers separated by commas, or a .npz file, "
+            f"got {text}"
+        ) from None
+    size = sum(leaf.size for leaf in leaves)
+    if numbers.size != size:
+        raise ValueError(f"--at has {numbers.size} numbers, the game has {size}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"--at must be finite, got {text}")
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), start)
+    flat, unravel = ravel_pytree(zeros)
+    return [("the point given", unravel(jnp.asarray(numbers, flat.dtype)))]
+
+
+def _known_solutions(problem: Any, index: str, text: str) -> list[tuple[str, Any]]:
+    """All known solutions of a problem, or the one of an index in words."""
+    several = len(problem.solutions)
+    if not several:
+        raise ValueError(
+            f"no solution of {problem.info.name} is known; give a point: --at "
+            "x0,x1,... or --at FILE.npz"
+        )
+    if text == "equilibrium":
+        chosen = range(several)
+    elif index.isdecimal() and int(index) < several:
+        chosen = [int(index)]
+    else:
+        raise ValueError(
+            f"{problem.info.name} has {several} known solutions, counted from 0; "
+            f"got --at {text}"
+        )
+    return [
+        ("the known solution" if several == 1 else f"solution {k}", solution)
+        for k, solution in enumerate(problem.solutions)
+        if k in chosen
+    ]
+
+
+def _read_arrays(path: Path) -> list[tuple[str, Any]]:
+    """The arrays of a .npz file, in order, as floating-point numbers."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("it is not a .npz file")
+        with loaded as file:
+            names = list(file.files)
+            numbered = [name for name in names if re.fullmatch(r"arr_\d+", name)]
+            if len(numbered) == len(names):
+                names.sort(key=lambda name: int(name.removeprefix("arr_")))
+            arrays = [(name, file[name]) for name in names]
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} does not hold arrays of numbers: {error}") from None
+    for name, array in arrays:
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"{path}: {name} holds {array.dtype}, not real numbers")
+    return [
+        (name, array if array.dtype.kind == "f" else array.astype(np.float64))
+        for name, array in arrays
+    ]
 
 
 def load_problem(source: str) -> Any:

@@ -174,7 +174,7 @@ def applicable(problem: Problem, num_players: int) -> tuple[str, ...]:
         Names, in the order of the registry.
     """
     return tuple(
-        name for name in rules.names() if _misfit(name, problem, num_players) is None
+        name for name in rules.names() if misfit(name, problem, num_players) is None
     )
 
 
@@ -656,7 +656,7 @@ def _plan(
     """Which rules to run, and which of them on minibatches."""
     chosen = [name.replace("-", "_") for name in names or ()]
     for name in chosen:
-        reason = _misfit(name, problem, num_players)
+        reason = misfit(name, problem, num_players)
         if reason is not None:
             raise ValueError(f"the rule {name!r} {reason}")
     if not chosen:
@@ -683,8 +683,17 @@ def _num_batches(name: str, problem: Problem) -> int:
     ).num_batches
 
 
-def _misfit(name: str, problem: Problem, num_players: int) -> str | None:
-    """Why a rule is not defined on a problem, or `None`."""
+def misfit(name: str, problem: Problem, num_players: int) -> str | None:
+    """Say why a rule is not defined on a problem.
+
+    Args:
+        name: the registered name.
+        problem: the problem.
+        num_players: its number of players.
+
+    Returns:
+        The end of a sentence on the rule, or `None` where it is defined.
+    """
     found = entry(name)
     geometries = per_player(problem.geometry, num_players, "geometry")
     if found.num_players not in (None, num_players):

@@ -1,5 +1,6 @@
 """Pictures, by matplotlib alone."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,14 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from gamedyn.fields import Field
 from gamedyn.game import Params
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from gamedyn.analyse import Spectrum
     from gamedyn.compare import Curve
 
 _GREY = "0.82"
+_SHADE = "#d3ecd6"
 _MARKS = {"start": ("o", "black"), "solution": ("*", "crimson")}
 
 
@@ -168,3 +174,115 @@ def phase(
     figure.supxlabel("first player", fontsize=10)
     figure.supylabel("second player", fontsize=10)
     return figure
+
+
+def spectrum(found: "Spectrum", title: str) -> Figure:
+    """Draw the eigenvalues of J, and of a rule's update map if there is one.
+
+    The plane of J shows where the rule converges, or else the half plane in which the
+    flow does; the map's eigenvalues stand beside the unit circle.
+
+    Args:
+        found: what to show.
+        title: of the figure.
+
+    Returns:
+        The figure.
+    """
+    panels = 1 if found.update is None else 2
+    # In inches, since layouts that adapt themselves do not know of square axes.
+    width, height, side = 5.4 * panels, 6.6, 4.4
+    figure = Figure(figsize=(width, height))
+    axes = [
+        figure.add_axes(
+            (
+                (5.4 * k + 0.8) / width,
+                1.2 / height,
+                side / width,
+                side / height,
+            )
+        )
+        for k in range(panels)
+    ]
+    _plane(axes[0], found)
+    if found.update is not None:
+        _unit_circle(axes[1], found.update, found.period)
+    title = f"{title}; {found.rule}" if found.rule else title
+    figure.suptitle(title, y=1 - 0.15 / height, va="top")
+    return figure
+
+
+def _plane(axis: "Axes", found: "Spectrum") -> None:
+    left, right, top = found.limits
+    if found.region is not None:
+        real, imaginary, radius = found.region
+        level = np.log(np.clip(np.nan_to_num(radius, nan=10.0), 0.1, 10.0))
+        axis.contourf(real, imaginary, level, [-np.inf, 0.0], colors=[_SHADE])
+        axis.contour(real, imaginary, level, [0.0], colors=["seagreen"], linewidths=1.2)
+        inside = "the rule converges (spectral radius below 1)"
+    elif found.flow:
+        axis.axvspan(0, right, color=_SHADE, lw=0, zorder=0)
+        inside = "the flow is stable (positive real part)"
+    else:
+        inside = ""
+    handles = []
+    count = str(found.eigenvalues.size)
+    if found.inside is not None:
+        count += f", {found.inside} inside"
+    if inside:
+        handles.append(Patch(facecolor=_SHADE, edgecolor="seagreen", label=inside))
+    handles += axis.plot(
+        np.real(found.eigenvalues),
+        np.imag(found.eigenvalues),
+        "x",
+        color="crimson",
+        ms=7,
+        mew=1.6,
+        ls="",
+        zorder=3,
+        label=f"eigenvalues of J ({count})",
+    )
+    _dress(axis, handles, "eigenvalues of J", found.caption)
+    axis.set_xlim(left, right)
+    axis.set_ylim(-top, top)
+
+
+def _unit_circle(axis: "Axes", eigenvalues: np.ndarray, period: int) -> None:
+    angle = np.linspace(0, 2 * np.pi, 400)
+    axis.fill(np.cos(angle), np.sin(angle), color=_SHADE, lw=0, zorder=0)
+    inside = np.sum(np.abs(eigenvalues) < 1)
+    handles = axis.plot(
+        np.cos(angle), np.sin(angle), color="seagreen", lw=1.2, label="unit circle"
+    )
+    handles += axis.plot(
+        np.real(eigenvalues),
+        np.imag(eigenvalues),
+        "x",
+        color="C0",
+        ms=7,
+        mew=1.6,
+        ls="",
+        zorder=3,
+        label=f"eigenvalues of the update map ({eigenvalues.size}, {inside} inside)",
+    )
+    largest = float(np.abs(eigenvalues).max())
+    steps = "" if period == 1 else f" of {period} steps"
+    radius = f"spectral radius {largest ** (1 / period):.6g} per step"
+    _dress(axis, handles, f"the rule's own update map{steps}", radius)
+    extent = 1.2 * max(1.0, largest)
+    axis.set_xlim(-extent, extent)
+    axis.set_ylim(-extent, extent)
+
+
+def _dress(axis: "Axes", handles: list, title: str, caption: str) -> None:
+    axis.axhline(0, color="0.5", lw=0.6, zorder=1)
+    axis.axvline(0, color="0.5", lw=0.6, zorder=1)
+    axis.set_aspect("equal")
+    axis.grid(alpha=0.25)
+    words = "\n".join(textwrap.wrap(caption, 58))
+    axis.set_title(f"{title}\n{words}" if words else title, fontsize=10)
+    axis.set_xlabel("real part")
+    axis.set_ylabel("imaginary part")
+    axis.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=9
+    )

@@ -1,4 +1,4 @@
-"""Write a comparison to a folder: table, numbers, curves, pictures, one HTML page."""
+"""Write findings to a folder: numbers, curves, pictures, one HTML page."""
 
 import base64
 import csv
@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from gamedyn import plot, rules, runtime
+from gamedyn.analyse import Analysis
 from gamedyn.compare import NOTES, Comparison, Row
 from gamedyn.fields import Field
+from gamedyn.games import Problem
 
 COLUMNS = (
     ("rule", "rule"),
@@ -117,7 +120,7 @@ def folder(path: Path) -> Iterator[Path]:
 
 
 def write(comparison: Comparison, out: Path, field: Field, command: str) -> None:
-    """Write every file of the report.
+    """Write every file of a comparison.
 
     Args:
         comparison: what was found.
@@ -138,17 +141,70 @@ def write(comparison: Comparison, out: Path, field: Field, command: str) -> None
             comparison.problem.solutions,
             f"{comparison.settings['game']}: trajectories, tabulated step sizes",
         )
+    images = _write_pictures(pictures, out)
+    _write_csv(comparison.rows, out / "table.csv")
+    summary = _summary(comparison, command)
+    _write_json(summary, out / "summary.json")
+    _write_npz(comparison, out / "trajectories.npz")
+    (out / "report.html").write_text(_page(comparison, summary, images), "utf-8")
+
+
+def write_analysis(analysis: Analysis, out: Path, command: str) -> None:
+    """Write every file of an analysis.
+
+    Args:
+        analysis: what was found.
+        out: the folder, existing.
+        command: the command line that made it.
+    """
+    name, several = analysis.problem.info.name, len(analysis.findings) > 1
+    pictures = {}
+    for number, finding in enumerate(analysis.findings):
+        if finding.spectrum is not None:
+            file = f"spectrum-{number}.png" if several else "spectrum.png"
+            title = f"{name}: {finding.label}" if several else name
+            pictures[file] = plot.spectrum(finding.spectrum, title)
+    images = _write_pictures(pictures, out)
+    summary = {
+        **_made(analysis.problem, command),
+        "settings": analysis.settings,
+        "points": [_jsonable(finding.to_json()) for finding in analysis.findings],
+    }
+    _write_json(summary, out / "report.json")
+    body = []
+    for finding in analysis.findings:
+        rows = "".join(
+            f'<tr><td class="key">{html.escape(key)}</td>'
+            f'<td class="text">{html.escape(text)}</td></tr>'
+            for key, text in finding.lines()
+        )
+        body.append(f"<h2>{html.escape(finding.label)}</h2><table>{rows}</table>")
+    page = _shell("analyse", summary, "".join(body), images)
+    (out / "report.html").write_text(page, "utf-8")
+
+
+def _made(problem: Problem, command: str) -> dict[str, Any]:
+    """How and of what a report was made."""
+    info = problem.info
+    return {
+        "command": command,
+        "environment": runtime.environment(),
+        "game": {"name": info.name, "summary": info.summary, "source": info.source},
+    }
+
+
+def _write_pictures(pictures: dict[str, Figure], out: Path) -> dict[str, bytes]:
     images = {}
     for name, figure in pictures.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=130, format="png")
         images[name] = buffer.getvalue()
         (out / name).write_bytes(images[name])
-    _write_csv(comparison.rows, out / "table.csv")
-    summary = _summary(comparison, command)
-    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    _write_npz(comparison, out / "trajectories.npz")
-    (out / "report.html").write_text(_page(comparison, summary, images), "utf-8")
+    return images
+
+
+def _write_json(summary: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
 
 
 def _rate(value: float | None) -> str:
@@ -170,11 +226,8 @@ def _record(row: Row) -> dict[str, Any]:
 
 
 def _summary(comparison: Comparison, command: str) -> dict[str, Any]:
-    info = comparison.problem.info
     return {
-        "command": command,
-        "environment": runtime.environment(),
-        "game": {"name": info.name, "summary": info.summary, "source": info.source},
+        **_made(comparison.problem, command),
         "settings": comparison.settings,
         "rows": [_jsonable(_record(row)) for row in comparison.rows],
         "notes": {key: NOTES[key] for key in footnotes(comparison.rows)},
@@ -211,7 +264,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1250px; margin: 2em auto
 table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th, td { padding: .3em .6em; text-align: right; border-bottom: 1px solid #ddd;
          white-space: nowrap; }
-th:first-child, td:first-child, .word { text-align: left; }
+th:first-child, td:first-child, .text { text-align: left; }
+.text { white-space: normal; } .key { font-weight: bold; vertical-align: top; }
 th { border-bottom: 2px solid #888; }
 .converging { color: #1a7f37; } .diverging { color: #b3261e; }
 .marginal, .noise { color: #9a6700; }
@@ -235,32 +289,47 @@ def _page(
         )
         body.append(f"<tr>{tags}</tr>")
     notes = "".join(f"<li>{html.escape(NOTES[key])}</li>" for key in numbers)
-    figures = "".join(
-        f'<h2>{name.removesuffix(".png").capitalize()}</h2><img alt="{name}" '
-        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-        for name, data in images.items()
-    )
     sources = "".join(
         f"<li><b>{html.escape(name)}</b>: {html.escape(rules.entries()[name].summary)}"
         f" ({html.escape(source)})</li>"
         for name, source in summary["sources"].items()
     )
-    game = summary["game"]
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<title>gamedyn compare {html.escape(game["name"])}</title>
-<style>{_STYLE}</style></head><body>
-<h1>Rules compared on {html.escape(game["name"])}</h1>
-<p>{html.escape(game["summary"])} ({html.escape(game["source"])})</p>
-<p>{html.escape(headline(comparison))}.</p>
+    table = f"""<p>{html.escape(headline(comparison))}.</p>
 <p>{LEGEND} The measured rate is fitted to the distance, the predicted one is the
 spectral radius of the rule's own update map.
 "spent" and "to 1e-10" are gradient evaluations, all of them and those until the natural
 residual was 1e-10 of its start.</p>
 <table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>
-<ol>{notes}</ol>
+<ol>{notes}</ol>"""
+    return _shell(
+        "compare", summary, table, images, f"<h2>Rules</h2><ul>{sources}</ul>"
+    )
+
+
+def _shell(
+    what: str,
+    summary: dict[str, Any],
+    body: str,
+    images: dict[str, bytes],
+    appendix: str = "",
+) -> str:
+    """A self-contained page: its game, a body, the pictures, how it was made."""
+    game = summary["game"]
+    heading = {"compare": "Rules compared on", "analyse": "Analysis of"}[what]
+    figures = "".join(
+        f'<h2>{name.removesuffix(".png").capitalize()}</h2><img alt="{name}" '
+        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+        for name, data in images.items()
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<title>gamedyn {what} {html.escape(game["name"])}</title>
+<style>{_STYLE}</style></head><body>
+<h1>{heading} {html.escape(game["name"])}</h1>
+<p>{html.escape(game["summary"])} ({html.escape(game["source"])})</p>
+{body}
 {figures}
-<h2>Rules</h2><ul>{sources}</ul>
+{appendix}
 <h2>How it was made</h2>
 <pre>{html.escape(summary["command"])}
 

@@ -9,7 +9,7 @@ import numpy as np
 from gamedyn.checks import check_positive_integer
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
-from gamedyn.rules.base import InnerSolve, Rule
+from gamedyn.rules.base import InnerSolve, Rule, RuleState
 from gamedyn.solve import Status
 
 _AUTONOMY_TOLERANCE = 1e-9
@@ -89,24 +89,11 @@ def update_jacobian(
 
     @jax.jit
     def settle(state, num_steps):
-        return jax.lax.fori_loop(
-            0, num_steps, lambda _, s: rule.update(field, params, s, batches)[1], state
-        )
+        return settled(field, rule, params, state, batches, num_steps)
 
     @jax.jit
     def differentiate(state):
-        vector, rebuild = _split((params, state))
-
-        def cycle(vector):
-            after = jax.lax.fori_loop(
-                0,
-                period,
-                lambda _, carry: rule.update(field, carry[0], carry[1], batches),
-                rebuild(vector),
-            )
-            return _split(after)[0]
-
-        return jax.jacfwd(cycle)(vector)
+        return cycle_jacobian(field, rule, params, state, batches)
 
     warmup = -(-warmup // period) * period
     state = settle(rule.init(params), warmup)
@@ -167,7 +154,66 @@ def spectral_radius(
     return SpectralRadius(float(moduli.max()) ** (1 / period), status)
 
 
-def _split(tree: PyTree) -> tuple[jax.Array, Any]:
+def settled(
+    field: Field,
+    rule: Rule,
+    params: Params,
+    state: RuleState,
+    batches: tuple[Batch, ...],
+    num_steps: Any,
+) -> RuleState:
+    """Update a rule's memory at a point that stays where it is; traceable.
+
+    Args:
+        field: the field.
+        rule: the update rule.
+        params: the point.
+        state: the memory before.
+        batches: the batches of every step.
+        num_steps: how many updates, may be traced.
+
+    Returns:
+        The memory after.
+    """
+    return jax.lax.fori_loop(
+        0, num_steps, lambda _, s: rule.update(field, params, s, batches)[1], state
+    )
+
+
+def cycle_jacobian(
+    field: Field,
+    rule: Rule,
+    params: Params,
+    state: RuleState,
+    batches: tuple[Batch, ...],
+) -> jax.Array:
+    """Differentiate one cycle of a rule, its memory included; traceable.
+
+    Args:
+        field: the field.
+        rule: the update rule.
+        params: the point.
+        state: the rule's memory there.
+        batches: the batches of every step.
+
+    Returns:
+        The matrix of shape `(n, n)` of `UpdateJacobian`.
+    """
+    vector, rebuild = moving_parts((params, state))
+
+    def cycle(vector):
+        after = jax.lax.fori_loop(
+            0,
+            rule.period,
+            lambda _, carry: rule.update(field, carry[0], carry[1], batches),
+            rebuild(vector),
+        )
+        return moving_parts(after)[0]
+
+    return jax.jacfwd(cycle)(vector)
+
+
+def moving_parts(tree: PyTree) -> tuple[jax.Array, Any]:
     """Flatten the inexact leaves of a tree into one real vector; freeze the others.
 
     What an inner solver reports of itself is looked at, not iterated on: it stays out.

@@ -1,0 +1,1 @@
+"""Recipes: each one importable, with its expected result stated and checked."""

@@ -1,0 +1,5 @@
+"""Generative adversarial networks as games."""
+
+from gamedyn.gan import theory
+
+__all__ = ["theory"]

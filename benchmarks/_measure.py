@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -114,6 +115,31 @@ def difference(actual: Any, expected: Any) -> float:
         differences.append(np.max(np.abs(a - e)))
         sizes.append(np.max(np.abs(e)))
     return float(max(differences) / max(sizes))
+
+
+class Worker:
+    """A script beside this one in a process of its own: JSON lines ask and answer."""
+
+    def __init__(self, python: str, script: str):
+        self.process = subprocess.Popen(
+            [python, Path(__file__).with_name(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, question: Any) -> Any:
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit("the torch process ended; see its message above")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 class Report:

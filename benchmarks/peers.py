@@ -2,11 +2,8 @@
 
 import contextlib
 import importlib.util
-import json
-import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import _measure
 import jax
@@ -79,41 +76,23 @@ def optax_scan(num_steps, matrix, z):
     return jax.lax.scan(body, (z, optimizer.init(z)), length=num_steps)[0][0]
 
 
-class Torch:
+class Torch(_measure.Worker):
     """The torch candidate, in a process of its own."""
 
     def __init__(self, python, matrix, x, y, num_steps):
+        super().__init__(python, "_torch_peer.py")
         self.num_steps = num_steps
-        self.process = subprocess.Popen(
-            [python, Path(__file__).with_name("_torch_peer.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         numbers = {"matrix": matrix.tolist(), "x": x.tolist(), "y": y.tolist()}
         dtype = str(matrix.dtype)
-        self.version = self._ask({**numbers, "step_size": STEP_SIZE, "dtype": dtype})
-
-    def _ask(self, question):
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit("the torch process ended; see its message above")
-        return json.loads(answer)
+        self.version = self.ask({**numbers, "step_size": STEP_SIZE, "dtype": dtype})
 
     def __call__(self):
-        answer = self._ask(self.num_steps)
+        answer = self.ask(self.num_steps)
         return _measure.Sample(
             tuple(np.array(player) for player in answer["result"]),
             answer["wall"],
             answer["cpu"],
         )
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:

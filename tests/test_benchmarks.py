@@ -42,4 +42,5 @@ def test_smoke(script, tmp_path):
 
 
 def test_scripts_are_there():
-    assert {"overhead.py", "peers.py", "startup.py", "sweeps.py"} <= set(SCRIPTS)
+    expected = {"certify.py", "overhead.py", "peers.py", "startup.py", "sweeps.py"}
+    assert expected <= set(SCRIPTS)

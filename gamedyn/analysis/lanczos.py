@@ -185,9 +185,11 @@ def lanczos(
         _check_structure("start", start, like)
         flat = ravel_pytree(start)[0].astype(dtype)
     num_steps = min(num_steps, dimension)
+    # Where nothing can end the run early, there is nothing to look for on the way.
+    chunk = num_steps if tolerance == 0 and stop is None else _CHUNK
     state = _begin(flat, null, num_steps=num_steps)
     while True:
-        goal = jnp.asarray(min(int(state.steps) + _CHUNK, num_steps), jnp.int32)
+        goal = jnp.asarray(min(int(state.steps) + chunk, num_steps), jnp.int32)
         state = _advance(operator, like, null, state, goal)
         steps, scale = int(state.steps), float(state.scale)
         if not math.isfinite(scale):

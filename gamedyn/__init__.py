@@ -28,7 +28,7 @@ from gamedyn.solve import Solution, Status, solve, solve_until
 from gamedyn.sweep import sweep
 
 if TYPE_CHECKING:
-    from gamedyn import analysis, divergences, games, gan, runtime
+    from gamedyn import analysis, data, divergences, games, gan, nets, runtime
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ __all__ = [
     "analysis",
     "anchored_extragradient",
     "averaged",
+    "data",
     "divergences",
     "extragradient",
     "fields",
@@ -54,6 +55,7 @@ __all__ = [
     "geometry",
     "halpern",
     "lookahead",
+    "nets",
     "optimistic",
     "past_extragradient",
     "projected_reflected_gradient",
@@ -70,7 +72,8 @@ __all__ = [
     "zero_sum",
 ]
 
-_LAZY = ("analysis", "divergences", "games", "gan", "runtime")  # loaded on first use
+# Loaded on first use.
+_LAZY = ("analysis", "data", "divergences", "games", "gan", "nets", "runtime")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """Generative adversarial networks as games."""
 
-from gamedyn.gan import theory
+from gamedyn.gan import losses, penalties, theory
 
-__all__ = ["theory"]
+__all__ = ["losses", "penalties", "theory"]

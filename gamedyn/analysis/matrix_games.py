@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gamedyn.game import Params, PyTree
+from gamedyn.games.simplex import minimax_strategy
 from gamedyn.geometry import natural_residual, per_player
 
 __all__ = [
@@ -257,7 +258,7 @@ def zero_sum_value(matrix: Any) -> MatrixGameValue:
         von Neumann, Zur Theorie der Gesellschaftsspiele, 1928.
     """
     matrix = _matrix("matrix", matrix)
-    row, column = _minimax(matrix), _minimax(-matrix.T)
+    row, column = minimax_strategy(matrix), minimax_strategy(-matrix.T)
     upper, lower = float(np.max(row @ matrix)), float(np.min(matrix @ column))
     # Adding zero turns -0.0 into 0.0.
     return MatrixGameValue((upper + lower) / 2 + 0.0, row, column, upper - lower)
@@ -445,23 +446,3 @@ def _indifferent(block: np.ndarray) -> np.ndarray | None:
     if np.linalg.cond(matrix) > 1e12:
         return None
     return np.linalg.solve(matrix, np.append(np.zeros(size), 1.0))[:size]
-
-
-def _minimax(matrix: np.ndarray) -> np.ndarray:
-    """The x on the simplex of least v with `matrix.T @ x <= v`."""
-    from scipy.optimize import linprog  # costs a third of jax's import time
-
-    m, n = matrix.shape
-    programme = linprog(
-        np.append(np.zeros(m), 1.0),
-        A_ub=np.column_stack([matrix.T, -np.ones(n)]),
-        b_ub=np.zeros(n),
-        A_eq=np.append(np.ones(m), 0.0)[None],
-        b_eq=[1.0],
-        bounds=[(0, None)] * m + [(None, None)],
-        method="highs-ds",  # a vertex, exact to rounding; the interior method is not
-    )
-    if not programme.success:
-        raise ValueError(f"the linear programme was not solved: {programme.message}")
-    x = np.maximum(programme.x[:m], 0.0)
-    return x / x.sum()

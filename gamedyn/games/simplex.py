@@ -95,12 +95,22 @@ def _uniform(size: int) -> Params:
 
 def _optimal_strategies(matrix: jax.Array) -> Params:
     dense = np.asarray(matrix, np.float64)
-    x, y = _minimise_worst_case(dense), _minimise_worst_case(-dense.T)
+    x, y = minimax_strategy(dense), minimax_strategy(-dense.T)
     return jnp.asarray(x, matrix.dtype), jnp.asarray(y, matrix.dtype)
 
 
-def _minimise_worst_case(matrix: np.ndarray) -> np.ndarray:
-    """The x on the simplex of least v with `matrix.T @ x <= v`."""
+def minimax_strategy(matrix: np.ndarray) -> np.ndarray:
+    """Find the x on the simplex of least v with `matrix.T @ x <= v`, by simplex steps.
+
+    Args:
+        matrix: the payoffs, shape `(m, n)`, float64.
+
+    Returns:
+        A vertex solution, shape `(m,)`, non-negative with sum 1.
+
+    Raises:
+        ValueError: if the linear programme was not solved.
+    """
     from scipy.optimize import linprog  # costs a third of jax's import time
 
     m, n = matrix.shape

@@ -426,7 +426,7 @@ def _spectrum(
         gap = abs(radii.max() - np.abs(update).max() ** (1 / period))
         if gap <= _AGREEMENT * max(1.0, radii.max()):
             region = stability_region(shown, limits, n)
-            inside = int(np.sum(radii < 1))
+            inside = int(np.sum(radii < 1 - 1e-9))
         else:
             caption = f"no region: {near.name} has memory that is no mode of J"
     notes = (f"picture: {caption}; the update map is drawn instead",) if caption else ()

@@ -250,7 +250,8 @@ def _plane(axis: "Axes", found: "Spectrum") -> None:
 def _unit_circle(axis: "Axes", eigenvalues: np.ndarray, period: int) -> None:
     angle = np.linspace(0, 2 * np.pi, 400)
     axis.fill(np.cos(angle), np.sin(angle), color=_SHADE, lw=0, zorder=0)
-    inside = np.sum(np.abs(eigenvalues) < 1)
+    # On the circle, to rounding, is not inside: a marginal map does not converge.
+    inside = np.sum(np.abs(eigenvalues) < 1 - 1e-9)
     handles = axis.plot(
         np.cos(angle), np.sin(angle), color="seagreen", lw=1.2, label="unit circle"
     )
@@ -279,7 +280,7 @@ def _dress(axis: "Axes", handles: list, title: str, caption: str) -> None:
     axis.axvline(0, color="0.5", lw=0.6, zorder=1)
     axis.set_aspect("equal")
     axis.grid(alpha=0.25)
-    words = "\n".join(textwrap.wrap(caption, 58))
+    words = "\n".join(textwrap.wrap(caption, 62))
     axis.set_title(f"{title}\n{words}" if words else title, fontsize=10)
     axis.set_xlabel("real part")
     axis.set_ylabel("imaginary part")

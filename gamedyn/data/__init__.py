@@ -1,6 +1,6 @@
 """Data: strict readers, named sets, mixtures of the plane, the order of batches."""
 
-from gamedyn.data import mixtures, order, readers, sets
+from gamedyn.data import augment, mixtures, order, readers, sets
 from gamedyn.data.mixtures import Curve, Mixture
 from gamedyn.data.order import BatchOrder
 from gamedyn.data.sets import ImageSet, load, names
@@ -10,6 +10,7 @@ __all__ = [
     "Curve",
     "ImageSet",
     "Mixture",
+    "augment",
     "load",
     "mixtures",
     "names",

@@ -46,6 +46,8 @@ class PenaltyEntry(NamedTuple):
         uses_fake: whether it looks at the generator's examples (consistency does if
             balanced). One that does not is constant for the generator, so that giving
             the generator its negative makes a zero-sum game with the same gradients.
+        differentiates: whether it takes the gradients of single examples' logits, so
+            that batch normalisation in the discriminator makes it wrong.
     """
 
     penalty: Callable[..., jax.Array]
@@ -53,6 +55,7 @@ class PenaltyEntry(NamedTuple):
     formula: str
     source: str
     uses_fake: bool
+    differentiates: bool = True
 
 
 _REGISTRY: Registry[PenaltyEntry] = Registry("penalty")
@@ -734,5 +737,6 @@ _REGISTRY.add(
         "lambda E (D(x) - D(T x))^2",
         "Zhang et al. 2020, arXiv:1910.12027",
         uses_fake=True,
+        differentiates=False,
     ),
 )

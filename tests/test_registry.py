@@ -1,5 +1,11 @@
 """Registries: names, hyphens, and help for the misspelt."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 import gamedyn as gd
@@ -77,3 +83,43 @@ class TestTheTwoTables:
         arguments = (0.1,) if table is gd.rules else ()
         with pytest.raises(ValueError, match=f"did you mean.*{table.names()[0]}"):
             table.make(misspelt, *arguments)
+
+
+class TestRulesFromTransformations:
+    """A rule by name, with any transformation and two time scales."""
+
+    PARAMS = (jnp.array([1.0, -2.0]), jnp.array([0.5, 3.0]))
+    GAME = gd.zero_sum(lambda x, y: jnp.vdot(x, y) + 0.1 * jnp.sum(x**2))
+
+    def run(self, rule):
+        with jax.numpy_dtype_promotion("standard"):
+            return gd.solve(self.GAME, rule, self.PARAMS, 7).output
+
+    def test_two_time_scales_with_adam(self):
+        adam = functools.partial(optax.adam, b1=0.5)
+        named = {
+            "simultaneous": gd.simultaneous,
+            "extragradient": gd.extragradient,
+            "optimistic": gd.optimistic,
+            "lookahead": lambda *steps: gd.lookahead(
+                gd.simultaneous(*steps), period=5, strength=0.5
+            ),
+        }
+        for name, builder in named.items():
+            got = self.run(gd.rules.make(name, (0.1, 0.2), transformation=adam))
+            expected = self.run(builder(adam(0.1), adam(0.2)))
+            jax.tree.map(np.testing.assert_array_equal, got, expected)
+        words = {"order": (1, 1, 0), "resample": False}
+        got = gd.rules.make("alternating", (0.1, 0.2), transformation=adam, **words)
+        expected = gd.alternating(adam(0.1), adam(0.2), **words)
+        jax.tree.map(np.testing.assert_array_equal, self.run(got), self.run(expected))
+
+    @pytest.mark.parametrize("name", gd.rules.names())
+    def test_either_it_takes_one_or_it_says_so(self, name):
+        entry = gd.rules.entries()[name]
+        if entry.takes_transformation:
+            gd.rules.make(name, (0.1, 0.2), transformation=optax.adam)
+            return
+        for arguments in (((0.1, 0.2), {}), (0.1, {"transformation": optax.adam})):
+            with pytest.raises(ValueError, match=f"{name} owns its steps"):
+                gd.rules.make(name, arguments[0], **arguments[1])

@@ -1,5 +1,6 @@
 """The registry of rules: how one positive number makes each of them, and its facts."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ class RuleEntry(NamedTuple):
         num_players: the number of players it is for; any if `None`.
         on_simplex: whether it takes its own entropic steps, hence is for games whose
             every player has a simplex.
+        takes_transformation: whether `transformation` and a tuple of step sizes, one
+            for each player, may be given to `make`.
     """
 
     family: str
@@ -51,6 +54,7 @@ class RuleEntry(NamedTuple):
     geometries: tuple[str, ...]
     num_players: int | None = None
     on_simplex: bool = False
+    takes_transformation: bool = False
 
 
 _REGISTRY: Registry[RuleEntry] = Registry("rule")
@@ -83,17 +87,21 @@ def make(
 
     Args:
         name: a name from `names()`; hyphens are accepted.
-        step_size: the step size, may be traced.
+        step_size: the step size, may be traced; for rules that take a transformation
+            also a tuple, one for each player (two time scales).
         num_players: the number of players.
         geometry: one for all players, or a tuple of one each.
-        **options: further arguments of the rule's builder.
+        **options: further arguments of the rule's builder; `transformation`, for rules
+            that take one: the function of a step size that takes the place of plain
+            steps, `functools.partial(optax.adam, b1=0.5)` say.
 
     Returns:
         The rule.
 
     Raises:
-        ValueError: if the name is unknown, the rule is not for that many players, or
-            not defined on that geometry.
+        ValueError: if the name is unknown, the rule is not for that many players, not
+            defined on that geometry, or owns its steps and is given a transformation
+            or a tuple of step sizes.
 
     Example:
         >>> import gamedyn as gd
@@ -103,6 +111,12 @@ def make(
     if found.num_players not in (None, num_players):
         raise ValueError(
             f"{name} is for {found.num_players} players, got {num_players}"
+        )
+    if not found.takes_transformation and (
+        "transformation" in options or isinstance(step_size, tuple)
+    ):
+        raise ValueError(
+            f"{name} owns its steps: expected one step size and no transformation"
         )
     return found.make(step_size, num_players=num_players, geometry=geometry, **options)
 
@@ -140,37 +154,71 @@ def _register(
             geometries,
             num_players,
             on_simplex,
+            "transformation" in inspect.signature(make).parameters,
         ),
     )
 
 
+def _each(transformation: Callable[..., Any], step_size: Any) -> tuple[Any, ...]:
+    """Make one transformation for all players, or one for each step size."""
+    sizes = step_size if isinstance(step_size, tuple) else (step_size,)
+    return tuple(map(transformation, sizes))
+
+
 def _from(
     builder: Callable[..., Rule],
-    transformation: Callable[[Any], Any] = optax.sgd,
+    plain: Callable[[Any], Any] = optax.sgd,
     **fixed: Any,
 ) -> Callable[..., Rule]:
-    """Make a rule from one transformation, by default plain steps of one size."""
+    """Make a rule from transformations, by default plain steps of one size."""
 
-    def make(step_size, *, num_players=2, geometry=euclidean, **options):
+    def make(
+        step_size, *, num_players=2, geometry=euclidean, transformation=plain, **options
+    ):
         del num_players
-        steps = transformation(step_size)
-        return builder(steps, geometry=geometry, **{**fixed, **options})
+        steps = _each(transformation, step_size)
+        return builder(*steps, geometry=geometry, **{**fixed, **options})
 
     return make
 
 
 def _owned(builder: Callable[..., Rule], **fixed: Any) -> Callable[..., Rule]:
     """Make a rule whose scheme owns its step."""
-    return _from(builder, lambda step_size: step_size, **fixed)
+
+    def make(step_size, *, num_players=2, geometry=euclidean, **options):
+        del num_players
+        return builder(step_size, geometry=geometry, **{**fixed, **options})
+
+    return make
 
 
 def _wrapped(
     wrapper: Callable[..., Rule], inner: Callable[..., Rule], **fixed: Any
 ) -> Callable[..., Rule]:
-    """Wrap a rule made from one number."""
+    """Wrap a rule whose scheme owns its step."""
 
     def make(step_size, *, num_players=2, geometry=euclidean, **options):
         made = inner(step_size, num_players=num_players, geometry=geometry)
+        return wrapper(made, **{**fixed, **options})
+
+    return make
+
+
+def _wrapped_from(
+    wrapper: Callable[..., Rule], builder: Callable[..., Rule], **fixed: Any
+) -> Callable[..., Rule]:
+    """Wrap a rule made from transformations."""
+
+    def make(
+        step_size,
+        *,
+        num_players=2,
+        geometry=euclidean,
+        transformation=optax.sgd,
+        **options,
+    ):
+        del num_players
+        made = builder(*_each(transformation, step_size), geometry=geometry)
         return wrapper(made, **{**fixed, **options})
 
     return make
@@ -186,9 +234,16 @@ def _entropic(builder: Callable[..., Rule], **fixed: Any) -> Callable[..., Rule]
     return make
 
 
-def _alternating(step_size, *, num_players=2, geometry=euclidean, **options):
+def _alternating(
+    step_size,
+    *,
+    num_players=2,
+    geometry=euclidean,
+    transformation=optax.sgd,
+    **options,
+):
     options = {"order": tuple(range(num_players)), **options}
-    return alternating(optax.sgd(step_size), geometry=geometry, **options)
+    return alternating(*_each(transformation, step_size), geometry=geometry, **options)
 
 
 def _negative_momentum(step_size, *, num_players=2, geometry=euclidean, **options):
@@ -284,7 +339,7 @@ _register(
 _register(
     "lookahead",
     "moves in turn or at once",
-    _wrapped(lookahead, _from(simultaneous), period=5, strength=0.5),
+    _wrapped_from(lookahead, simultaneous, period=5, strength=0.5),
     "five simultaneous steps, then half of the way back, for all players together",
     "every 5 steps: s' = s + (z - s)/2, z' = s'",
     "Chavdarova et al. 2021, arXiv:2006.14567",
@@ -340,7 +395,7 @@ _register(
 _register(
     "averaged_extragradient",
     "looking ahead",
-    _wrapped(averaged, _from(extragradient)),
+    _wrapped_from(averaged, extragradient),
     "uniform average of extragradient's iterates",
     "w_t = w_{t-1} + (z_t - w_{t-1})/(t+1)",
     "Nemirovski 2004",

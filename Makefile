@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 # What is installed for whom; every stamp includes the base.
 EXTRAS_base :=
-EXTRAS_test := [test,data]
+EXTRAS_test := [test]
 EXTRAS_docs := [docs]
 
 # Set-up runs under a lock where the system has one, so that two targets started at

@@ -416,12 +416,6 @@ def test_digits_are_embedded():
         sets.scale(scaled)
 
 
-def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"gamedyn\[data\]"):
-        sets.load("digits")
-
-
 @pytest.mark.parametrize("folder", ["mnist", "MNIST/raw", ""])
 @pytest.mark.parametrize("packed", [False, True])
 def test_idx_sets_are_found(tmp_path, monkeypatch, folder, packed):

@@ -1,7 +1,6 @@
 """Every registered game has every property that users rely on."""
 
 import functools
-import sys
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -14,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 import gamedyn as gd
 from gamedyn import games
-from gamedyn.games import _forms, real_data
+from gamedyn.games import _forms
 
 RANDOM = np.random.default_rng(1)
 
@@ -338,13 +337,6 @@ def test_mistakes_are_named(mistake):
     call, message = BAD[mistake]
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_missing_scikit_learn_is_explained(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    real_data._breast_cancer.cache_clear()
-    with pytest.raises(ImportError, match=r"pip install 'gamedyn\[data\]'"):
-        games.breast_cancer_auc()
 
 
 FINITE_SUMS = ["stochastic_bilinear", "breast_cancer_logistic", "breast_cancer_auc"]

@@ -310,8 +310,7 @@ def test_conditional_game():
 
 
 def test_auxiliary_classifier():
-    def two_heads(phi, x, labels):
-        del labels
+    def two_heads(phi, x):
         return discriminator(phi, x), jnp.tanh(x) @ jnp.ones((SIZE, 3))
 
     def game(weight):
@@ -337,12 +336,14 @@ def test_auxiliary_classifier():
     ]
     np.testing.assert_allclose(got, [entropy[1], sum(entropy)], rtol=1e-9)
     with pytest.raises(ValueError, match=r"must return logits, got a tuple"):
+        gan.game(generator, two_heads, "hinge", latent=gan.normal(2))(start(), data())
+    with pytest.raises(ValueError, match=r"must return \(logits, class logits\), got"):
         gan.game(
             conditional_generator,
-            two_heads,
-            "minimax",
+            discriminator,
+            "hinge",
             latent=gan.normal(2),
-            conditional=conditional.classes(3),
+            conditional=conditional.classes(3, auxiliary=1.0),
         )(params, batch)
 
 

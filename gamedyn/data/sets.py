@@ -296,13 +296,8 @@ _HELD_OUT_DIGITS = 360
 
 def _load_digits(split: str, root: PathLike | None, verify: bool) -> ImageSet:
     del root, verify  # the pictures come with scikit-learn
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "the digits need scikit-learn, of the extra 'data': "
-            "pip install 'gamedyn[data]'"
-        ) from error
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     order = permutation(len(images), 0, 0)
     cut = len(images) - _HELD_OUT_DIGITS
@@ -389,7 +384,6 @@ def load(
     Raises:
         FileNotFoundError: if the directory or a file is missing; the message says how
             to obtain the set.
-        ImportError: for the digits without scikit-learn.
         ValueError: if the name or the split is unknown, a file is damaged, or its
             checksum is another one.
 

@@ -17,13 +17,8 @@ from gamedyn.geometry import euclidean, simplex
 @functools.cache
 def _breast_cancer() -> tuple[np.ndarray, np.ndarray]:
     """Standardised features, shape `(569, 30)`; labels, +1 for malignant, else -1."""
-    try:
-        from sklearn.datasets import load_breast_cancer
-    except ImportError as error:
-        raise ImportError(
-            "this problem needs scikit-learn, of the extra 'data': "
-            "pip install 'gamedyn[data]'"
-        ) from error
+    from sklearn.datasets import load_breast_cancer
+
     features, benign = load_breast_cancer(return_X_y=True)
     features = (features - features.mean(axis=0)) / features.std(axis=0)
     return features, 1.0 - 2.0 * benign
@@ -66,7 +61,6 @@ def breast_cancer_logistic(
         Newton's method on the maximum over p, which is a projection onto the simplex.
 
     Raises:
-        ImportError: without scikit-learn.
         ValueError: if a number is not positive.
     """
     features, labels = _breast_cancer()
@@ -170,7 +164,6 @@ def breast_cancer_auc(mu: float = 0.01, *, batch_size: int = 32) -> Problem:
         linear equations that remain for w.
 
     Raises:
-        ImportError: without scikit-learn.
         ValueError: if `mu` or `batch_size` is not positive.
     """
     features, labels = _breast_cancer()

@@ -78,8 +78,8 @@ def game(
         generator: a `gamedyn.nets.Net`, or `apply(theta, z[, condition])`, that
             returns examples.
         discriminator: a `gamedyn.nets.Net`, or `apply(phi, x[, condition])`, that
-            returns logits, one per example; with an auxiliary classifier the pair
-            (logits, class logits).
+            returns logits, one per example; with an auxiliary classifier
+            `apply(phi, x)`, which returns the pair (logits, class logits).
         loss: a pair from `gamedyn.gan.losses`, or its name.
         latent: the law of z: `latent(key, number, dtype)`.
         penalties: functions of `gamedyn.gan.penalties`, their weight bound by
@@ -196,7 +196,8 @@ class Table:
         if self.conditional is not None:
             fake_labels = self.conditional.fake_labels(condition, labels)
             generate = _given(generate, fake_labels)
-            judge, judge_fake = _given(judge, labels), _given(judge, fake_labels)
+            if not self.conditional.auxiliary:
+                judge, judge_fake = _given(judge, labels), _given(judge, fake_labels)
 
         latent = batch.latent
         if latent is None:

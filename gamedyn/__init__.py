@@ -28,7 +28,17 @@ from gamedyn.solve import Solution, Status, solve, solve_until
 from gamedyn.sweep import sweep
 
 if TYPE_CHECKING:
-    from gamedyn import analysis, data, divergences, games, gan, nets, runtime
+    from gamedyn import (
+        analysis,
+        data,
+        divergences,
+        games,
+        gan,
+        metrics,
+        nets,
+        runtime,
+        train,
+    )
 
 __version__ = "0.1.0"
 
@@ -55,6 +65,7 @@ __all__ = [
     "geometry",
     "halpern",
     "lookahead",
+    "metrics",
     "nets",
     "optimistic",
     "past_extragradient",
@@ -68,12 +79,23 @@ __all__ = [
     "solve",
     "solve_until",
     "sweep",
+    "train",
     "transformations",
     "zero_sum",
 ]
 
 # Loaded on first use.
-_LAZY = ("analysis", "data", "divergences", "games", "gan", "nets", "runtime")
+_LAZY = (
+    "analysis",
+    "data",
+    "divergences",
+    "games",
+    "gan",
+    "metrics",
+    "nets",
+    "runtime",
+    "train",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,6 @@
 """The `gamedyn` command."""
 
 import dataclasses
-import importlib.util
 import re
 import shlex
 import sys
@@ -119,10 +118,61 @@ class Analyse(_OneGame):
 
 
 @dataclasses.dataclass(frozen=True)
+class Train:
+    """Train by a recipe: a name under experiments/, or the path of your own module.
+
+    Every recipe has options of its own: `gamedyn train RECIPE --help`. All of them take
+
+        --resume DIR   go on with the run in DIR, with its options unless given anew
+        --smoke        a run of a few seconds
+
+    Your own module needs a dataclass Config, with `out: Path`, and main(config).
+
+    Examples:
+        gamedyn train dcgan --data mnist --rule extragradient --steps 2000
+        gamedyn train dcgan --resume results/dcgan --steps 4000
+        gamedyn train my_recipe.py --out results/mine
+    """
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """The recipe."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Draw samples from what a run has trained: pictures and an array.
+
+    Examples:
+        gamedyn sample results/dcgan --number 100
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of the run."""
+
+    number: int = 64
+    """How many."""
+
+    seed: int = 0
+    """Of the latents."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure what a run has trained by the metrics of its recipe.
+
+    Examples:
+        gamedyn evaluate results/dcgan
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of the run."""
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """Print a registry: names, one line each, and the source."""
 
-    what: Annotated[Literal["games", "rules"], tyro.conf.Positional]
+    what: Annotated[Literal["games", "rules", "recipes"], tyro.conf.Positional]
     """Which registry."""
 
 
@@ -137,20 +187,37 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands = {"compare": Compare, "analyse": Analyse, "list": List}
+    command = shlex.join(["gamedyn", *arguments])
+    commands = {
+        "compare": Compare,
+        "analyse": Analyse,
+        "train": Train,
+        "sample": Sample,
+        "evaluate": Evaluate,
+        "list": List,
+    }
+    # Which options there are is the recipe's business.
+    of_recipe = arguments[2:] if arguments[:1] == ["train"] else []
     config = tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="gamedyn",
-        description="Game dynamics: compare optimizers, analyse equilibria.",
-        args=arguments,
+        description="Game dynamics: compare optimizers, analyse equilibria, train.",
+        args=arguments[: len(arguments) - len(of_recipe)],
     )
     try:
-        if isinstance(config, List):
-            _list(config.what)
-        elif isinstance(config, Analyse):
-            _analyse(config, shlex.join(["gamedyn", *arguments]))
-        else:
-            _compare(config, shlex.join(["gamedyn", *arguments]))
+        match config:
+            case List():
+                _list(config.what)
+            case Analyse():
+                _analyse(config, command)
+            case Compare():
+                _compare(config, command)
+            case Train():
+                _train(config.recipe, of_recipe)
+            case Sample():
+                _sample(config)
+            case Evaluate():
+                _evaluate(config)
     except KeyboardInterrupt:
         print("gamedyn: interrupted, nothing was written", file=sys.stderr)
         return 130
@@ -171,15 +238,91 @@ def _console() -> Any:
 def _list(what: str) -> None:
     from rich.table import Table
 
-    from gamedyn import games, rules
+    from gamedyn import games, recipes, rules
 
-    entries: dict[str, Any] = games.entries() if what == "games" else rules.entries()
     table = Table(box=None, header_style="bold")
     table.add_column("name", no_wrap=True)
     table.add_column("what it is")
-    table.add_column("source")
-    for name, entry in entries.items():
-        table.add_row(name, entry.summary, entry.source)
+    if what == "recipes":
+        for name, summary in recipes.summaries().items():
+            table.add_row(name, summary)
+    else:
+        table.add_column("source")
+        entries: dict[str, Any] = (games if what == "games" else rules).entries()
+        for name, entry in entries.items():
+            table.add_row(name, entry.summary, entry.source)
+    _console().print(table)
+
+
+def _train(recipe: str, arguments: list[str]) -> None:
+    import argparse
+
+    from gamedyn import recipes
+
+    general = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    general.add_argument("--resume", type=Path)
+    general.add_argument("--smoke", action="store_true")
+    options, own = general.parse_known_args(arguments)
+
+    module = recipes.load(recipe)
+    if options.resume is not None:
+        stored, default = recipes.read_record(options.resume)
+        if stored.__file__ != module.__file__:
+            raise ValueError(
+                f"{options.resume} is a run of {stored.__name__}, not of {recipe}"
+            )
+        if not hasattr(default, "resume"):
+            raise ValueError(f"{recipe} cannot resume a run")
+        default = dataclasses.replace(default, resume=True)
+    else:
+        default = module.Config()
+        if options.smoke:
+            if not hasattr(module, "SMOKE"):
+                raise ValueError(f"{recipe} has no short run")
+            default = module.SMOKE
+        default = dataclasses.replace(default, out=_free_folder(Path(recipe).stem))
+    description = f"""{module.__doc__ or recipe}
+
+    --resume DIR goes on with the run in DIR; --smoke is a run of a few seconds."""
+    config = tyro.cli(
+        module.Config,
+        prog=f"gamedyn train {recipe}",
+        description=description,
+        args=own,
+        default=default,
+    )
+    _print_summary(recipes.run(module, config))
+    print(f"the run: {config.out}")
+
+
+def _sample(config: Sample) -> None:
+    from gamedyn import recipes
+
+    if config.number < 1:
+        raise ValueError(f"--number must be positive, got {config.number}")
+    module, run = recipes.read_record(config.run)
+    if not hasattr(module, "sample"):
+        raise ValueError(f"the recipe of {config.run} draws no samples")
+    for path in module.sample(run, config.number, config.seed):
+        print(path)
+
+
+def _evaluate(config: Evaluate) -> None:
+    from gamedyn import recipes
+
+    module, run = recipes.read_record(config.run)
+    if not hasattr(module, "evaluate"):
+        raise ValueError(f"the recipe of {config.run} has no metrics")
+    _print_summary(module.evaluate(run))
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    for name, value in summary.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        table.add_row(name, shown)
     _console().print(table)
 
 
@@ -507,6 +650,7 @@ def load_problem(source: str) -> Any:
     """
     import jax
 
+    from gamedyn import recipes
     from gamedyn.game import Game
     from gamedyn.games import Info, Problem
 
@@ -516,16 +660,10 @@ def load_problem(source: str) -> Any:
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"--from: there is no file {file}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"--from: {file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.resolve()))  # so that it finds its neighbours
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        kind = type(error).__name__
-        raise ValueError(f"--from: {file} fails to load: {kind}: {error}") from error
+        module = recipes.import_path(path)
+    except ValueError as error:
+        raise ValueError(f"--from: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise ValueError(f"--from: {file} has no function {name}")

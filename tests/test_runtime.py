@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 OPTION = "xla_cpu_small_while_loop_byte_threshold"
 BEGIN = """
 import os
+import platform
 import jax
 import jax.numpy as jnp
 import gamedyn as gd
@@ -202,3 +204,35 @@ print(json.dumps(gd.runtime.environment(), allow_nan=False))
     assert OPTION in found["XLA_FLAGS"]
     assert found["cores"] >= found["usable_cores"] >= 1
     assert found["device"].startswith("cpu")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_is_kept_on_request():
+    """A large buffer comes from the heap, and the heap does not shrink."""
+    program = """
+import ctypes, sys
+import numpy as np
+import gamedyn as gd
+Fields = type("Fields", (ctypes.Structure,), {"_fields_": [
+    (name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
+        "uordblks", "fordblks", "keepcost")]})
+libc = ctypes.CDLL("libc.so.6")
+libc.mallinfo2.restype = Fields
+if sys.argv[1] == "keep":
+    gd.runtime.configure(keep_memory=True)
+before = libc.mallinfo2()
+buffer = np.ones(2**26, np.uint8)
+during = libc.mallinfo2()
+del buffer
+after = libc.mallinfo2()
+print(during.hblks > before.hblks, after.arena >= 2**26)
+"""
+    for mode, expected in (("keep", "False True"), ("default", "True False")):
+        done = subprocess.run(
+            [sys.executable, "-c", program, mode],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == expected

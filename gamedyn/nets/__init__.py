@@ -1,5 +1,9 @@
 """Networks whose layers are pure functions of parameters and inputs."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gamedyn.nets import layers, normalisation, spectral
 from gamedyn.nets.convolutions import (
     convolve,
     convolve_transposed,
@@ -12,16 +16,63 @@ from gamedyn.nets.convolutions import (
     swap_layout,
     transposed_output_size,
 )
+from gamedyn.nets.dcgan import dcgan_discriminator, dcgan_generator
+from gamedyn.nets.maxout import (
+    mirza_osindero_discriminator,
+    mirza_osindero_generator,
+    pacgan_discriminator,
+    pacgan_generator,
+)
+from gamedyn.nets.mlp import mlp
+from gamedyn.nets.net import (
+    Net,
+    compute_in,
+    concatenate_condition,
+    count_parameters,
+    from_function,
+)
+from gamedyn.nets.resnet import sngan_discriminator, sngan_generator
+from gamedyn.nets.spectral import spectrally_normalised
+
+if TYPE_CHECKING:
+    from gamedyn.nets.adapters import from_linen, from_nnx
 
 __all__ = [
+    "Net",
+    "compute_in",
+    "concatenate_condition",
     "convolve",
     "convolve_transposed",
+    "count_parameters",
+    "dcgan_discriminator",
+    "dcgan_generator",
+    "from_function",
+    "from_linen",
+    "from_nnx",
     "from_torch_conv2d",
     "from_torch_conv_transpose2d",
+    "layers",
+    "mirza_osindero_discriminator",
+    "mirza_osindero_generator",
+    "mlp",
+    "normalisation",
     "output_padding_for",
     "output_size",
+    "pacgan_discriminator",
+    "pacgan_generator",
     "preferred_layout",
     "same_padding",
+    "sngan_discriminator",
+    "sngan_generator",
+    "spectral",
+    "spectrally_normalised",
     "swap_layout",
     "transposed_output_size",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # These alone need flax, which takes a while to import.
+    if name in ("from_linen", "from_nnx"):
+        return getattr(importlib.import_module("gamedyn.nets.adapters"), name)
+    raise AttributeError(f"module 'gamedyn.nets' has no attribute {name!r}")

@@ -1,0 +1,264 @@
+"""Values with all that they depend on, and the evaluation that makes them."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from gamedyn.checks import check_positive_integer
+from gamedyn.data.order import permutation
+from gamedyn.metrics import checks
+from gamedyn.metrics.extractors import Extractor, Features
+from gamedyn.metrics.frechet import frechet
+from gamedyn.metrics.inception import STANDARD
+from gamedyn.metrics.kernel import Spread, kid, kid_subsets
+from gamedyn.metrics.neighbours import prdc
+from gamedyn.metrics.scores import conditional_accuracy, inception_score_splits
+from gamedyn.metrics.statistics import feature_stats
+
+_STANDARD_NAMES = {
+    "frechet": "FID",
+    "kernel_distance": "KID",
+    "classifier_score": "IS",
+}
+GENERATORS = ("raw", "ema", "real")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A value of a metric, and what it must be compared by.
+
+    Two values belong into one column only if they agree in everything but value,
+    deviation, seed and generator. `dataclasses.asdict` makes a dict for json.
+
+    Attributes:
+        metric: "frechet", "kernel_distance", "precision", "recall", "density",
+            "coverage", "classifier_score" or "accuracy".
+        value: the number.
+        extractor: the name of the extractor.
+        weights: the hash of its weights.
+        layer: where the features are taken.
+        resize: how pictures are resized.
+        n_generated: the number of generated pictures.
+        n_reference: the number of reference pictures; 0 where none is looked at.
+        split: which part of the data the reference is.
+        seed: of subsets and shuffles.
+        generator: "raw", "ema" (averaged weights), or "real" for real pictures.
+        protocol: what else the number depends on, in words.
+        deviation: the standard deviation over subsets or splits, if there are any.
+        test_accuracy: of the extractor as a classifier of real pictures.
+    """
+
+    metric: str
+    value: float
+    extractor: str
+    weights: str
+    layer: str
+    resize: str
+    n_generated: int
+    n_reference: int
+    split: str
+    seed: int
+    generator: str
+    protocol: str = ""
+    deviation: float | None = None
+    test_accuracy: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The printed name: FID, KID and IS in the standard features only."""
+        if self.extractor == STANDARD and self.metric in _STANDARD_NAMES:
+            return _STANDARD_NAMES[self.metric]
+        return f"{self.metric.replace('_', ' ')}[{self.extractor}]"
+
+    def __str__(self) -> str:
+        """Name and value, with the deviation if there is one."""
+        spread = "" if self.deviation is None else f" +- {self.deviation:.2g}"
+        return f"{self.label} = {self.value:.4g}{spread}"
+
+
+def evaluate(
+    generated: Any,
+    reference: Any,
+    extractor: Extractor,
+    *,
+    labels: Any = None,
+    generator: str = "raw",
+    split: str = "test",
+    seed: int = 0,
+    num_neighbours: int = 3,
+    num_neighbours_coverage: int = 5,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    splits: int = 1,
+    batch_size: int = 250,
+) -> dict[str, Measurement]:
+    """Measure generated pictures against real ones, by every metric that applies.
+
+    The kernel distance is that of random subsets where both sets exceed
+    `subset_size`, and of the whole sets otherwise. Take as many generated pictures as
+    reference ones, and set `floor` beside the values.
+
+    Args:
+        generated: uint8, shape (n, H, W, C), see `quantise`; or their `Features`.
+        reference: real pictures, likewise; or their `Features`, which saves computing
+            them for every checkpoint.
+        extractor: the extractor, which made the features if they are given.
+        labels: the classes that a conditional generator was asked for, shape (n,).
+        generator: "raw", "ema" or "real".
+        split: which part of the data the reference is.
+        seed: of subsets and shuffles.
+        num_neighbours: of precision and recall.
+        num_neighbours_coverage: of density and coverage.
+        subsets: how many pairs of subsets.
+        subset_size: pictures in each.
+        splits: of the classifier score; 1 is the whole set, 10 usual for Inception's.
+        batch_size: pictures at a time.
+
+    Returns:
+        Measurements by metric: "frechet", "kernel_distance", "precision", "recall",
+        "density", "coverage"; "classifier_score" if the extractor is a classifier; and
+        "accuracy" with labels.
+
+    Raises:
+        TypeError: if pictures are not uint8 or labels no integers.
+        ValueError: if shapes do not fit, there are labels but no classifier, features
+            come from another extractor, or a choice is not among those above.
+
+    Example:
+        >>> from gamedyn.metrics import raw
+        >>> real = np.arange(96, dtype=np.uint8).reshape(24, 2, 2, 1)
+        >>> found = evaluate(real[:12], real[12:], raw())
+        >>> print(found["frechet"], "by", found["frechet"].protocol)
+        frechet[raw] = 0.1417 by squared
+    """
+    if generator not in GENERATORS:
+        raise ValueError(f"generator must be one of {GENERATORS}, got {generator!r}")
+    y = _features("generated", generated, extractor, batch_size)
+    x = _features("reference", reference, extractor, batch_size)
+    n, m, d = len(y.features), len(x.features), y.features.shape[1]
+    pair = {"generated": y.features, "reference": x.features}
+    singular = f", singular: n <= d = {d}" if min(n, m) <= d else ""
+    found: list[tuple[str, float | Spread, str]] = [
+        (
+            "frechet",
+            frechet(feature_stats(y.features), feature_stats(x.features)),
+            "squared" + singular,
+        )
+    ]
+    if min(n, m) > subset_size:
+        value = kid_subsets(**pair, subsets=subsets, subset_size=subset_size, seed=seed)
+        found.append(("kernel_distance", value, f"{subsets} subsets of {subset_size}"))
+    else:
+        found.append(("kernel_distance", kid(**pair), "whole sets"))
+    shares = prdc(
+        **pair,
+        num_neighbours=num_neighbours,
+        num_neighbours_coverage=num_neighbours_coverage,
+    )
+    found += [
+        ("precision", shares.precision, f"k = {num_neighbours}"),
+        ("recall", shares.recall, f"k = {num_neighbours}"),
+        ("density", shares.density, f"k = {num_neighbours_coverage}, <="),
+        ("coverage", shares.coverage, f"k = {num_neighbours_coverage}, <="),
+    ]
+    if y.probabilities is not None:
+        score = inception_score_splits(y.probabilities, splits=splits, seed=seed)
+        found.append(("classifier_score", score, f"{splits} splits"))
+    if labels is not None:
+        if y.probabilities is None:
+            raise ValueError(
+                f"an accuracy needs a classifier, got labels and {extractor.name}"
+            )
+        accuracy = conditional_accuracy(y.probabilities, labels)
+        found.append(("accuracy", accuracy, "against the asked labels"))
+    return {
+        metric: Measurement(
+            metric,
+            value.mean if isinstance(value, Spread) else value,
+            extractor.name,
+            extractor.weights,
+            extractor.layer,
+            extractor.resize,
+            n,
+            0 if metric in ("classifier_score", "accuracy") else m,
+            split,
+            seed,
+            generator,
+            protocol,
+            value.deviation if isinstance(value, Spread) else None,
+            extractor.test_accuracy,
+        )
+        for metric, value, protocol in found
+    }
+
+
+def floor(
+    real: Any, reference: Any, extractor: Extractor, *, number: int, **options: Any
+) -> dict[str, Measurement]:
+    """Measure real pictures as if they were generated: what a perfect generator gets.
+
+    Args:
+        real: real pictures that are not in the reference, uint8: the training set.
+        reference: as in `evaluate`.
+        extractor: as in `evaluate`.
+        number: how many to draw from `real`, without replacement: as many as are
+            generated.
+        **options: those of `evaluate` but `labels` and `generator`; its seed draws.
+
+    Returns:
+        As `evaluate`.
+
+    Raises:
+        TypeError: as `evaluate`.
+        ValueError: as `evaluate`, or if `number` exceeds `real`.
+    """
+    pictures = checks.pictures("real", real)
+    check_positive_integer("number", number)
+    if number > len(pictures):
+        raise ValueError(f"got {len(pictures)} real pictures, expected {number}")
+    chosen = permutation(len(pictures), options.get("seed", 0), 0)[:number]
+    return evaluate(pictures[chosen], reference, extractor, generator="real", **options)
+
+
+def class_mean_pictures(images: Any, labels: Any, num_classes: int) -> np.ndarray:
+    """Average the pictures of each class: the baseline of a conditional generator.
+
+    A generator that only knows the mean of the class asked for has a good accuracy and
+    no variety; every metric must tell a trained one from it. Index with the labels.
+
+    Args:
+        images: uint8, shape (n, H, W, C).
+        labels: their classes, shape (n,).
+        num_classes: the number of classes.
+
+    Returns:
+        uint8, shape (num_classes, H, W, C), rounded.
+
+    Raises:
+        TypeError: if the pictures are not uint8 or the labels no integers.
+        ValueError: if the shapes do not fit, a label is out of range or a class is
+            empty.
+
+    Example:
+        >>> pictures = np.array([10, 20, 90], np.uint8).reshape(3, 1, 1, 1)
+        >>> class_mean_pictures(pictures, np.array([0, 0, 1]), 2).ravel().tolist()
+        [15, 90]
+    """
+    pictures = checks.pictures("images", images)
+    classes = checks.class_labels("labels", labels, len(pictures), num_classes)
+    counts = np.bincount(classes, minlength=num_classes)
+    if not counts.all():
+        raise ValueError(f"no picture of the classes {np.flatnonzero(counts == 0)}")
+    means = [pictures[classes == c].mean(axis=0) for c in range(num_classes)]
+    return np.round(means).astype(np.uint8)
+
+
+def _features(name: str, given: Any, extractor: Extractor, batch_size: int) -> Features:
+    if not isinstance(given, Features):
+        return extractor(checks.pictures(name, given), batch_size=batch_size)
+    if given.source != extractor.source:
+        raise ValueError(
+            f"{name} features must come from {extractor.source}, got {given.source}"
+        )
+    return given

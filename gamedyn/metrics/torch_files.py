@@ -1,0 +1,232 @@
+"""Reading tables of weights that torch wrote, without torch and without its trust.
+
+A `.pth` file is a zip archive of raw arrays and one pickle that says what they are. A
+pickle is a program that names the functions it wants called. This is the only module
+that runs one, and only after these checks:
+
+- its operations are those that a table of arrays needs (`_OPERATIONS`), none of them
+  large in count or in what it allocates;
+- of all names it may mention four, which mean functions of this module or an
+  `OrderedDict`; any other is refused before anything is called;
+- an array must be contiguous and must fill the bytes of its member exactly.
+
+Members are stored, not compressed, and are never extracted to disk.
+"""
+
+import collections
+import io
+import math
+import os
+import pickle
+import pickletools
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_MOST_FILE = 2**30  # bytes; Inception has 9e7
+_MOST_PICKLE = 2**20  # bytes; Inception's has 1e5
+# Hashing nested tuples recurses on the C stack, unchecked; Inception's has 3e3, flat.
+_MOST_TUPLES = 20_000
+
+_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+
+# What torch's protocol 2 writes for an ordered dict of tensors.
+_OPERATIONS = frozenset(
+    [
+        *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+        *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1"),
+        *("BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+        *("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    ]
+)
+
+# The pickle of the number that opens a file of the format before zip archives.
+_OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+
+_CONVERT = (
+    "convert it where torch is installed: "
+    "np.savez('weights.npz', **{k: v.numpy() for k, v in "
+    "torch.load(path, weights_only=True).items()})"
+)
+
+_DAMAGE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read a state dict of float32 and int64 tensors from a zip `.pth` file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The arrays by name, in torch's layouts.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, larger than 1 GiB, of the format before zip
+            archives, or holds anything else than such a table; the message says what.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.stat().st_size > _MOST_FILE:
+        raise ValueError(f"{path} is larger than {_MOST_FILE} bytes")
+    with path.open("rb") as file:
+        start = file.read(len(_OLD_FORMAT))
+    if start == _OLD_FORMAT:
+        raise ValueError(f"{path} has torch's format before zip archives; {_CONVERT}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _check_table(_read_archive(archive))
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is no table of weights: {error}") from error
+
+
+def _read_archive(archive: zipfile.ZipFile) -> Any:
+    names = archive.namelist()
+    programs = [name for name in names if name.endswith("/data.pkl")]
+    if len(programs) != 1 or len(set(names)) != len(names):
+        raise ValueError(
+            f"expected one data.pkl and every name once, got {len(programs)} among "
+            f"{len(names)} members"
+        )
+    root = programs[0].removesuffix("data.pkl")
+    if f"{root}byteorder" in names:
+        order = _read_member(archive, f"{root}byteorder", 16)
+        if order != b"little":
+            raise ValueError(f"expected little-endian numbers, got {order!r}")
+    program = _read_member(archive, programs[0], _MOST_PICKLE)
+    _check_program(program)
+    return _WeightsUnpickler(program, archive, f"{root}data/").load()
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed, expected stored bytes")
+    if entry.file_size > most:
+        raise ValueError(f"{name} has {entry.file_size} bytes, at most {most} expected")
+    return archive.read(entry)
+
+
+def _check_program(program: bytes) -> None:
+    """Raise `ValueError` unless a pickle keeps to what a table of arrays needs."""
+    with warnings.catch_warnings():
+        # The parser unescapes damaged names, which are then refused anyhow.
+        warnings.simplefilter("ignore")
+        operations = list(pickletools.genops(program))
+    tuples = end = 0
+    for operation, argument, position in operations:
+        if operation.name not in _OPERATIONS:
+            raise ValueError(f"the pickle holds {operation.name}, which no table needs")
+        tuples += operation.name.startswith("TUPLE")
+        # The memo is an array as long as its largest index.
+        stores = operation.name in ("BINPUT", "LONG_BINPUT")
+        if tuples > _MOST_TUPLES or (stores and argument > len(program)):  # type: ignore[operator]
+            raise ValueError("the pickle is larger than that of any table expected")
+        end = (position or 0) + 1
+    if end != len(program):
+        raise ValueError(f"{len(program) - end} bytes follow the pickle")
+
+
+class _WeightsUnpickler(pickle.Unpickler):
+    """An unpickler that knows four names and one kind of persistent object."""
+
+    def __init__(self, program: bytes, archive: zipfile.ZipFile, folder: str):
+        super().__init__(io.BytesIO(program))
+        self._archive, self._folder = archive, folder
+
+        # Made for this file, so that nothing a pickle does to it outlives the reading.
+        def rebuild(storage, offset, shape, strides, requires_grad, hooks, *rest):
+            del requires_grad, hooks, rest
+            return _view(storage, offset, shape, strides)
+
+        self._names = {
+            ("collections", "OrderedDict"): collections.OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): rebuild,
+            # Tags, which can be neither called nor changed.
+            ("torch", "FloatStorage"): "FloatStorage",
+            ("torch", "LongStorage"): "LongStorage",
+        }
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """Give one of four meanings, or refuse."""
+        try:
+            return self._names[module_name, global_name]
+        except KeyError:
+            raise ValueError(
+                f"the pickle names {module_name}.{global_name}, which is refused"
+            ) from None
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        """Read the numbers of a storage, all of them and no more."""
+        match pid:
+            case ("storage", str(tag), str(key), str(), int(numel)):
+                pass
+            case _:
+                raise ValueError("the pickle asks for something other than a storage")
+        if tag not in _DTYPES or not re.fullmatch(r"[0-9]{1,9}", key) or numel < 0:
+            raise ValueError(f"the storage {key!r} of {numel} {tag!r} is refused")
+        data = _read_member(self._archive, self._folder + key, _MOST_FILE)
+        expected = numel * _DTYPES[tag].itemsize
+        if len(data) != expected:
+            raise ValueError(
+                f"the storage {key} has {len(data)} bytes, expected {expected}"
+            )
+        return np.frombuffer(data, _DTYPES[tag])
+
+
+def _view(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
+    """Cut a contiguous array out of a storage, within its bounds."""
+    if (
+        not isinstance(storage, np.ndarray)
+        or not (isinstance(shape, tuple) and isinstance(strides, tuple))
+        or not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides))
+        or len(shape) != len(strides)
+        or len(shape) > 8
+    ):
+        raise ValueError("a tensor is described by something other than sizes")
+    size = math.prod(shape)
+    if offset + size > len(storage):
+        raise ValueError(
+            f"a tensor of shape {shape} at {offset} exceeds its storage of "
+            f"{len(storage)} numbers"
+        )
+    for axis, (length, stride) in enumerate(zip(shape, strides, strict=True)):
+        if length > 1 and stride != math.prod(shape[axis + 1 :]):
+            raise ValueError(
+                f"a tensor of shape {shape} has the strides {strides}, expected "
+                f"contiguous ones"
+            )
+    array = storage[offset : offset + size].reshape(shape)
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _check_table(table: Any) -> dict[str, np.ndarray]:
+    if not isinstance(table, dict) or not all(
+        isinstance(name, str) and isinstance(array, np.ndarray)
+        for name, array in table.items()
+    ):
+        raise ValueError("expected a dict of named arrays and nothing else")
+    return dict(table)

@@ -1,0 +1,218 @@
+"""Layers as pure functions of plain dicts, with the functions that initialise them.
+
+Pictures are NHWC or CHWN here: a network chooses the layout once, by
+`preferred_layout`, and its parameters are the same in either. `kernel` has its outputs
+on the last axis, `bias` is there or not.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gamedyn.nets.convolutions import Layout, convolve, convolve_transposed, swap_layout
+from gamedyn.nets.net import Params
+
+Initializer = Callable[..., jax.Array]
+
+
+def init_layer(
+    key: jax.Array,
+    shape: Sequence[int],
+    *,
+    initializer: Initializer,
+    bias: bool = True,
+    dtype: Any = jnp.float32,
+) -> Params:
+    """Draw a kernel, and set a bias to 0.
+
+    Args:
+        key: a PRNG key.
+        shape: of the kernel: (inputs, outputs), or (kh, kw, inputs, outputs).
+        initializer: `initializer(key, shape, dtype)`, as in `jax.nn.initializers`. It
+            draws in float32, so that networks of any dtype start from one point.
+        bias: whether there is a bias; without use in front of a normalisation.
+        dtype: of the parameters.
+
+    Returns:
+        A dict of `kernel` and, if wanted, `bias`.
+    """
+    params = {"kernel": initializer(key, tuple(shape), jnp.float32).astype(dtype)}
+    if bias:
+        params["bias"] = jnp.zeros(shape[-1], dtype)
+    return params
+
+
+def drawing(
+    keys: Iterator[jax.Array], initializer: Initializer, dtype: Any
+) -> Callable[..., Params]:
+    """Fix what the layers of a network have in common.
+
+    Args:
+        keys: PRNG keys, one taken for each layer.
+        initializer: see `init_layer`.
+        dtype: of the parameters.
+
+    Returns:
+        `layer(*shape, bias=True, initializer=initializer)`, which draws the next layer
+        as `init_layer` does.
+    """
+
+    def layer(
+        *shape: int, bias: bool = True, initializer: Initializer = initializer
+    ) -> Params:
+        return init_layer(
+            next(keys), shape, initializer=initializer, bias=bias, dtype=dtype
+        )
+
+    return layer
+
+
+def dense(params: Params, x: jax.Array) -> jax.Array:
+    """Compute x K + b, for x of shape (B, inputs)."""
+    y = x @ params["kernel"]
+    return y + params["bias"][None] if "bias" in params else y
+
+
+def dense_to_picture(
+    params: Params, x: jax.Array, shape: Sequence[int], layout: Layout = "NHWC"
+) -> jax.Array:
+    """Compute x K + b as pictures, without a detour over another layout.
+
+    Args:
+        params: a kernel (inputs, H W C), its columns in the order of NHWC.
+        x: vectors, (B, inputs).
+        shape: of a picture, (H, W, C).
+        layout: of the result.
+
+    Returns:
+        The pictures.
+    """
+    kernel = params["kernel"].reshape(-1, *shape)
+    y = jnp.einsum(f"nd,dhwc->{layout.lower()}", x, kernel)
+    if "bias" not in params:
+        return y
+    bias = params["bias"].reshape(1, *shape)
+    return y + (bias if layout == "NHWC" else swap_layout(bias))
+
+
+def dense_of_picture(
+    params: Params, x: jax.Array, layout: Layout = "NHWC"
+) -> jax.Array:
+    """Compute x K + b of flattened pictures, without a detour over another layout.
+
+    Args:
+        params: a kernel (H W C, outputs), its rows in the order of NHWC.
+        x: the pictures.
+        layout: theirs.
+
+    Returns:
+        Vectors, (B, outputs).
+    """
+    height, width, channels = (x.shape[layout.index(axis)] for axis in "HWC")
+    kernel = params["kernel"].reshape(height, width, channels, -1)
+    y = jnp.einsum(f"{layout.lower()},hwco->no", x, kernel)
+    return y + params["bias"][None] if "bias" in params else y
+
+
+def conv(params: Params, x: jax.Array, **options: Any) -> jax.Array:
+    """Convolve and add the bias; options are those of `convolve`."""
+    return _add_bias(params, convolve(x, params["kernel"], **options), options)
+
+
+def conv_transposed(params: Params, x: jax.Array, **options: Any) -> jax.Array:
+    """Convolve transposed and add the bias; options are `convolve_transposed`'s."""
+    y = convolve_transposed(x, params["kernel"], **options)
+    return _add_bias(params, y, options)
+
+
+def maxout(params: Params, x: jax.Array, pieces: int) -> jax.Array:
+    r"""Take the largest of several affine functions for every unit.
+
+    $$y_u = \max_{j} (x K + b)_{u,j}.$$
+
+    Args:
+        params: a dense layer with units times pieces outputs, pieces running faster.
+        x: vectors, (B, inputs).
+        pieces: how many functions there are for a unit.
+
+    Returns:
+        Vectors, (B, units).
+
+    References:
+        I. Goodfellow et al., Maxout Networks, 2013. <https://arxiv.org/abs/1302.4389>
+    """
+    y = dense(params, x)
+    return jnp.max(y.reshape(len(x), -1, pieces), axis=-1)
+
+
+def append_one_hot(x: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
+    """Append unit vectors of the labels, (B,), to vectors, (B, inputs)."""
+    classes = jax.nn.one_hot(labels, num_classes, dtype=x.dtype)
+    return jnp.concatenate([x, classes], axis=1)
+
+
+def check_labels(labels: Any, num_classes: int | None, batch: int) -> None:
+    """Check that labels are there exactly if the network has classes, one an example.
+
+    Raises:
+        TypeError: if labels are missing, superfluous, or not integers.
+        ValueError: if their shape is not (B,).
+    """
+    if num_classes is None:
+        if labels is not None:
+            raise TypeError("expected no labels: the network is not conditional")
+        return
+    if labels is None:
+        raise TypeError(f"expected labels of {num_classes} classes after the input")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"expected labels of an integer dtype, got {labels.dtype}")
+    if labels.shape != (batch,):
+        raise ValueError(f"expected labels of shape ({batch},), got {labels.shape}")
+
+
+def check_pictures(x: jax.Array, shape: tuple[int, int, int]) -> None:
+    """Raise `ValueError` unless x is a batch of pictures of this shape."""
+    if x.ndim != 4 or x.shape[1:] != shape:
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"expected pictures of shape (B, {expected}), got {x.shape}")
+
+
+def label_planes(
+    values: jax.Array, size: tuple[int, int], layout: Layout = "NHWC"
+) -> jax.Array:
+    """Repeat vectors, (B, C), at every pixel: pictures to concatenate as channels.
+
+    Args:
+        values: one vector for each example, unit vectors for one.
+        size: rows and columns.
+        layout: of the result.
+
+    Returns:
+        Pictures with C channels.
+    """
+    batch, channels = values.shape
+    if layout == "NHWC":
+        return jnp.broadcast_to(values[:, None, None], (batch, *size, channels))
+    return jnp.broadcast_to(values.T[:, None, None], (channels, *size, batch))
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """Double rows and columns by repetition, in either layout."""
+    first, height, width, last = x.shape
+    wide = jnp.broadcast_to(x[:, :, None, :, None], (first, height, 2, width, 2, last))
+    return wide.reshape(first, 2 * height, 2 * width, last)
+
+
+def average_pool(x: jax.Array) -> jax.Array:
+    """Halve rows and columns, both even, by averages of four, in either layout."""
+    first, height, width, last = x.shape
+    return jnp.mean(x.reshape(first, height // 2, 2, width // 2, 2, last), (2, 4))
+
+
+def _add_bias(params: Params, y: jax.Array, options: dict[str, Any]) -> jax.Array:
+    if "bias" not in params:
+        return y
+    bias = params["bias"].reshape(1, 1, 1, -1)
+    return y + (swap_layout(bias) if options.get("layout") == "CHWN" else bias)

@@ -1,0 +1,153 @@
+"""What a run is made of, in words that can be stored and compared."""
+
+import dataclasses
+import enum
+import functools
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from gamedyn.game import PyTree
+from gamedyn.train.sharding import words
+
+Structure = dict[str, list[Any]]
+
+
+def names(path: tuple[Any, ...]) -> list[str]:
+    """Name the steps of a leaf's path, the same for dicts, tuples and NamedTuples."""
+    return [jax.tree_util.keystr((entry,), simple=True) for entry in path]
+
+
+def structure(tree: PyTree) -> Structure:
+    """List every leaf of a tree by path: its shape and dtype."""
+    return {
+        "/".join(names(path)): [list(np.shape(leaf)), str(leaf.dtype)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def ingredients(thing: Any) -> dict[str, str]:
+    """Describe what a function is made of: names, and the constants it closes over.
+
+    Rules, games and transformations are functions that close over numbers and other
+    functions; listing them tells Adam at 1e-3 from Adam at 1e-4. What hides in a
+    global variable, or in an object of unknown kind, is not seen.
+
+    Args:
+        thing: a function, NamedTuple, dataclass, container or constant.
+
+    Returns:
+        A table from paths to names, numbers, and digests of arrays.
+
+    Example:
+        >>> def power(n):
+        ...     return lambda x: x**n
+        >>> ingredients(power(3))
+        {'': 'power.<locals>.<lambda>', 'n': '3'}
+    """
+    table: dict[str, str] = {}
+    _walk("", thing, table, {})
+    return table
+
+
+def _walk(path: str, thing: Any, table: dict[str, str], seen: dict[int, Any]) -> None:
+    word, parts = _look(thing)
+    if word is not None:
+        table[path] = word
+    if id(thing) in seen:  # its parts are listed already
+        return
+    seen[id(thing)] = thing  # kept, so that its id is not given away again
+    for name, part in parts.items():
+        _walk(f"{path}.{name}" if path else str(name), part, table, seen)
+
+
+def _look(thing: Any) -> tuple[str | None, dict[str, Any]]:
+    """Give the word for a thing, if it needs one, and its parts."""
+    if isinstance(thing, enum.Enum):
+        return str(thing), {}
+    if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
+        return repr(thing), {}
+    if isinstance(thing, np.ndarray | np.generic | jax.Array):
+        return _digest(thing), {}
+    if isinstance(thing, Partial | functools.partial):
+        return None, {"function": thing.func, **_numbered(thing.args), **thing.keywords}
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = dataclasses.fields(thing)
+        return type(thing).__qualname__, {
+            field.name: getattr(thing, field.name, None) for field in fields
+        }
+    if isinstance(thing, list | tuple):
+        fields = getattr(thing, "_fields", None)
+        if fields is not None:
+            return None, dict(zip(fields, thing, strict=True))
+        return None, _numbered(thing)
+    if isinstance(thing, dict):
+        return None, {str(key): value for key, value in thing.items()}
+    if isinstance(thing, type):
+        return thing.__qualname__, {}
+    function = getattr(thing, "__wrapped__", thing)  # below jax.jit and others
+    if hasattr(function, "__func__"):
+        return None, {"method": function.__func__, "self": function.__self__}
+    if hasattr(function, "__code__"):
+        return function.__qualname__, _closure(function)
+    return type(thing).__qualname__, {}
+
+
+def _numbered(things: Iterable[Any]) -> dict[str, Any]:
+    return {str(index): thing for index, thing in enumerate(things)}
+
+
+def _closure(function: Any) -> dict[str, Any]:
+    parts = _numbered(function.__defaults__ or ())
+    parts |= function.__kwdefaults__ or {}
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    for name, cell in cells:
+        try:
+            parts[name] = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    return parts
+
+
+def _digest(array: Any) -> str:
+    array = np.asarray(words(array))
+    if array.ndim == 0:
+        return f"{array} ({array.dtype})"
+    code = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+    return f"{array.dtype}{list(array.shape)} {code}"
+
+
+def differences(stored: Any, given: Any, path: str = "") -> list[str]:
+    """Say where two tables of words differ, one line each.
+
+    Args:
+        stored: what a checkpoint holds, of JSON values.
+        given: what the run has.
+        path: where both are found, for the messages.
+
+    Returns:
+        Lines such as `"params/0/w: stored [[2, 3], 'float32'], got [...]"`.
+    """
+    if isinstance(stored, dict) and isinstance(given, dict):
+        lines = []
+        for key in [*stored, *(key for key in given if key not in stored)]:
+            inner = f"{path}/{key}" if path else key
+            if key not in given:
+                lines.append(f"{inner}: stored {_short(stored[key])}, got nothing")
+            elif key not in stored:
+                lines.append(f"{inner}: stored nothing, got {_short(given[key])}")
+            else:
+                lines += differences(stored[key], given[key], inner)
+        return lines
+    if stored == given:
+        return []
+    return [f"{path}: stored {_short(stored)}, got {_short(given)}"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,175 @@
+"""The compiled part of training: one call does a few steps, the same way each time."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from gamedyn.fields import Field
+from gamedyn.game import Batch, Game, Params, PyTree
+from gamedyn.rules.base import Rule, RuleState
+from gamedyn.train import sharding
+from gamedyn.train.averages import Average
+from gamedyn.train.batches import Batches, stacked
+from gamedyn.train.describe import Structure, names, structure
+from gamedyn.train.state import Carry
+
+Source = Batches | Callable[[jax.Array], Batch] | None
+Record = Callable[[Params, RuleState, tuple[Batch, ...], jax.Array], PyTree]
+
+
+def losses_of(game: Game) -> Record:
+    """Record a game's losses on the first batch of the step."""
+
+    def record(params, rule_state, batches, step):
+        del rule_state, step
+        losses = game(params, batches[0])
+        return {f"loss_{player}": loss for player, loss in enumerate(losses)}
+
+    return record
+
+
+def begin(rule: Rule, average: Average | None, params: Params) -> Carry:
+    """Put together the state before the first step."""
+    rule_state = rule.init(params)
+    output = rule.output(params, rule_state)
+    mean = None if average is None else average.init(output)
+    return Carry(jnp.zeros((), jnp.int32), params, rule_state, mean)
+
+
+def draw(
+    source: Source,
+    key: jax.Array,
+    step: jax.Array,
+    num_batches: int,
+    arrays: PyTree,
+    resident: PyTree,
+    mesh: Mesh | None,
+) -> tuple[Batch, ...]:
+    """Make the batches of a step, from keys as `gamedyn.solve` draws them.
+
+    Args:
+        source: where batches come from.
+        key: of the run.
+        step: the index of the step.
+        num_batches: how many there are.
+        arrays: what was loaded for this step, stacked along a leading axis.
+        resident: what is kept on the devices.
+        mesh: over which the examples are spread.
+    """
+    if source is None:
+        return (None,) * num_batches
+    keys = jax.random.split(jax.random.fold_in(key, step), num_batches)
+    made = []
+    for j in range(num_batches):
+        if isinstance(source, Batches):
+            rows = jax.tree.map(lambda leaf, j=j: leaf[j], arrays)
+            if resident is not None:
+                rows = jax.tree.map(lambda leaf, rows=rows: leaf[rows], resident)
+            batch = source.build(rows, keys[j])
+        else:
+            batch = source(keys[j])
+        made.append(sharding.constrain(batch, mesh))
+    return tuple(made)
+
+
+def batch_structure(source: Source, key: jax.Array, num_batches: int) -> Structure:
+    """Describe the batches of a step, those of all processes together."""
+    arrays = resident = None
+    if isinstance(source, Batches):
+        resident = source.resident
+        arrays = stacked(source.load, [0], num_batches)
+        arrays = jax.tree.map(_of_all_processes, arrays)
+    shapes = jax.eval_shape(
+        lambda key, arrays, resident: draw(
+            source, key, jnp.zeros((), jnp.int32), num_batches, arrays, resident, None
+        ),
+        key,
+        arrays,
+        resident,
+    )
+    return structure(shapes)
+
+
+def _of_all_processes(leaf: np.ndarray) -> jax.ShapeDtypeStruct:
+    number, examples, *rest = leaf.shape
+    shape = (number, examples * jax.process_count(), *rest)
+    return jax.ShapeDtypeStruct(shape, jnp.result_type(leaf))
+
+
+def compiled(
+    field: Field,
+    rule: Rule,
+    source: Source,
+    key: jax.Array,
+    *,
+    record: Record | None,
+    average: Average | None,
+    steps_per_call: int,
+    mesh: Mesh | None,
+) -> Callable[..., tuple[Carry, dict[str, jax.Array], jax.Array]]:
+    """Build the call that does up to `steps_per_call` steps.
+
+    How many is an argument, so that one program serves calls of every length: how a
+    run is cut into calls changes no bit of it.
+
+    Returns:
+        `call(carry, count, words, arrays, resident) -> (carry, row, done)`: the state
+        is donated, `row` is what the last step recorded, `done` can be waited for.
+    """
+
+    def recorded(carry: Carry, batches: tuple[Batch, ...]) -> dict[str, jax.Array]:
+        if record is None:
+            return {}
+        found = record(carry.params, carry.rule_state, batches, carry.step)
+        return scalars(found)
+
+    def step(carry: Carry, key, arrays, resident):
+        count, params, rule_state, mean = carry
+        batches = draw(source, key, count, rule.num_batches, arrays, resident, mesh)
+        row = recorded(carry, batches)
+        params, rule_state = rule.update(field, params, rule_state, batches)
+        count = count + 1
+        if average is not None and mean is not None:
+            mean = average.update(mean, rule.output(params, rule_state), count)
+        return Carry(count, params, rule_state, mean), row
+
+    def call(carry: Carry, count, words, arrays, resident):
+        own = sharding.as_keys(words, key)
+
+        def one(index, state):
+            rows = jax.tree.map(lambda leaf: leaf[index], arrays)
+            return step(state[0], own, rows, resident)
+
+        if steps_per_call == 1:
+            carry, row = one(0, (carry, None))
+        else:
+            shapes = jax.eval_shape(lambda: one(0, (carry, None))[1])
+            blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            carry, row = jax.lax.fori_loop(0, count, one, (carry, blank))
+        # Another value than the step, so that it has a buffer of its own.
+        return carry, row, -carry.step
+
+    layout = None if mesh is None else sharding.replicated(mesh)
+    return jax.jit(call, donate_argnums=0, out_shardings=layout)
+
+
+def scalars(recorded: PyTree) -> dict[str, jax.Array]:
+    """Name the metrics of a step by their paths.
+
+    Raises:
+        ValueError: if one is no scalar, or has the name of a column of the log.
+    """
+    row = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(recorded):
+        name = "/".join(names(path)) or "value"
+        if jnp.shape(leaf) != ():
+            raise ValueError(
+                f"record must return scalars, got shape {jnp.shape(leaf)} at {name!r}"
+            )
+        if name in ("step", "seconds", "steps_per_second"):
+            raise ValueError(f"record returned {name!r}, which the log uses itself")
+        row[name] = jnp.asarray(leaf)
+    return row

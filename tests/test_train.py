@@ -1,0 +1,849 @@
+"""Training on the host: equal to `solve`, exact to resume, safe on disk."""
+
+import dataclasses
+import errno
+import functools
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from numpy.testing import assert_allclose, assert_array_equal
+
+import gamedyn as gd
+from gamedyn import train
+from gamedyn.train import checkpoints, describe
+
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_once(tmp_path_factory):
+    # Most runs below are the same program: a resumed one compiles anew.
+    old = {
+        name: jax.config.values[name]
+        for name in (
+            "jax_compilation_cache_dir",
+            "jax_persistent_cache_min_compile_time_secs",
+        )
+    }
+    directory = str(tmp_path_factory.mktemp("cache"))
+    for name, value in zip(old, (directory, 0.0), strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in old.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True)
+def _optax_promotes():
+    # Adam's schedule mixes dtypes under x64.
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+# A linear generator against a quadratic critic, data from the key or from arrays.
+
+
+def fake(theta, z):
+    return z @ theta["w"] + theta["b"][None]
+
+
+def judge(phi, x):
+    return x @ phi["v"] + (x * x) @ phi["u"]
+
+
+def generator_loss(theta, phi, batch):
+    return -jnp.mean(judge(phi, fake(theta, batch[1])))
+
+
+def critic_loss(theta, phi, batch):
+    gap = judge(phi, fake(theta, batch[1])) - judge(phi, batch[0])
+    return jnp.mean(gap) + 0.5 * sum(jnp.sum(p * p) for p in phi.values())
+
+
+GAME = gd.general_sum(generator_loss, critic_loss, stochastic=True)
+
+
+def start(width=3, dtype=jnp.float64):
+    theta = {"w": jnp.eye(width, 2, dtype=dtype), "b": jnp.zeros(2, dtype)}
+    return theta, {"v": jnp.ones(2, dtype), "u": jnp.full(2, -0.1, dtype)}
+
+
+def sample(key, number=8):
+    real, latent = jax.random.split(key)
+    shift = jnp.asarray([1.0, -1.0])[None]
+    x = shift + 0.1 * jax.random.normal(real, (number, 2))
+    return x, jax.random.normal(latent, (number, 3))
+
+
+RULES = {
+    "sgd": lambda: gd.simultaneous(optax.sgd(0.05)),
+    "adam_turns": lambda: gd.alternating(optax.adam(1e-2, b1=0.5)),
+    "two_critic_steps": lambda: gd.alternating(
+        optax.sgd(0.05), order=(1, 1, 0), resample=True
+    ),
+    "extra_adam": lambda: gd.extragradient(
+        optax.adam(1e-2, b1=0.5), moments="both", resample=True
+    ),
+    "lookahead": lambda: gd.lookahead(
+        gd.alternating(optax.adam(1e-2)), period=3, strength=0.5
+    ),
+    "optimistic": lambda: gd.optimistic(optax.sgd(0.05)),
+}
+
+
+def fit(rule="sgd", batches=sample, *, num_steps=20, **options):
+    rule = RULES[rule]() if isinstance(rule, str) else rule
+    options = {"key": KEY, "steps_per_call": 4, "log_every": 5} | options
+    params = options.pop("params", None) or start()
+    return train.fit(GAME, rule, params, batches, num_steps=num_steps, **options)
+
+
+@functools.cache
+def solved(rule, num_steps=20):
+    run = jax.jit(
+        lambda z: gd.solve(
+            GAME,
+            RULES[rule](),
+            z,
+            num_steps,
+            key=KEY,
+            sample=sample,
+            record=lambda z, state, batches, step: (GAME(z, batches[0]), z),
+        )
+    )
+    return run(start())
+
+
+def same(left, right):
+    jax.tree.map(assert_array_equal, left, right)
+
+
+def close(left, right, tolerance=1e-12):
+    jax.tree.map(lambda a, b: assert_allclose(a, b, tolerance, tolerance), left, right)
+
+
+def timeless(rows):
+    times = ("seconds", "steps_per_second")
+    return [{k: v for k, v in row.items() if k not in times} for row in rows]
+
+
+def state_of(run):
+    return run.step, run.params, run.rule_state, run.average
+
+
+# The loop
+
+
+@pytest.mark.parametrize("rule", ["sgd", "two_critic_steps", "extra_adam", "lookahead"])
+def test_fit_does_what_solve_does(rule):
+    expected = solved(rule)
+    run = fit(rule)
+    close(run.params, expected.params)
+    close(run.rule_state, expected.rule_state)
+    close(run.output, expected.output)
+    assert run.status == gd.Status.OK == train.Ending.OK
+    assert run.step == 20
+    assert [row["step"] for row in run.history] == [5, 10, 15, 20]
+    for row in run.history:
+        for player, losses in enumerate(expected.trace[0]):
+            # The row after k steps tells of step k - 1.
+            assert_allclose(row[f"loss_{player}"], losses[row["step"] - 1], 1e-12)
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 10, "auto"])
+def test_how_a_run_is_cut_into_calls_changes_nothing(steps_per_call):
+    run = fit("extra_adam", steps_per_call=steps_per_call)
+    close(run.params, solved("extra_adam").params)
+
+
+def test_float32_stays_float32():
+    run = fit(
+        params=start(dtype=jnp.float32),
+        batches=lambda key: jax.tree.map(jnp.float32, sample(key)),
+        average=train.ema(0.9),
+    )
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((run.params, run.average))}
+    assert dtypes == {jnp.dtype(jnp.float32)}
+    close(run.params, solved("sgd").params, 1e-4)
+
+
+def test_the_callers_arrays_survive_donation():
+    params = start()
+    first = fit(params=params, average=train.uniform())
+    again = fit(params=params, average=train.uniform())
+    same(state_of(first), state_of(again))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params))
+
+
+def test_a_field_and_no_batches():
+    run = train.fit(
+        lambda params, batch: params,
+        gd.simultaneous(optax.sgd(0.5)),
+        (jnp.ones(3),),
+        None,
+        num_steps=3,
+        key=KEY,
+    )
+    assert_allclose(run.params[0], np.full(3, 0.125))
+    assert timeless(run.history) == [{"step": 3}]
+
+
+def test_old_style_keys_draw_the_same():
+    words = jax.random.PRNGKey(3)
+    expected = fit(key=jax.random.key(3), num_steps=5)
+    same(fit(key=words, num_steps=5).params, expected.params)
+
+
+# Averages
+
+
+def outputs():
+    trace = solved("sgd").trace[1]
+    after = jax.tree.map(
+        lambda a, z: np.concatenate([np.asarray(a), np.asarray(z)[None]]),
+        trace,
+        solved("sgd").params,
+    )
+    return [jax.tree.map(lambda a, t=t: a[t], after) for t in range(21)]
+
+
+@pytest.mark.parametrize("begin", [0, 12])
+@pytest.mark.parametrize("kind", ["ema", "uniform"])
+def test_averages_against_a_loop(kind, begin):
+    points = outputs()
+    if kind == "ema":
+        average, mean = train.ema(0.8, begin), points[begin]
+        for point in points[begin + 1 :]:
+            mean = jax.tree.map(lambda m, z: 0.8 * m + 0.2 * z, mean, point)
+    else:
+        average = train.uniform(begin)
+        mean = jax.tree.map(lambda *z: np.mean(z, axis=0), *points[begin + 1 :])
+    run = fit(average=average)
+    close(run.averaged, mean)
+    assert train.averaged_params(run) is run.average
+    close(run.output, points[20])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])
+def test_averages_keep_to_strict_promotion(dtype):
+    point = (jnp.ones(2, dtype),)
+    wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
+    with jax.numpy_dtype_promotion("strict"):
+        for average in (
+            train.ema(0.5),
+            train.uniform(3),
+            train.ema_half_life(100, 10, ramp=0.05),
+        ):
+            mean = jax.jit(average.update)(average.init(point), point, jnp.int32(5))
+            assert mean[0].dtype == wide
+            assert_allclose(mean[0], 1.0)
+
+
+def test_half_life():
+    weight = train.ema_half_life(1000, 10).weight(jnp.float64(3))
+    assert_allclose((1 - float(weight)) ** 100, 0.5, 1e-12)  # after 1000 examples
+    ramp = train.ema_half_life(1000, 10, ramp=0.05).weight
+    assert_allclose(1 - float(ramp(jnp.float64(40))), 0.5 ** (10 / 20), 1e-12)
+    assert_allclose(ramp(jnp.float64(10**6)), weight, 1e-6)
+
+
+def test_averages_check_their_numbers():
+    with pytest.raises(ValueError, match="decay must be at least 0 and below 1, got 1"):
+        train.ema(1)
+    with pytest.raises(ValueError, match="start must be a whole number"):
+        train.uniform(-1)
+    with pytest.raises(ValueError, match="half_life must be positive"):
+        train.ema_half_life(0, 1)
+
+
+# Data
+
+
+def arrays(number=24):
+    rng = np.random.default_rng(0)
+    return {"x": rng.normal(size=(number, 2)), "row": np.arange(number)}
+
+
+def build(rows, key):
+    return rows["x"], jax.random.normal(key, (rows["x"].shape[0], 3))
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_batches_of_arrays_follow_the_order(on_device):
+    data = arrays()
+    batches = train.from_arrays(data, 6, build, seed=5, on_device=on_device)
+    run = fit("two_critic_steps", batches, num_steps=7, log_every=7)
+    order = gd.data.BatchOrder(24, 6, 5)
+    rule, z = RULES["two_critic_steps"](), start()
+    state = rule.init(z)
+    update = jax.jit(functools.partial(rule.update, gd.fields.gradient(GAME)))
+    for step in range(7):
+        keys = jax.random.split(jax.random.fold_in(KEY, step), 3)
+        drawn = tuple(
+            (
+                jnp.asarray(data["x"][order.indices(3 * step + j)]),
+                jax.random.normal(keys[j], (6, 3)),
+            )
+            for j in range(3)
+        )
+        z, state = update(z, state, drawn)
+    close(run.params, z)
+
+
+def test_arrays_must_agree():
+    with pytest.raises(ValueError, match=r"one common leading axis.*\(24, 2\), \(3,\)"):
+        train.from_arrays({"a": np.zeros((24, 2)), "b": np.zeros(3)}, 2, build)
+    with pytest.raises(ValueError, match="batch is larger than the set"):
+        train.from_arrays(arrays(), 25, build)
+
+
+def test_an_error_in_loading_is_the_callers():
+    def load(index):
+        if index >= 6:
+            raise RuntimeError("no such shard")
+        return arrays(8)
+
+    with pytest.raises(RuntimeError, match="no such shard"):
+        fit(batches=train.Batches(load, build), steps_per_call=1)
+    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
+
+
+# Resume
+
+KEEPING = ["adam_turns", "extra_adam", "lookahead", "optimistic"]
+
+
+@pytest.mark.parametrize("rule", KEEPING)
+def test_resumed_equals_uninterrupted(rule, tmp_path):
+    average = train.uniform(4) if rule == "optimistic" else train.ema(0.9)
+    batches = train.from_arrays(arrays(), 6, build)
+    options = {"average": average, "checkpoint_every": 5}
+    whole = fit(rule, batches, directory=tmp_path / "whole", **options)
+    options |= {"directory": tmp_path / "parts", "resume": True}
+    fit(rule, batches, num_steps=10, **options)
+    run = fit(rule, batches, **options)
+    same(state_of(run), state_of(whole))
+    rows = train.read_metrics(tmp_path / "parts")
+    assert timeless(rows) == timeless(train.read_metrics(tmp_path / "whole"))
+    assert rows == run.history
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+    assert jax.tree.structure(run.rule_state) == jax.tree.structure(whole.rule_state)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of 20 steps with checkpoints at 5, 10, 15 and 20, to be copied."""
+    directory = tmp_path_factory.mktemp("run")
+    with jax.numpy_dtype_promotion("standard"):
+        run = fit("adam_turns", directory=directory, checkpoint_every=5, keep_last=4)
+    return directory, run
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished[0], tmp_path / "copy")
+
+
+def resume(directory, **options):
+    options = {"checkpoint_every": 5, "keep_last": 4, "resume": True} | options
+    rule = options.pop("rule", "adam_turns")
+    return fit(rule, directory=directory, **options)
+
+
+def test_load_gives_plain_arrays(finished):
+    directory, run = finished
+    stored = train.load(directory)
+    assert stored.step == 20
+    same(stored.arrays["params"]["0"]["w"], run.params[0]["w"])
+    same(stored.arrays["rule_state"]["0"]["0"]["mu"]["b"], run.rule_state[0][0].mu["b"])
+    assert isinstance(stored.arrays["params"]["0"]["w"], np.ndarray)
+    assert stored.metadata["structure"]["params/1/v"] == [[2], "float64"]
+    assert train.load(directory, 5).step == 5
+    with pytest.raises(FileNotFoundError, match=r"step 6 .* one of \[5, 10, 15, 20\]"):
+        train.load(directory, 6)
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        train.load(directory / "nowhere")
+
+
+def test_every_kind_of_leaf_is_stored(tmp_path):
+    tree = {
+        "half": jnp.asarray([1.5, 2], jnp.bfloat16),
+        "none": jnp.zeros((0, 3), jnp.int8),
+        "a/b.c": (jnp.asarray(True), [jnp.asarray(3 + 4j)]),
+        "key": jax.random.key(1),
+    }
+    plain = train.sharding.host(tree)
+    checkpoints.write(tmp_path / "7", plain, {"step": 7})
+    found = checkpoints.fill(plain, checkpoints.read(tmp_path / "7").arrays)
+    same(found, plain)
+    assert jax.tree.map(lambda a: a.dtype, found) == jax.tree.map(
+        lambda a: a.dtype, plain
+    )
+    same(train.sharding.words(train.sharding.as_keys(found, tree)["key"]), plain["key"])
+
+
+def test_another_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "FORMAT", 2)
+    checkpoints.write(tmp_path / "7", {"a": np.ones(2)}, {"step": 7})
+    monkeypatch.undo()
+    with pytest.raises(train.CheckpointError, match="has format 2, expected 1"):
+        checkpoints.read(tmp_path / "7")
+
+
+def test_a_finished_run_is_returned_as_it_is(finished, copy):
+    before = {p: p.stat().st_mtime_ns for p in copy.rglob("*") if "manifest" in p.name}
+    same(state_of(resume(copy)), state_of(finished[1]))
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_resume_in_an_empty_directory_begins(finished, tmp_path):
+    same(state_of(resume(tmp_path / "new")), state_of(finished[1]))
+
+
+def test_rows_beyond_the_checkpoint_are_cut(finished, copy):
+    shutil.rmtree(copy / "checkpoints" / "000000020")
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 25, "los')  # killed while it wrote
+    run = resume(copy)
+    assert timeless(run.history) == timeless(finished[1].history)
+    assert timeless(train.read_metrics(copy)) == timeless(run.history)
+
+
+def test_lost_rows_are_warned_of(copy):
+    (copy / "metrics.jsonl").unlink()
+    with pytest.warns(UserWarning, match="has 0 rows up to step 20, expected 4"):
+        resume(copy)
+
+
+def test_an_earlier_run_is_not_overwritten_unasked(copy):
+    with pytest.raises(ValueError, match="holds a run already.*overwrite=True"):
+        resume(copy, resume=False)
+    run = resume(copy, resume=False, overwrite=True, num_steps=5)
+    assert run.step == 5
+    assert checkpoints.steps(copy / "checkpoints") == [5]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"params": start(4), "batches": lambda key: sample(key)},
+            r"params/0/w: stored \[\[3, 2\], 'float64'\], got \[\[4, 2\], 'float64'\]",
+        ),
+        ({"rule": "sgd"}, r"rule_state/0/0/count: stored .* got nothing"),
+        (
+            {"rule": gd.alternating(optax.adam(1e-3, b1=0.5))},
+            r"step_size: stored -0.01, got -0.001",
+        ),
+        (
+            {"batches": functools.partial(sample, number=4)},
+            r"batches/0/0: stored \[\[8, 2\], 'float64'\], got \[\[4, 2\], 'float64'\]",
+        ),
+        ({"config": {"width": 3}}, r"config: stored None, got \{'width': 3\}"),
+        ({"key": jax.random.key(1)}, r"key: stored \[0, 7\], got \[0, 1\]"),
+        ({"steps_per_call": 2}, r"steps_per_call: stored 4, got 2"),
+        ({"average": train.ema(0.9)}, r"average/0/b: stored nothing, got"),
+        ({"num_steps": 10}, r"has done 20 steps, more than num_steps=10"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_another_run_is_not_resumed(copy, change, message):
+    if "params" in change:  # the game of another width needs other latents
+        change |= {"batches": lambda key: (sample(key)[0], jnp.ones((8, 4)))}
+    with pytest.raises(ValueError, match=message):
+        resume(copy, **change)
+
+
+def test_another_rate_anyway(copy):
+    rule = gd.alternating(optax.adam(1e-3, b1=0.5))
+    run = resume(copy, rule=rule, resume="anyway", num_steps=25)
+    assert run.step == 25
+
+
+def test_ingredients_see_what_is_closed_over():
+    def of(**options):
+        return describe.ingredients(gd.extragradient(optax.adam(1e-3, **options)))
+
+    assert of() == of()
+    assert list(describe.differences(of(), of(b1=0.5)))
+    game = gd.games.make("bilinear").game
+    assert describe.ingredients(game) == describe.ingredients(game)
+    other = dataclasses.replace(game, zero_sum=False)
+    assert describe.differences(
+        describe.ingredients(game), describe.ingredients(other)
+    ) == ["zero_sum: stored True, got False"]
+
+
+# Damage
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def data_file(folder):
+    return max((folder / "arrays").rglob("*"), key=lambda p: p.is_file() * 1)
+
+
+DAMAGE = {
+    "truncated": (lambda folder: cut(data_file(folder)), r"bytes, expected"),
+    "flipped": (lambda folder: flip(data_file(folder)), "content that was written"),
+    "missing": (lambda folder: data_file(folder).unlink(), "is missing"),
+    "no manifest": (
+        lambda folder: (folder / "manifest.json").unlink(),
+        "manifest.json is missing",
+    ),
+    "half a manifest": (lambda folder: cut_half(folder), "cannot be read"),
+    "metadata": (
+        lambda folder: flip(folder / "metadata.json"),
+        "metadata.json does not have the content",
+    ),
+    "empty": (lambda folder: [shutil.rmtree(folder), folder.mkdir()], "is missing"),
+}
+
+
+def cut_half(folder):
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(kind, finished, copy):
+    damage, reason = DAMAGE[kind]
+    damage(copy / "checkpoints" / "000000020")
+    with pytest.warns(UserWarning, match=f"000000020 is damaged.*{reason}.*15 is used"):
+        assert train.load(copy).step == 15
+    with pytest.raises(train.CheckpointError, match="000000020 is damaged"):
+        train.load(copy, 20)
+
+
+def test_a_run_goes_on_before_the_damage(finished, copy):
+    for step in (15, 20):
+        DAMAGE["flipped"][0](copy / "checkpoints" / f"{step:09d}")
+    with pytest.warns(UserWarning, match="damaged") as warned:
+        run = resume(copy)
+    assert len(warned) == 2
+    same(state_of(run), state_of(finished[1]))
+    assert timeless(run.history) == timeless(finished[1].history)
+    assert checkpoints.steps(copy / "checkpoints") == [5, 10, 15, 20]
+    assert train.load(copy).step == 20
+
+
+def test_nothing_whole_is_an_error(copy):
+    for path in (copy / "checkpoints").iterdir():
+        DAMAGE["truncated"][0](path)
+    with pytest.raises(
+        train.CheckpointError, match="no checkpoint is whole.*020 is.*005 is damaged"
+    ):
+        resume(copy)
+
+
+def test_every_byte_counts(finished, copy):
+    path = copy / "checkpoints" / "000000020"
+    files = [p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json"]
+    assert len(files) > 5
+    for file in files:
+        content = file.read_bytes()
+        flip(file)
+        with pytest.raises(train.CheckpointError, match=file.name):
+            checkpoints.verify(path)
+        file.write_bytes(content)
+    checkpoints.verify(path)
+
+
+def test_a_full_disk_is_a_clear_error(copy, finished, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shutil.rmtree(copy / "checkpoints" / "000000020")
+    monkeypatch.setattr(checkpoints, "_sync", full)
+    with pytest.raises(
+        train.CheckpointError,
+        match=r"000000020 could not be written: the disk is full.*\[5, 10, 15\]",
+    ):
+        resume(copy)
+    monkeypatch.undo()
+    left = sorted(path.name for path in (copy / "checkpoints").iterdir())
+    assert left == ["000000005", "000000010", "000000015"]
+    same(state_of(resume(copy)), state_of(finished[1]))
+
+
+# Which checkpoints are kept
+
+
+def test_the_last_and_the_best_are_kept(tmp_path):
+    def score(state, metrics):
+        return {"score": abs(state.step - 10) + jnp.float32(0.5)}
+
+    run = fit(
+        directory=tmp_path,
+        num_steps=30,
+        checkpoint_every=5,
+        keep_last=2,
+        best="score",
+        callbacks=[score],
+    )
+    assert checkpoints.steps(tmp_path / "checkpoints") == [10, 25, 30]
+    assert [row["score"] for row in run.history][:2] == [5.5, 0.5]
+    # Resumed, the best is still known.
+    options = {"best": "score", "callbacks": [score], "resume": True}
+    fit(directory=tmp_path, num_steps=40, checkpoint_every=5, **options)
+    assert checkpoints.steps(tmp_path / "checkpoints") == [10, 35, 40]
+    assert train.load(tmp_path, 10).metadata["score"] == 0.5
+
+
+def test_a_misspelt_best_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match="no row has the metric 'los_0'.*loss_0"):
+        fit(directory=tmp_path, best="los_0", best_mode="max")
+
+
+def test_saving_needs_a_directory():
+    with pytest.raises(ValueError, match="checkpoint_every and best needs a directory"):
+        fit(checkpoint_every=5, best="loss_0")
+    with pytest.raises(ValueError, match="checkpoint_every must be a positive integer"):
+        fit(checkpoint_every=0)
+    with pytest.raises(ValueError, match="overwrite removes it: choose one"):
+        fit(directory="anywhere", resume=True, overwrite=True)
+    with pytest.raises(ValueError, match="best_mode is 'min' or 'max', got 'least'"):
+        fit(best_mode="least")
+
+
+# How a run ends
+
+
+def explode(params, batch):
+    """Fine for a while, then infinite."""
+    return jax.tree.map(lambda z: -z * z, params)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_run_that_diverges_leaves_its_last_good_state(saved, tmp_path):
+    options = {"directory": tmp_path, "checkpoint_every": 3} if saved else {}
+    run = train.fit(
+        explode,
+        gd.simultaneous(optax.sgd(1.0)),
+        (jnp.ones(2),),
+        None,
+        num_steps=30,
+        key=KEY,
+        log_every=3,
+        **options,
+    )
+    assert run.status == gd.Status.NON_FINITE
+    assert 0 < run.step < 15
+    assert run.step % 3 == 0
+    assert np.isfinite(run.params[0]).all()
+    z = 1.0
+    for _ in range(run.step):
+        z += z * z
+    assert_allclose(run.params[0], [z, z], 1e-12)
+    if saved:
+        assert checkpoints.steps(tmp_path / "checkpoints")[-1] == run.step
+        assert np.isfinite(train.load(tmp_path).arrays["params"]["0"]).all()
+
+
+def test_a_callback_stops_the_run(tmp_path):
+    calls = []
+
+    def enough(state, metrics):
+        calls.append((state.step, metrics["loss_0"], state.history))
+        return train.STOP if state.step == 6 else None
+
+    run = fit(directory=tmp_path, callbacks=[train.Callback(enough, 3)])
+    assert run.status == train.Ending.STOPPED
+    assert [call[0] for call in calls] == [3, 6]
+    assert run.step == train.load(tmp_path).step == 6
+    # Off the logging grid a row is written only for metrics that come back.
+    assert [row["step"] for row in run.history] == [5]
+
+
+def test_a_callback_may_add_metrics_and_nothing_else():
+    run = fit(callbacks=[train.Callback(lambda s, m: {"fid": 1.0}, 7)])
+    assert [row["step"] for row in run.history] == [5, 7, 10, 14, 15, 20]
+    assert run.history[1]["fid"] == 1.0
+    with pytest.raises(TypeError, match="None, STOP or a dictionary of metrics, got 3"):
+        fit(callbacks=[lambda state, metrics: 3])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_with_a_checkpoint(number, tmp_path, capsys):
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+
+    def knock(state, metrics):
+        if state.step == 10:
+            os.kill(os.getpid(), number)
+
+    run = fit(directory=tmp_path, callbacks=[knock])
+    assert run.status == train.Ending.INTERRUPTED
+    assert run.step == 10
+    assert train.load(tmp_path).step == 10
+    assert handlers == (
+        signal.getsignal(signal.SIGTERM),
+        signal.getsignal(signal.SIGINT),
+    )
+    again = fit(directory=tmp_path, resume=True)
+    same(again.params, fit().params)
+    assert ("Ctrl-C again" in capsys.readouterr().err) == (number == signal.SIGINT)
+
+
+def test_a_second_interrupt_leaves_at_once(capsys):
+    def insist(state, metrics):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(callbacks=[insist])
+
+
+def test_other_threads_leave_signals_alone():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(fit(num_steps=5).step))
+    thread.start()
+    thread.join()
+    assert found == [5]
+
+
+# What is logged
+
+
+def test_record_is_named_by_path_and_must_be_scalar():
+    def record(params, rule_state, batches, step):
+        return {"norm": {"g": optax.tree.norm(params[0])}, "at": step}
+
+    run = fit(record=record)
+    assert [row["at"] for row in run.history] == [4, 9, 14, 19]
+    assert_allclose(
+        run.history[0]["norm/g"], optax.tree.norm(outputs()[4][0]), rtol=1e-12
+    )
+    with pytest.raises(ValueError, match=r"scalars, got shape \(2,\) at 'v'"):
+        fit(record=lambda params, *rest: {"v": params[1]["v"]})
+    with pytest.raises(ValueError, match="'seconds', which the log uses itself"):
+        fit(record=lambda *rest: {"seconds": jnp.ones(())})
+
+
+def test_numbers_that_json_lacks(tmp_path):
+    numbers = {"a": jnp.nan, "b": jnp.inf, "c": -jnp.inf, "d": 0.1}
+    fit(
+        directory=tmp_path,
+        record=lambda *rest: {k: jnp.asarray(v) for k, v in numbers.items()},
+    )
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text.split("\n")[0], parse_constant=pytest.fail)["b"] == (
+        "Infinity"
+    )
+    row = train.read_metrics(tmp_path)[0]
+    assert_array_equal([row[k] for k in numbers], list(numbers.values()))
+
+
+def test_progress_is_shown_on_request_only(capsys):
+    fit()
+    assert capsys.readouterr() == ("", "")
+    fit(progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "20/20" in err
+    assert "loss_0" in err
+
+
+def test_tensorboard_gets_every_row(monkeypatch, tmp_path):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, directory):
+            assert directory == os.fspath(tmp_path)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def flush(self):
+            pass
+
+    module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "tensorboardX", module)
+    run = fit(callbacks=[train.tensorboard(tmp_path)])
+    assert ("loss_1", run.history[2]["loss_1"], 15) in written
+
+
+def test_tensorboard_says_what_it_needs(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match="needs the package tensorboardX"):
+        train.tensorboard(tmp_path)
+
+
+# Pictures
+
+
+def test_bytes_and_grids():
+    x = np.linspace(-1.2, 1.2, 1000)
+    expected = np.clip(np.rint(127.5 * x + 127.5), 0, 255)
+    assert_array_equal(train.to_uint8(x), expected)
+    assert train.to_uint8(np.float32(x)).dtype == np.uint8
+    pictures = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3, 1)
+    canvas = train.grid(pictures, columns=2)
+    assert canvas.shape == (8, 7, 1)
+    assert_array_equal(canvas[3:5, 4:7], pictures[3])
+    assert not canvas[6:8, 4:7].any()
+    assert not canvas[2].any()
+    with pytest.raises(ValueError, match=r"\(N, H, W, C\).*got shape \(2, 3, 1\)"):
+        train.grid(pictures[0])
+
+
+def test_sample_grids_make_a_film(tmp_path):
+    from PIL import Image
+
+    z = jax.random.normal(jax.random.key(0), (6, 3))
+
+    def sampler(params):
+        x = fake(params[0], z)
+        return jnp.tanh(x)[:, None, :, None] * jnp.ones((6, 4, 2, 3))
+
+    draw = train.sample_grid(sampler, tmp_path, 8, rows=2, columns=3)
+    run = fit(callbacks=[draw], average=train.ema(0.5))
+    paths = train.sample_paths(tmp_path)
+    assert [path.name for path in paths] == [
+        "samples-00000008.png",
+        "samples-00000016.png",
+    ]
+    with Image.open(paths[0]) as picture:
+        assert picture.size == (8, 9)
+    assert run.step == 20
+    film = train.write_gif(paths, tmp_path / "film.gif")
+    with Image.open(film) as frames:
+        assert frames.n_frames == 2
+    assert sorted(p.name for p in tmp_path.iterdir())[0] == "film.gif"
+    with pytest.raises(ValueError, match="needs 8 samples, the sampler returned 6"):
+        fit(callbacks=[train.sample_grid(sampler, tmp_path, 8, rows=2, columns=4)])
+    train.write_png(np.zeros((5, 4, 1)), tmp_path / "small.png")
+    with pytest.raises(ValueError, match="pictures of one size, got 2"):
+        train.write_gif([paths[0], tmp_path / "small.png"], tmp_path / "bad.gif")
+
+
+def test_checked_numbers():
+    with pytest.raises(ValueError, match="num_steps must be a positive integer, got 0"):
+        fit(num_steps=0)
+    with pytest.raises(ValueError, match="steps_per_call must be a positive integer"):
+        fit(steps_per_call=0)
+    with pytest.raises(TypeError, match="expected a Rule"):
+        fit(rule=optax.sgd(0.1))
+    with pytest.raises(ValueError, match="resume is True, False or 'anyway'"):
+        fit(resume="yes")

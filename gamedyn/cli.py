@@ -264,6 +264,9 @@ def _train(recipe: str, arguments: list[str]) -> None:
     general.add_argument("--smoke", action="store_true")
     options, own = general.parse_known_args(arguments)
 
+    from gamedyn import runtime
+
+    runtime.configure(keep_memory=True)
     module = recipes.load(recipe)
     if options.resume is not None:
         stored, default = recipes.read_record(options.resume)
@@ -317,12 +320,13 @@ def _evaluate(config: Evaluate) -> None:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, show_header=False)
     for name, value in summary.items():
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(name, shown)
+        table.add_row(escape(name), escape(shown))
     _console().print(table)
 
 

@@ -84,7 +84,7 @@ def load(recipe: str) -> types.ModuleType:
         nearest = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise ValueError(
-            f"unknown recipe {recipe!r}{hint} Expected one of "
+            f"unknown recipe {recipe!r}{hint}; expected one of "
             f"{', '.join(names()) or 'none (there is no experiments/ here)'}, or the "
             f"path of a module with main(config) and Config"
         )
@@ -129,6 +129,7 @@ def run(module: types.ModuleType, config: Any) -> dict[str, Any]:
         write_json(config.out / RECORD, content)
     summary = module.main(config)
     if not resumable:
+        config.out.mkdir(parents=True, exist_ok=True)
         write_json(config.out / RECORD, content)
     write_json(config.out / "summary.json", summary)
     return summary

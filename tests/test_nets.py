@@ -304,7 +304,9 @@ def test_implementations_agree(name):
     _close(results("matmul"), results("xla"), 1e-10)
 
 
-@pytest.mark.parametrize("name", ["dcgan28", "sngan, classes"])
+@pytest.mark.parametrize(
+    "name", _mostly_slow(["dcgan28", "sngan, classes"], "sngan, classes")
+)
 def test_outputs_of_implementations_agree(name):
     other = quick_jit(Case(name, impl="matmul").outputs)(_case(name).moved)
     case = _case(name)
@@ -630,7 +632,7 @@ def test_concatenate_condition():
 
 
 def test_two_steps_of_training():
-    case = Case("dcgan8, projection", jnp.float32)
+    case = Case("mlp, one_hot", jnp.float32)
 
     def generator_loss(g, d):
         return -jnp.mean(case.outputs((g, d))[2])
@@ -643,8 +645,7 @@ def test_two_steps_of_training():
     rule = gd.alternating(optax.sgd(0.1))
     end = quick_jit(lambda p: gd.solve(game, rule, p, 2).params)(case.params)
     moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), case.params, end)
-    # Biases of classes that are alike aside, everything moves.
-    assert sum(m > 0 for m in jax.tree.leaves(moved)) == len(jax.tree.leaves(moved))
+    assert min(jax.tree.leaves(moved)) > 0
 
 
 # Errors.

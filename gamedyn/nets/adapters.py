@@ -44,11 +44,11 @@ def from_linen(
         ValueError: if the module draws random numbers, or holds other state.
 
     Example:
-        >>> net = from_linen(linen.Dense(3), jnp.ones((1, 2)))
+        >>> net = from_linen(linen.Dense(3), jnp.ones((1, 2), jnp.float32))
         >>> params = net.init(jax.random.key(0))
         >>> params["kernel"].shape
         (2, 3)
-        >>> net.apply(params, jnp.ones((5, 2))).shape
+        >>> net.apply(params, jnp.ones((5, 2), jnp.float32)).shape
         (5, 3)
     """
     training, evaluation = dict(training or {}), dict(evaluation or {})
@@ -97,20 +97,13 @@ def from_linen(
 
     try:
         shapes = jax.eval_shape(variables, jax.random.key(0))
+        state = _batch_norm_state(shapes)
         jax.eval_shape(run, shapes.get("params", {}), *example_inputs)
     except InvalidRngError as error:
         raise ValueError(
             "expected a module that draws no random numbers; pass noise as an input "
             "instead of dropout"
         ) from error
-    state = shapes.get("batch_stats", {})
-    others = set(shapes) - {"params", "batch_stats"}
-    names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(state)}
-    if others or names - {"mean", "var"}:
-        raise ValueError(
-            f"expected no state but that of BatchNorm, "
-            f"got {sorted(others | (names - {'mean', 'var'}))}"
-        )
     if not state:
         return from_function(init, lambda params, *args: run(params, *args)[0])
     return Net(init, apply, statistics, batch_statistics=True)
@@ -135,7 +128,7 @@ def from_nnx(make_module: Callable[[nnx.Rngs], nnx.Module] | nnx.Module) -> Net:
     Example:
         >>> net = from_nnx(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
         >>> params = net.init(jax.random.key(0))
-        >>> net.apply(params, jnp.ones((5, 2))).shape
+        >>> net.apply(params, jnp.ones((5, 2), jnp.float32)).shape
         (5, 3)
     """
 
@@ -200,3 +193,14 @@ def from_nnx(make_module: Callable[[nnx.Rngs], nnx.Module] | nnx.Module) -> Net:
     if not jax.tree.leaves(norm_state):
         return from_function(init, lambda params, *args: run(params, *args)[0])
     return Net(init, apply, statistics, batch_statistics=True)
+
+
+def _batch_norm_state(variables: Mapping[str, Any]) -> Any:
+    state = variables.get("batch_stats", {})
+    names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(state)}
+    others = (set(variables) - {"params", "batch_stats"}) | (names - {"mean", "var"})
+    if others:
+        raise ValueError(
+            f"expected no state but that of BatchNorm, got {sorted(others)}"
+        )
+    return state

@@ -82,7 +82,7 @@ def dcgan_generator(
     Example:
         >>> generator = dcgan_generator(28, latent=100)
         >>> params = generator.init(jax.random.key(0))
-        >>> generator.apply(params, jnp.ones((2, 100))).shape
+        >>> generator.apply(params, jnp.ones((2, 100), jnp.float32)).shape
         (2, 28, 28, 1)
 
     References:

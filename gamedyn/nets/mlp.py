@@ -63,7 +63,7 @@ def mlp(
     Example:
         >>> discriminator = mlp((2, 128, 128, 1), output_shape=())
         >>> params = discriminator.init(jax.random.key(0))
-        >>> discriminator.apply(params, jnp.ones((5, 2))).shape
+        >>> discriminator.apply(params, jnp.ones((5, 2), jnp.float32)).shape
         (5,)
     """
     if len(sizes) < 2:

@@ -54,8 +54,8 @@ def from_function(
 
     Example:
         >>> line = from_function(lambda key: jnp.ones(2), lambda w, x: x @ w)
-        >>> line.apply(line.init(jax.random.key(0)), jnp.ones((3, 2)))
-        Array([2., 2., 2.], dtype=float32)
+        >>> line.apply(line.init(jax.random.key(0)), jnp.ones((3, 2))).tolist()
+        [2.0, 2.0, 2.0]
     """
 
     def checked(params: Params, x: Any, *args: Any, statistics: Any = None) -> Any:

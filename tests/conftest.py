@@ -6,6 +6,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 import jax
+import pytest
 
 X64 = os.environ.get("GAMEDYN_TEST_X64", "1") != "0"
 
@@ -20,3 +21,11 @@ hypothesis.settings.load_profile("gamedyn")
 
 # These run in a process of their own, see test_without_x64.py.
 collect_ignore = ["without_x64"] if X64 else []
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Run commands in a folder of their own; the backend runs already, so no flags."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gamedyn.runtime.configure", lambda **kwargs: None)
+    return tmp_path

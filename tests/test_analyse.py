@@ -21,13 +21,7 @@ from gamedyn.analyse import (
 from gamedyn.analysis import Stability, Verdict, spectral_radius
 from gamedyn.cli import main, read_points
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """Run in a folder of its own; the flags that `configure` wants are the caller's."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gamedyn.runtime.configure", lambda **kwargs: None)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def complaint(capsys, *arguments):

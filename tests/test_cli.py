@@ -14,12 +14,7 @@ from gamedyn.cli import main
 GOOD = ["compare", "bilinear", "--rules", "simultaneous", "extragradient"]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """Run in a folder of its own; the flags that `configure` wants are the caller's."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gamedyn.runtime.configure", lambda **kwargs: None)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def read_table(folder):

@@ -165,7 +165,8 @@ class TestProjections:
                 constraints=constraint,
                 options={"ftol": 1e-14, "maxiter": 500},
             )
-            np.testing.assert_allclose(PROJECT[name](point), solved.x, atol=1e-6)
+            # How far SLSQP goes below 1e-5 differs between machines.
+            np.testing.assert_allclose(PROJECT[name](point), solved.x, atol=1e-5)
 
 
 class TestApply:

@@ -26,10 +26,9 @@ def main(config):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(OWN)
-    return tmp_path
+def here(folder):
+    (folder / "mine.py").write_text(OWN)
+    return folder
 
 
 def complaint(capsys, *arguments):

@@ -80,10 +80,10 @@ def dcgan_generator(
             together.
 
     Example:
-        >>> generator = dcgan_generator(28, latent=100)
+        >>> generator = dcgan_generator(8, latent=100)
         >>> params = generator.init(jax.random.key(0))
         >>> generator.apply(params, jnp.ones((2, 100), jnp.float32)).shape
-        (2, 28, 28, 1)
+        (2, 8, 8, 1)
 
     References:
         A. Radford, L. Metz and S. Chintala, Unsupervised Representation Learning with

@@ -53,6 +53,12 @@ quick_jit = functools.partial(
 )
 
 
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """Take the form for one device, which merges axes; the tests have two."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+
+
 def _normal(seed, shape, dtype=np.float64):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
@@ -123,6 +129,18 @@ def test_single_precision(kind, setting):
         assert y.dtype == np.float32
         tolerance = 4 * np.finfo(np.float32).eps * contraction**0.5
         _assert_close(y.astype(np.float64), exact, tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_devices_multiply_alike(kind, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    x, kernel, layer = _problem(kind, SETTINGS[0])
+
+    def pulled(impl):
+        y, back = jax.vjp(functools.partial(layer, impl=impl), x, kernel)
+        return y, back(jnp.cos(y))
+
+    _assert_close(pulled("matmul"), pulled("xla"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

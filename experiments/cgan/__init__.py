@@ -1,4 +1,4 @@
-"""A class-conditional DCGAN on digits, MNIST, Fashion-MNIST or CIFAR-10.
+"""A class-conditional DCGAN on digits, MNIST, Fashion-MNIST, CIFAR-10 or own ones.
 
 Command:
 
@@ -12,8 +12,8 @@ The lecture's alternating algorithm by default. The run's folder gets checkpoint
 """
 
 import dataclasses
+import functools
 from pathlib import Path
-from typing import Any
 
 from experiments import _image_gans
 
@@ -27,17 +27,5 @@ class Config(_image_gans.Config):
 
 SMOKE = Config(steps=20, width=8, checkpoint_every=10, sample_every=10)
 
-
-def main(config: Config) -> dict[str, Any]:
-    """Train and measure."""
-    return _image_gans.run(config, conditional=True)
-
-
-def sample(config: Config, number: int, seed: int) -> tuple[Path, Path]:
-    """Draw samples of a run."""
-    return _image_gans.sample(config, number, seed, conditional=True)
-
-
-def evaluate(config: Config) -> dict[str, float]:
-    """Measure what a run has trained."""
-    return _image_gans.evaluate(config, conditional=True)
+setup = functools.partial(_image_gans.setup, conditional=True)
+main, sample, evaluate = _image_gans.recipe(setup)

@@ -97,8 +97,7 @@ def convolve(
     geometry = _Geometry(window, strides, pads, size)
     x = swap_layout(x) if layout == "NHWC" else x
     patches = im2col_p.bind(x, geometry=geometry)
-    weights = kernel.reshape(-1, kernel.shape[-1])
-    y = lax.dot_general(weights.T, patches, (((1,), (0,)), ((), ())))
+    y = _product(kernel.reshape(-1, kernel.shape[-1]).T, patches)
     return swap_layout(y) if layout == "NHWC" else y
 
 
@@ -183,9 +182,18 @@ def convolve_transposed(
     geometry = _Geometry(window, strides, reach, size)
     x = swap_layout(x) if layout == "NHWC" else x
     weights = kernel[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, kernel.shape[2])
-    patches = lax.dot_general(weights, x, (((1,), (0,)), ((), ())))
-    y = col2im_p.bind(patches, geometry=geometry)
+    y = col2im_p.bind(_product(weights, x), geometry=geometry)
     return swap_layout(y) if layout == "NHWC" else y
+
+
+def _product(matrix: jax.Array, x: jax.Array) -> jax.Array:
+    """Multiply the first axis of x by a matrix."""
+    if jax.device_count() > 1:
+        # Merged with rows and columns, a batch that is shared out would be gathered.
+        return lax.dot_general(matrix, x, (((1,), (0,)), ((), ())))
+    # XLA transposes what has more axes, in the gradients: 1.5 times the step's time.
+    y = matrix @ x.reshape(x.shape[0], -1)
+    return y.reshape(len(matrix), *x.shape[1:])
 
 
 def swap_layout(x: jax.Array) -> jax.Array:

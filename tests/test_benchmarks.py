@@ -42,5 +42,12 @@ def test_smoke(script, tmp_path):
 
 
 def test_scripts_are_there():
-    expected = {"certify.py", "overhead.py", "peers.py", "startup.py", "sweeps.py"}
+    expected = {
+        "certify.py",
+        "gan.py",
+        "overhead.py",
+        "peers.py",
+        "startup.py",
+        "sweeps.py",
+    }
     assert expected <= set(SCRIPTS)

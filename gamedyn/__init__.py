@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gamedyn import (
         analysis,
         data,
+        diffusion,
         divergences,
         games,
         gan,
@@ -54,6 +55,7 @@ __all__ = [
     "anchored_extragradient",
     "averaged",
     "data",
+    "diffusion",
     "divergences",
     "extragradient",
     "fields",
@@ -88,6 +90,7 @@ __all__ = [
 _LAZY = (
     "analysis",
     "data",
+    "diffusion",
     "divergences",
     "games",
     "gan",

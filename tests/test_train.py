@@ -303,6 +303,68 @@ def test_batches_of_arrays_follow_the_order(on_device):
     close(run.params, z)
 
 
+def lazy_critic_loss(theta, phi, batch):
+    """The penalty is paid every third time, threefold; the batch knows which it is."""
+    *plain, number = batch
+    factor = jnp.where(number % 3 == 0, 3.0, 0.0)
+    return critic_loss(theta, phi, plain) + factor * jnp.sum(phi["v"] ** 4)
+
+
+LAZY = gd.general_sum(generator_loss, lazy_critic_loss, stochastic=True)
+
+
+@pytest.mark.parametrize("on_host", [True, False])
+def test_numbered_batches_count_the_steps_of_a_player(on_host, tmp_path):
+    """Three steps of the critic for one of the generator, against a loop by hand."""
+    order, data = (1, 1, 0, 1), arrays()
+
+    def build_numbered(rows, key, number):
+        return *build(rows, key), number
+
+    def draw(key, number):
+        return *sample(key), number
+
+    function = build_numbered if on_host else draw
+    numbered = train.Numbered(function, order=order)
+    batches = train.from_arrays(data, 6, numbered, seed=5) if on_host else numbered
+    rule = gd.alternating(optax.sgd(0.05), order=order, resample=True)
+
+    def run(num_steps, **options):
+        options |= {"key": KEY, "steps_per_call": 3, "log_every": 10}
+        return train.fit(LAZY, rule, start(), batches, num_steps=num_steps, **options)
+
+    theta, phi = start()
+    moves = 0
+    for step in range(10):
+        keys = jax.random.split(jax.random.fold_in(KEY, step), 4)
+        for j, player in enumerate(order):
+            rows = gd.data.BatchOrder(24, 6, 5).indices(4 * step + j)
+            plain = build({"x": jnp.asarray(data["x"][rows])}, keys[j])
+            plain = plain if on_host else sample(keys[j])
+            if player:
+                slope = jax.grad(lazy_critic_loss, 1)(theta, phi, (*plain, moves))
+                phi = jax.tree.map(lambda p, g: p - 0.05 * g, phi, slope)
+                moves += 1
+            else:
+                slope = jax.grad(generator_loss)(theta, phi, plain)
+                theta = jax.tree.map(lambda p, g: p - 0.05 * g, theta, slope)
+    close(run(10).params, (theta, phi))
+    # Nor do the numbers begin anew with a resume.
+    run(4, directory=tmp_path, checkpoint_every=4)
+    resumed = run(10, directory=tmp_path, checkpoint_every=4, resume=True)
+    close(resumed.params, (theta, phi))
+
+
+def test_numbers_of_other_rules_are_those_of_the_step():
+    numbered = train.Numbered(lambda key, number: (*sample(key), number))
+    assert [int(numbered.number(7, j, 2)) for j in range(2)] == [7, 7]
+    counted = train.Numbered(sample, order=(1, 0))
+    with pytest.raises(ValueError, match=r"3 batches per step .* got \(1, 0\)"):
+        counted.number(0, 0, 3)
+    with pytest.raises(ValueError, match="one of player 1 among them"):
+        train.Numbered(sample, order=(0, 0)).number(0, 0, 2)
+
+
 def test_arrays_must_agree():
     with pytest.raises(ValueError, match=r"one common leading axis.*\(24, 2\), \(3,\)"):
         train.from_arrays({"a": np.zeros((24, 2)), "b": np.zeros(3)}, 2, build)

@@ -1,51 +1,24 @@
 """A run that is killed, however often and whenever, ends with the same bits."""
 
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import pytest
+import train_worker
 from numpy.testing import assert_array_equal
 
 from gamedyn import train
 from gamedyn.train import checkpoints
 
-WORKER = Path(__file__).with_name("train_worker.py")
 PAUSE = 0.02
 PATIENCE = 180  # seconds
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    # Compiled programs are kept, so that a restart is quick.
-    return os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONWARNINGS": "error",
-    }
-
-
-def begin(environment, directory, *options):
-    return subprocess.Popen(
-        [sys.executable, WORKER, directory, "--rule", "extra_adam", *options],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err[-3000:]
-    return json.loads(out.split("\n")[-2])
+def plan(directory, num_steps, pause=PAUSE):
+    options = {"game": "mlp", "rule": "extra_adam", "every": 3, "saved": 3}
+    return {"directory": directory, "num_steps": num_steps, "pause": pause, **options}
 
 
 def wait_for(process, condition):
@@ -60,12 +33,12 @@ def newest(folder):
     return max(checkpoints.steps(folder), default=0)
 
 
-def kill_often(environment, directory, kills, draw, options):
+def kill_often(cache, run, kills, draw):
     """Kill a run again and again: between checkpoints, or in the midst of one."""
-    folder = directory / "checkpoints"
+    folder = run["directory"] / "checkpoints"
     for number in range(kills):
         before = newest(folder)
-        process = begin(environment, directory, *options)
+        process = train_worker.start(cache, [run])
         wait_for(process, lambda before=before: newest(folder) > before)
         if number % 2:
             wait_for(process, lambda: any(folder.glob(".*.partial")))
@@ -77,6 +50,35 @@ def kill_often(environment, directory, kills, draw, options):
         assert process.returncode == -signal.SIGKILL, "the run was over too soon"
 
 
+def terminate(cache, run):
+    """A request to end is obeyed at once, with a checkpoint."""
+    folder = run["directory"] / "checkpoints"
+    before = newest(folder)
+    process = train_worker.start(cache, [run])
+    wait_for(process, lambda: newest(folder) > before)
+    process.send_signal(signal.SIGTERM)
+    (answer,) = train_worker.finish(process)
+    assert answer["status"] == "INTERRUPTED"
+    assert before < answer["step"] < run["num_steps"]
+    assert newest(folder) == answer["step"]
+
+
+def run_out_of_space(cache, run):
+    """A full disk is an error that leaves the checkpoints as they were."""
+    folder = run["directory"] / "checkpoints"
+    stopped = newest(folder)
+    # No file may grow beyond a size that the checkpoint's arrays exceed.
+    process = train_worker.start(cache, [run], "--file-limit", 4096)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "CheckpointError: checkpoint" in err
+    assert "could not be written" in err
+    assert f"{stopped}] are untouched" in err
+    assert newest(folder) == stopped
+    assert not any(name.suffix == ".partial" for name in folder.iterdir())
+    assert train.load(run["directory"]).step == stopped
+
+
 def outcome(directory):
     times = ("seconds", "steps_per_second")
     rows = train.read_metrics(directory)
@@ -84,14 +86,16 @@ def outcome(directory):
     return train.load(directory).arrays, plain
 
 
-def survives(environment, directory, kills, num_steps):
-    options = ("--num-steps", str(num_steps), "--every", "3", "--pause", str(PAUSE))
-    whole, killed = directory / "whole", directory / "killed"
-    reference = begin(environment, whole, *options[:4])
-    assert finish(reference)["status"] == "OK"
-    kill_often(environment, killed, kills, random.Random(kills), options)
-    answer = finish(begin(environment, killed, *options[:4]))
-    assert (answer["status"], answer["step"]) == ("OK", num_steps)
+def survives(directory, kills, num_steps):
+    """One run meets everything in turn, and ends as if nothing had been."""
+    cache, whole, killed = (directory / name for name in ("cache", "whole", "killed"))
+    run = plan(killed, num_steps)
+    kill_often(cache, run, kills, random.Random(kills))
+    terminate(cache, run)
+    run_out_of_space(cache, run)
+    runs = [plan(place, num_steps, pause=0) for place in (killed, whole)]
+    for answer in train_worker.finish(train_worker.start(cache, runs)):
+        assert (answer["status"], answer["step"]) == ("OK", num_steps)
     (arrays, rows), (expected, expected_rows) = outcome(killed), outcome(whole)
     jax.tree.map(assert_array_equal, arrays, expected)
     assert rows == expected_rows
@@ -100,36 +104,10 @@ def survives(environment, directory, kills, num_steps):
     assert all(name.isdecimal() for name in names), "a killed run's leavings remain"
 
 
-def test_killed_three_times(environment, tmp_path):
-    survives(environment, tmp_path, kills=3, num_steps=120)
+def test_killed_three_times_terminated_out_of_space(tmp_path):
+    survives(tmp_path, kills=3, num_steps=120)
 
 
 @pytest.mark.slow
-def test_killed_fifty_times(environment, tmp_path):
-    survives(environment, tmp_path, kills=50, num_steps=1500)
-
-
-def test_terminated_then_out_of_space_then_done(environment, tmp_path):
-    options = ("--num-steps", "60", "--every", "3", "--pause", str(PAUSE))
-    folder = tmp_path / "checkpoints"
-    process = begin(environment, tmp_path, *options)
-    wait_for(process, lambda: checkpoints.steps(folder))
-    process.send_signal(signal.SIGTERM)
-    answer = finish(process)
-    assert answer["status"] == "INTERRUPTED"
-    stopped = answer["step"]
-    assert 0 < stopped < 60
-    assert checkpoints.steps(folder)[-1] == stopped
-
-    # No file may grow beyond a size that the checkpoint's arrays exceed.
-    process = begin(environment, tmp_path, *options, "--file-limit", "4096")
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert "CheckpointError: checkpoint" in err
-    assert "could not be written" in err
-    assert f"{stopped}] are untouched" in err
-    assert checkpoints.steps(folder)[-1] == stopped
-    assert not any(name.suffix == ".partial" for name in folder.iterdir())
-    assert train.load(tmp_path).step == stopped
-
-    assert finish(begin(environment, tmp_path, *options[:4]))["step"] == 60
+def test_killed_fifty_times(tmp_path):
+    survives(tmp_path, kills=50, num_steps=1500)

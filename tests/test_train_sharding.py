@@ -1,89 +1,47 @@
 """One run on one device, on eight, in two processes: the same losses."""
 
-import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
+import train_worker
 from numpy.testing import assert_allclose
 
+import gamedyn as gd
 from gamedyn import train
 from gamedyn.train import checkpoints
 
-WORKER = Path(__file__).with_name("train_worker.py")
-PATIENCE = 240  # seconds
+GAMES = ("dcgan8", "wgan_gp")
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    return os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONWARNINGS": "error",
-    }
+def plan(directory, game, num_steps=24, **options):
+    options = {"rule": "sgd", "every": 2, "saved": 8} | options
+    return {"directory": directory, "game": game, "num_steps": num_steps, **options}
 
 
-def run(environment, directory, *options, processes=1, terminate=False):
-    """Train in one or several processes, and return what each answers.
-
-    With `terminate`, the last one gets SIGTERM once there is a checkpoint.
-    """
+def pair(cache, runs):
+    """Start two processes, of two devices each, that train together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    started = [
-        subprocess.Popen(
-            [sys.executable, WORKER, directory, *map(str, options)]
-            + ["--processes", str(processes), "--process", str(index)]
-            + ["--address", address],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(processes)
+    options = ("--devices", 2, "--processes", 2, "--address", address)
+    return [
+        train_worker.start(cache, runs, *options, "--process", index)
+        for index in range(2)
     ]
-    answers = []
-    try:
-        while terminate and not checkpoints.steps(directory / "checkpoints"):
-            assert started[-1].poll() is None, started[-1].communicate()[1][-3000:]
-            time.sleep(0.01)
-        if terminate:
-            started[-1].terminate()
-        for process in started:
-            out, err = process.communicate(timeout=PATIENCE)
-            assert process.returncode == 0, err[-3000:]
-            answers.append(json.loads(out.split("\n")[-2]))
-    finally:
-        for process in started:
-            process.kill()
-    return answers
-
-
-def losses(directory):
-    rows = train.read_metrics(directory)
-    return np.array([[row["loss_0"], row["loss_1"]] for row in rows])
-
-
-@pytest.fixture(scope="module")
-def single(environment, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("single")
-    (answer,) = run(environment, directory, "--every", 2)
-    assert answer == {"status": "OK", "step": 20, "devices": [1], "processes": 1}
-    return directory
 
 
 def agree(directory, single):
-    assert len(losses(single)) == 10
-    assert_allclose(losses(directory), losses(single), rtol=1e-5)
+    losses = []
+    for run in (directory, single):
+        rows = train.read_metrics(run)
+        assert [row["step"] for row in rows] == list(range(2, 26, 2))
+        losses.append([[row["loss_0"], row["loss_1"]] for row in rows])
+    assert_allclose(*losses, rtol=1e-5, err_msg=str(directory))
     jax.tree.map(
         lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-10),
         train.load(directory).arrays,
@@ -91,78 +49,76 @@ def agree(directory, single):
     )
 
 
-def test_eight_devices(environment, single, tmp_path):
-    options = ("--every", 2, "--devices", 8)
-    (answer,) = run(environment, tmp_path, *options, "--mesh", 8, "--num-steps", 10)
-    assert answer["devices"] == [8]
-    # What eight devices began, one goes on with.
-    (answer,) = run(environment, tmp_path, *options)
-    assert (answer["step"], answer["devices"]) == (20, [1])
-    agree(tmp_path, single)
+# One test, for its processes are dear: two games in each.
+def test_layouts_agree_and_resume_each_other(tmp_path):
+    def at(name, game):
+        return tmp_path / f"{name}-{game}"
 
+    cache, runs = tmp_path / "cache", []
+    for game in GAMES:
+        runs += [
+            plan(at("one", game), game),
+            plan(at("eight", game), game, num_steps=20, mesh=8),
+            plan(at("eight", game), game),  # what eight devices began, one goes on with
+        ]
+    answers = train_worker.finish(train_worker.start(cache, runs, "--devices", 8))
+    assert [answer["devices"] for answer in answers] == 2 * [[1], [8], [1]]
+    assert [answer["step"] for answer in answers] == 2 * [24, 20, 24]
+    for game in GAMES:
+        agree(at("eight", game), at("one", game))
 
-def test_two_processes(environment, single, tmp_path):
-    # What one process began, two go on with, two devices each.
-    shutil.copytree(single, tmp_path / "resumed")
-    for step in (18, 20):
-        shutil.rmtree(tmp_path / "resumed" / "checkpoints" / f"{step:09d}")
-    options = ("--every", 2, "--devices", 2, "--mesh", 4)
-    for name in ("both", "resumed"):
-        answers = run(environment, tmp_path / name, *options, processes=2)
-        for answer in answers:
-            assert answer == {
-                "status": "OK",
-                "step": 20,
-                "devices": [4],
-                "processes": 2,
-            }
-        agree(tmp_path / name, single)
-
-
-def test_a_signal_to_one_process_ends_both(environment, tmp_path):
-    options = ("--every", 2, "--mesh", 2, "--pause", 0.02, "--num-steps", 5000)
-    answers = run(environment, tmp_path, *options, processes=2, terminate=True)
-    first, second = answers
+    # What one process began, two go on with, and the last run would take very long.
+    runs = []
+    for game in GAMES:
+        shutil.copytree(at("one", game), at("resumed", game))
+        shutil.rmtree(at("resumed", game) / "checkpoints" / "000000024")
+        runs += [plan(at(name, game), game, mesh=4) for name in ("both", "resumed")]
+    long = tmp_path / "long"
+    runs += [plan(long, "wgan_gp", num_steps=5000, pause=0.02, mesh=4)]
+    processes = pair(cache, runs)
+    try:
+        while not checkpoints.steps(long / "checkpoints"):
+            for process in processes:
+                assert process.poll() is None, process.communicate()[1][-3000:]
+            time.sleep(0.01)
+        processes[1].terminate()  # a signal to one ends both
+        first, second = map(train_worker.finish, processes)
+    finally:
+        for process in processes:
+            process.kill()
     assert first == second
-    assert first["status"] == "INTERRUPTED"
-    assert train.load(tmp_path).step == first["step"] < 5000
+    done = {"status": "OK", "step": 24, "devices": [4], "processes": 2}
+    assert first[:-1] == 4 * [done]
+    assert first[-1]["status"] == "INTERRUPTED"
+    assert train.load(long).step == first[-1]["step"] < 5000
+    for game in GAMES:
+        agree(at("both", game), at("one", game))
+        agree(at("resumed", game), at("one", game))
 
 
 def test_the_mesh_changes_nothing_here():
-    import mlp_gan
-    import optax
+    game, params, build, examples = train_worker.mlp()
+    examples = np.asarray(examples)
 
-    import gamedyn as gd
-
-    params, (examples, _) = mlp_gan.make(8, dtype=jax.numpy.float64)
-
-    def build(rows, key):
-        return rows, jax.random.normal(key, (rows.shape[0], 16), rows.dtype)
-
-    def fit(mesh, batches):
-        rule = gd.simultaneous(optax.sgd(0.05))
+    def fit(mesh, batch_size=32, on_device=False):
         return train.fit(
-            mlp_gan.GAME,
-            rule,
+            game,
+            gd.simultaneous(optax.sgd(0.05)),
             params,
-            batches,
+            train.from_arrays(examples, batch_size, build, on_device=on_device),
             num_steps=4,
             key=jax.random.key(0),
             log_every=1,
             mesh=mesh,
         )
 
-    mesh = train.data_mesh()
+    mesh, alone = train.data_mesh(), fit(None)
     for on_device in (False, True):
-        batches = train.from_arrays(
-            np.asarray(examples), 32, build, on_device=on_device
-        )
-        alone, spread = fit(None, batches), fit(mesh, batches)
+        spread = fit(mesh, on_device=on_device)
         for one, other in zip(alone.history, spread.history, strict=True):
             assert_allclose(one["loss_1"], other["loss_1"], rtol=1e-12)
         leaf = jax.tree.leaves(spread.params)[0]
         assert leaf.sharding.is_fully_replicated
         assert len(leaf.sharding.device_set) == jax.device_count() == 2
-    odd = train.from_arrays(np.asarray(examples), 31, build)
     with pytest.raises(ValueError, match=r"multiple of 2 examples.*shape \(31, 2\)"):
-        fit(mesh, odd)
+        fit(mesh, batch_size=31)

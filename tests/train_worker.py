@@ -1,21 +1,56 @@
-"""A process that trains: to be killed, to be one of several, to have many devices."""
+"""A process that trains: to be killed, to be one of several, to have many devices.
+
+`train_worker.py RUNS` does one run after the other; RUNS is JSON, a list of tables with
+the keyword arguments of `do`. It prints a line of JSON for each.
+"""
 
 import argparse
+import functools
 import json
 import os
+import subprocess
+import sys
 import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import gamedyn as gd
+from gamedyn import gan, nets, train
+from gamedyn.gan import penalties
+
+
+def start(cache, runs, *options):
+    """Start such a process; compiled programs are kept in a folder for the next one."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONWARNINGS": "error",
+    }
+    runs = [run | {"directory": str(run["directory"])} for run in runs]
+    return subprocess.Popen(
+        [sys.executable, __file__, json.dumps(runs), *map(str, options)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, patience=300):
+    """Return what it answered to each run."""
+    out, err = process.communicate(timeout=patience)
+    assert process.returncode == 0, err[-3000:]
+    return [json.loads(line) for line in out.split("\n") if line.startswith("{")]
 
 
 def parse():
     parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
-    parser.add_argument("--game", default="mlp")
-    parser.add_argument("--rule", default="sgd")
-    parser.add_argument("--num-steps", type=int, default=20)
-    parser.add_argument("--every", type=int, default=5, help="checkpoints and rows")
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds at each row")
+    parser.add_argument("runs", type=json.loads)
     parser.add_argument("--devices", type=int, default=1, help="of each process")
-    parser.add_argument("--mesh", type=int, default=0, help="devices to spread over")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--process", type=int, default=0)
     parser.add_argument("--address", default="")
@@ -23,8 +58,8 @@ def parse():
     return parser.parse_args()
 
 
-def mlp(jax, jnp):
-    """The GAN of two tanh networks: game, params, build, examples."""
+def mlp():
+    """Two tanh networks in plain arrays: game, params, build, examples."""
     import mlp_gan
 
     params, (examples, _) = mlp_gan.make(8, dtype=jnp.float64)
@@ -35,12 +70,88 @@ def mlp(jax, jnp):
     return mlp_gan.GAME, params, build, examples
 
 
-GAMES = {"mlp": mlp}
+def players(generator, discriminator, loss, **options):
+    """A game of networks and its start."""
+    nets = generator, discriminator
+    params = (net.init(jax.random.key(i)) for i, net in enumerate(nets))
+    return gan.game(*nets, loss, latent=gan.normal(4), **options), tuple(params)
+
+
+@functools.cache
+def dcgan8():
+    """Convolutions and batch normalisation, whose moments are those of all examples."""
+    options = {"width": 2, "dtype": jnp.float64}
+    generator = nets.dcgan_generator(8, latent=4, **options)
+    discriminator = nets.dcgan_discriminator(8, **options)
+    assert discriminator.batch_statistics
+    game, params = players(generator, discriminator, "non_saturating")
+    # Scales that differ, so that a shard's own moments would show.
+    examples = np.random.default_rng(0).normal(size=(256, 8, 8, 1))
+    examples = np.tanh(examples * np.linspace(0.1, 2, 256)[:, None, None, None])
+    return game, params, gan.Batch, examples
+
+
+@functools.cache
+def wgan_gp():
+    """A critic with a gradient penalty that is applied every third step."""
+    penalty = functools.partial(penalties.gradient_penalty, weight=0.1)
+    game, params = players(
+        nets.mlp((4, 8, 2), dtype=jnp.float64),
+        nets.mlp((2, 8, 8, 1), output_shape=(), dtype=jnp.float64),
+        "wasserstein",
+        penalties=[gan.lazy(penalty, interval=3)],
+    )
+
+    def build(rows, key, number):
+        return gan.Batch(rows, key, step=number)
+
+    examples = np.random.default_rng(0).normal(size=(256, 2)) + np.array([[2.0, 0.0]])
+    return game, params, train.Numbered(build), examples
+
+
+GAMES = {"mlp": mlp, "dcgan8": dcgan8, "wgan_gp": wgan_gp}
+
+RULES = {
+    "sgd": lambda: gd.simultaneous(optax.sgd(0.05)),
+    "extra_adam": lambda: gd.extragradient(
+        optax.adam(1e-3, b1=0.5), moments="both", resample=True
+    ),
+}
+
+
+def do(directory, game, rule, *, num_steps, every, saved, pause=0.0, mesh=0):
+    """Begin a run or go on with it, over `mesh` devices.
+
+    Rows come `every` so many steps, and a pause with them; checkpoints when `saved`.
+    """
+    played, params, build, examples = GAMES[game]()
+    state = train.fit(
+        played,
+        RULES[rule](),
+        params,
+        train.from_arrays(np.asarray(examples), 32, build, seed=1),
+        num_steps=num_steps,
+        key=jax.random.key(2),
+        steps_per_call=1,
+        directory=directory,
+        checkpoint_every=saved,
+        log_every=every,
+        keep_last=3,
+        resume=True,
+        callbacks=[lambda state, metrics: time.sleep(pause)],
+        average=train.ema(0.9),
+        mesh=train.data_mesh(jax.devices()[:mesh]) if mesh else None,
+    )
+    spread = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state.params)}
+    return {
+        "status": state.status.name,
+        "step": state.step,
+        "devices": sorted(spread),
+        "processes": jax.process_count(),
+    }
 
 
 def main(arguments):
-    import jax
-
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", arguments.devices)
     if arguments.processes > 1:
@@ -48,56 +159,13 @@ def main(arguments):
         jax.distributed.initialize(
             arguments.address, arguments.processes, arguments.process
         )
-    import jax.numpy as jnp
-    import numpy as np
-    import optax
-
-    import gamedyn as gd
-    from gamedyn import train
-
-    rules = {
-        "sgd": lambda: gd.alternating(optax.sgd(0.05)),
-        "extra_adam": lambda: gd.extragradient(
-            optax.adam(1e-3, b1=0.5), moments="both", resample=True
-        ),
-    }
-    game, params, build, examples = GAMES[arguments.game](jax, jnp)
-    batches = train.from_arrays(np.asarray(examples), 32, build, seed=1)
-
-    def pause(state, metrics):
-        time.sleep(arguments.pause)
-
     if arguments.file_limit:
         import resource
 
         limit = (arguments.file_limit, arguments.file_limit)
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    devices = jax.devices()[: arguments.mesh]
-    state = train.fit(
-        game,
-        rules[arguments.rule](),
-        params,
-        batches,
-        num_steps=arguments.num_steps,
-        key=jax.random.key(2),
-        steps_per_call=2,
-        directory=arguments.directory,
-        checkpoint_every=arguments.every,
-        log_every=arguments.every,
-        keep_last=3,
-        resume=True,
-        callbacks=[pause],
-        average=train.ema(0.9),
-        mesh=train.data_mesh(devices) if arguments.mesh else None,
-    )
-    spread = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state.params)}
-    answer = {
-        "status": state.status.name,
-        "step": state.step,
-        "devices": sorted(spread),
-        "processes": jax.process_count(),
-    }
-    print(json.dumps(answer), flush=True)
+    for run in arguments.runs:
+        print(json.dumps(do(**run)), flush=True)
 
 
 if __name__ == "__main__":

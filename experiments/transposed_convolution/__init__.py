@@ -272,8 +272,12 @@ def main(config: Config) -> dict[str, Any]:
             figure.savefig(out / name, dpi=95)
         (out / "errors.txt").write_text(table(found))
     print(table(found))
+    rounded = {
+        setting: {name: float(f"{error:.1e}") for name, error in row.items()}
+        for setting, row in found.items()
+    }
     return {
-        "errors": found,
+        "errors": rounded,
         "times a pixel is painted": counts,
         "checks": check(config, found, counts),
     }

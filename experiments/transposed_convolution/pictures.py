@@ -15,17 +15,18 @@ def matrices() -> Figure:
 
     setting, size = Setting(3, 2, 1, 1), 6
     forward = matrix(setting, KERNEL, size)
-    figure = Figure(figsize=(11.5, 5.0), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(0.75, 2.6, 0.8))
     shades: dict[str, Any] = {"cmap": "turbo", "vmin": 0.0, "vmax": 10.0}
     left.imshow(KERNEL, **shades)
     for (i, j), value in np.ndenumerate(KERNEL):
-        left.text(j, i, f"{value:.0f}", ha="center", va="center", color="white")
-    left.set_title("the kernel, 3 × 3")
+        colour = "black" if 1 < value < 9 else "white"
+        left.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour)
+    left.set_title("kernel, 3 × 3")
     left.set_axis_off()
     for axis, entries, name in (
-        (middle, forward, "convolution: A, 36 pixels → 9"),
-        (right, forward.T, "transposed: $A^⊤$,\n9 pixels → 36"),
+        (middle, forward, "convolution A: 6 × 6 pixels → 3 × 3"),
+        (right, forward.T, "transposed $A^⊤$:\n3 × 3 → 6 × 6"),
     ):
         axis.imshow(np.where(entries == 0, np.nan, entries), **shades)
         rows, columns = entries.shape
@@ -39,8 +40,8 @@ def matrices() -> Figure:
         axis.set_xticks(range(0, columns, 6 if columns == 36 else 3))
         axis.set_yticks(range(0, rows, 6 if rows == 36 else 3))
     figure.suptitle(
-        "Convolution (k = 3, s = 2, p = 1) as a matrix, and the transposed one: the "
-        "same entries"
+        "A convolution (k = 3, s = 2, p = 1) as a matrix, and the transposed one: the "
+        "same entries, 0 where white"
     )
     return figure
 
@@ -62,7 +63,7 @@ def painting() -> Figure:
     upper[0].imshow(kernel, vmax=1.6, **shades)
     upper[0].set_title("the kernel, 4 × 4")
     lower[0].axis("off")
-    names = ("one pixel paints", "its neighbour, two further on", "all nine")
+    names = ("one pixel paints", "its neighbour, too", "all nine")
     for column, (name, part) in enumerate(zip(names, (first, two, x), strict=True), 1):
         y = scatter(part[None, :, :, None], kernel[None, None], setting)[0, :, :, 0]
         above, below = upper[column], lower[column]
@@ -70,7 +71,7 @@ def painting() -> Figure:
         above.set_title(name)
         below.imshow(y, vmax=1.6, **shades)
         for (i, j), value in np.ndenumerate(part):
-            colour = "white" if value > 0.6 else "0.4"
+            colour = "white" if value > 0.6 else "black"
             above.text(j, i, f"{value:g}", ha="center", va="center", color=colour)
         for pixel in range(min(column, 2)):
             style = {"fill": False, "edgecolor": colours[pixel], "lw": 2.5}
@@ -89,10 +90,10 @@ def painting() -> Figure:
 
 
 def checkerboard() -> Figure:
-    """Draw how often every pixel is painted with k = 4 and with k = 3."""
+    """Draw how often every pixel is painted with k = 4, 3 and 5."""
     from experiments.transposed_convolution import Setting, interior_counts, overlaps
 
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)
     settings = (Setting(4, 2, 1, 0), Setting(3, 2, 1, 1), Setting(5, 2, 2, 1))
     for axis, setting in zip(axes, settings, strict=True):
@@ -111,5 +112,8 @@ def checkerboard() -> Figure:
         axis.set_xticks([])
         axis.set_yticks([])
     figure.colorbar(shown, ax=axes, shrink=0.8, label="times painted")
-    figure.suptitle("How often a pixel is painted: evenly where the stride divides k")
+    figure.suptitle(
+        "How often each output pixel is painted by 7 × 7 input pixels: evenly where "
+        "the stride divides k"
+    )
     return figure

@@ -117,9 +117,17 @@ class Stepper(NamedTuple):
     geometry: Geometry | tuple[Geometry, ...]
 
     def init(self, params: Params) -> tuple[Any, ...]:
-        """Initialise every player's own transformation state."""
+        """Initialise every player's own transformation state.
+
+        Raises:
+            ValueError: if a player whose steps are entropic starts, as far as can be
+                seen outside jit, with a negative entry.
+        """
         optimizers = per_player(self.optimizers, len(params), "optimizer")
-        per_player(self.geometry, len(params), "geometry")
+        domains = per_player(self.geometry, len(params), "geometry")
+        for player, (domain, own) in enumerate(zip(domains, params, strict=True)):
+            if domain.kind == "entropic":
+                _check_weights(player, own)
         return tuple(
             optimizer.init(own)
             for optimizer, own in zip(optimizers, params, strict=True)
@@ -240,6 +248,16 @@ def copy(tree: PyTree) -> PyTree:
 def select(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     """Choose between two trees leaf by leaf, `condition` being a scalar."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), on_true, on_false)
+
+
+def _check_weights(player: int, point: PyTree) -> None:
+    for leaf in jax.tree.leaves(point):
+        if is_known(leaf) and (smallest := np.asarray(leaf).min(initial=0)) < 0:
+            raise ValueError(
+                f"entropic steps multiply weights: player {player} starts with "
+                f"{smallest:.3g}, expected a point of the simplex, positive entries "
+                f"that sum to 1"
+            )
 
 
 def check_step_size(step_size: Any, rule: str) -> None:

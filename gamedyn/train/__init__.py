@@ -1,7 +1,7 @@
 """Train games on the host: a loop over a jitted step, checkpoints, logs, averages."""
 
 from gamedyn.train.averages import Average, ema, ema_half_life, uniform
-from gamedyn.train.batches import Batches, from_arrays
+from gamedyn.train.batches import Batches, Numbered, from_arrays
 from gamedyn.train.callbacks import STOP, Callback
 from gamedyn.train.checkpoints import Checkpoint, CheckpointError, load
 from gamedyn.train.fit import fit
@@ -25,6 +25,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Ending",
+    "Numbered",
     "TrainState",
     "averaged_params",
     "data_mesh",

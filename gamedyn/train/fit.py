@@ -96,7 +96,8 @@ def fit(
         rule: the update rule.
         params: the start, a tuple with one floating-point pytree per player.
         batches: host data (`Batches`, see `from_arrays`), a function `key -> batch`
-            traced in the step, or `None` for a deterministic game.
+            traced in the step (`Numbered`, if it must know the step), or `None` for a
+            deterministic game.
         num_steps: the number of steps in the end, those before a resume included.
         key: the PRNG key of the run.
         steps_per_call: steps in one compiled loop. "auto": 20 up to 2**17 parameters
@@ -125,8 +126,9 @@ def fit(
         progress: whether to show a bar; on a terminal only, if `None`.
 
     Returns:
-        The state in the end, or where the run stopped. If it became non-finite: the
-        state of the last checkpoint (without `checkpoint_every`, of the last row).
+        The state in the end, or where the run stopped; its `status` is an `Ending`. If
+        the run became non-finite: the state of the last checkpoint (without
+        `checkpoint_every`, of the last row).
 
     Raises:
         ValueError: if a number is not a positive integer, `directory` holds a run and

@@ -11,7 +11,11 @@ from gamedyn.solve import Status
 
 
 class Ending(enum.IntEnum):
-    """How training ended; equal to the `gamedyn.Status` of the same name."""
+    """How training ended; equal to the `gamedyn.Status` of the same name.
+
+    INTERRUPTED and STOPPED are training's own, and equal to no `Status`: a signal, or a
+    callback's `STOP`, ended the run before `num_steps`.
+    """
 
     OK = Status.OK.value
     NON_FINITE = Status.NON_FINITE.value

@@ -12,11 +12,11 @@ from gamedyn.game import Batch, Game, Params, PyTree
 from gamedyn.rules.base import Rule, RuleState
 from gamedyn.train import sharding
 from gamedyn.train.averages import Average
-from gamedyn.train.batches import Batches, stacked
+from gamedyn.train.batches import Batches, Numbered, stacked
 from gamedyn.train.describe import Structure, names, structure
 from gamedyn.train.state import Carry
 
-Source = Batches | Callable[[jax.Array], Batch] | None
+Source = Batches | Numbered | Callable[[jax.Array], Batch] | None
 Record = Callable[[Params, RuleState, tuple[Batch, ...], jax.Array], PyTree]
 
 
@@ -62,15 +62,19 @@ def draw(
     if source is None:
         return (None,) * num_batches
     keys = jax.random.split(jax.random.fold_in(key, step), num_batches)
+    function = source.build if isinstance(source, Batches) else source
     made = []
     for j in range(num_batches):
+        given = (keys[j],)
         if isinstance(source, Batches):
             rows = jax.tree.map(lambda leaf, j=j: leaf[j], arrays)
             if resident is not None:
                 rows = jax.tree.map(lambda leaf, rows=rows: leaf[rows], resident)
-            batch = source.build(rows, keys[j])
+            given = (rows, *given)
+        if isinstance(function, Numbered):
+            batch = function.function(*given, function.number(step, j, num_batches))
         else:
-            batch = source(keys[j])
+            batch = function(*given)
         made.append(sharding.constrain(batch, mesh))
     return tuple(made)
 

@@ -19,6 +19,14 @@ RESULTS = Path(mixture_gan.__file__).parent / "results"
 TINY = mixture_gan.SMOKE.setting("ring")
 
 
+@pytest.fixture(autouse=True)
+def compile_quickly():
+    """Compiling takes far longer than these runs do."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "modes", "min_count"),
     [("ring", "ring8/pacgan", 8, 25), ("grid", "grid25/pacgan", 25, 13)],
@@ -89,6 +97,9 @@ def test_training_is_two_adam_steps_by_hand():
     examples = law.sample(data, 100_000)
     latent = gd.gan.uniform(2)
     game = gd.gan.game(generator, discriminator, "non_saturating", latent=latent)
+    gradients = [
+        jax.jit(jax.grad(lambda z, b, p=player: game(z, b)[p])) for player in (0, 1)
+    ]
     moments = [None, None]
     for step, rate in enumerate((2e-3, 1e-3)):  # the cosine, at its start and halfway
         for player, key in zip(
@@ -97,10 +108,9 @@ def test_training_is_two_adam_steps_by_hand():
             which, rest = jax.random.split(key)
             chosen = jax.random.randint(which, (32,), 0, 100_000, jnp.int32)
             batch = gd.gan.Batch(examples[chosen], rest)
-            gradient = jax.grad(lambda z, p=player, b=batch: game(tuple(z), b)[p])
             params[player], moments[player] = _adam(
                 params[player],
-                gradient(params)[player],
+                gradients[player](tuple(params), batch)[player],
                 moments[player],
                 step + 1,
                 rate,
@@ -124,8 +134,7 @@ def _adam(params, gradient, moments, count, rate):
 
 
 def test_short_run_reports(folder, capsys):
-    command = ["train", "mixture_gan", "--smoke", "--protocols", "ring"]
-    command += ["--out", "run"]
+    command = ["train", "mixture_gan", "--smoke", "--out", "run"]
     with jax.numpy_dtype_promotion("standard"):
         assert cli.main(command) == 0
     assert "the run: run" in capsys.readouterr().out
@@ -154,9 +163,7 @@ def test_short_run_reports(folder, capsys):
 
 @pytest.mark.slow
 def test_short_run_tunes(tmp_path):
-    config = dataclasses.replace(
-        mixture_gan.SMOKE, out=tmp_path, protocols=("ring",), part="tune"
-    )
+    config = dataclasses.replace(mixture_gan.SMOKE, out=tmp_path, part="tune")
     with jax.numpy_dtype_promotion("standard"):
         rows = mixture_gan.main(config)["rows"]
     assert {row["loss"] for row in rows} == {"non_saturating", "relativistic"}

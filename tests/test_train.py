@@ -20,7 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from numpy.testing import assert_allclose, assert_array_equal
 
 import gamedyn as gd
-from gamedyn import train
+from gamedyn import gan, train
 from gamedyn.train import checkpoints, describe
 
 KEY = jax.random.key(7)
@@ -104,11 +104,11 @@ RULES = {
 }
 
 
-def fit(rule="sgd", batches=sample, *, num_steps=20, **options):
+def fit(rule="sgd", batches=sample, *, num_steps=20, game=GAME, **options):
     rule = RULES[rule]() if isinstance(rule, str) else rule
     options = {"key": KEY, "steps_per_call": 4, "log_every": 5} | options
     params = options.pop("params", None) or start()
-    return train.fit(GAME, rule, params, batches, num_steps=num_steps, **options)
+    return train.fit(game, rule, params, batches, num_steps=num_steps, **options)
 
 
 @functools.cache
@@ -147,7 +147,8 @@ def state_of(run):
 # The loop
 
 
-@pytest.mark.parametrize("rule", ["sgd", "two_critic_steps", "extra_adam", "lookahead"])
+# Several batches per step: extra_adam; a loop with three is below.
+@pytest.mark.parametrize("rule", ["sgd", "extra_adam", "lookahead"])
 def test_fit_does_what_solve_does(rule):
     expected = solved(rule)
     run = fit(rule)
@@ -303,68 +304,6 @@ def test_batches_of_arrays_follow_the_order(on_device):
     close(run.params, z)
 
 
-def lazy_critic_loss(theta, phi, batch):
-    """The penalty is paid every third time, threefold; the batch knows which it is."""
-    *plain, number = batch
-    factor = jnp.where(number % 3 == 0, 3.0, 0.0)
-    return critic_loss(theta, phi, plain) + factor * jnp.sum(phi["v"] ** 4)
-
-
-LAZY = gd.general_sum(generator_loss, lazy_critic_loss, stochastic=True)
-
-
-@pytest.mark.parametrize("on_host", [True, False])
-def test_numbered_batches_count_the_steps_of_a_player(on_host, tmp_path):
-    """Three steps of the critic for one of the generator, against a loop by hand."""
-    order, data = (1, 1, 0, 1), arrays()
-
-    def build_numbered(rows, key, number):
-        return *build(rows, key), number
-
-    def draw(key, number):
-        return *sample(key), number
-
-    function = build_numbered if on_host else draw
-    numbered = train.Numbered(function, order=order)
-    batches = train.from_arrays(data, 6, numbered, seed=5) if on_host else numbered
-    rule = gd.alternating(optax.sgd(0.05), order=order, resample=True)
-
-    def run(num_steps, **options):
-        options |= {"key": KEY, "steps_per_call": 3, "log_every": 10}
-        return train.fit(LAZY, rule, start(), batches, num_steps=num_steps, **options)
-
-    theta, phi = start()
-    moves = 0
-    for step in range(10):
-        keys = jax.random.split(jax.random.fold_in(KEY, step), 4)
-        for j, player in enumerate(order):
-            rows = gd.data.BatchOrder(24, 6, 5).indices(4 * step + j)
-            plain = build({"x": jnp.asarray(data["x"][rows])}, keys[j])
-            plain = plain if on_host else sample(keys[j])
-            if player:
-                slope = jax.grad(lazy_critic_loss, 1)(theta, phi, (*plain, moves))
-                phi = jax.tree.map(lambda p, g: p - 0.05 * g, phi, slope)
-                moves += 1
-            else:
-                slope = jax.grad(generator_loss)(theta, phi, plain)
-                theta = jax.tree.map(lambda p, g: p - 0.05 * g, theta, slope)
-    close(run(10).params, (theta, phi))
-    # Nor do the numbers begin anew with a resume.
-    run(4, directory=tmp_path, checkpoint_every=4)
-    resumed = run(10, directory=tmp_path, checkpoint_every=4, resume=True)
-    close(resumed.params, (theta, phi))
-
-
-def test_numbers_of_other_rules_are_those_of_the_step():
-    numbered = train.Numbered(lambda key, number: (*sample(key), number))
-    assert [int(numbered.number(7, j, 2)) for j in range(2)] == [7, 7]
-    counted = train.Numbered(sample, order=(1, 0))
-    with pytest.raises(ValueError, match=r"3 batches per step .* got \(1, 0\)"):
-        counted.number(0, 0, 3)
-    with pytest.raises(ValueError, match="one of player 1 among them"):
-        train.Numbered(sample, order=(0, 0)).number(0, 0, 2)
-
-
 def test_arrays_must_agree():
     with pytest.raises(ValueError, match=r"one common leading axis.*\(24, 2\), \(3,\)"):
         train.from_arrays({"a": np.zeros((24, 2)), "b": np.zeros(3)}, 2, build)
@@ -381,6 +320,109 @@ def test_an_error_in_loading_is_the_callers():
     with pytest.raises(RuntimeError, match="no such shard"):
         fit(batches=train.Batches(load, build), steps_per_call=1)
     assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
+
+
+# Losses that change from step to step
+
+
+def lazy_game(term):
+    """An R1 penalty on the quadratic critic, whose gradients are not constant."""
+    return gan.game(fake, judge, "wasserstein", latent=gan.normal(3), penalties=(term,))
+
+
+R1 = functools.partial(gan.penalties.r1, weight=0.2)
+LAZY, EAGER = lazy_game(gan.lazy(R1, interval=4)), lazy_game(R1)
+CRITIC_FIRST = (1, 1, 0)
+
+
+def numbered(order=None):
+    return train.Numbered(
+        lambda rows, key, number: gan.Batch(rows["x"], key, step=number), order
+    )
+
+
+def lazily_by_hand(order, num_steps, rate=0.05):
+    """The lazy penalty, the critic's moves counted: what `gan.lazy` is to do."""
+    data, rows = arrays(), gd.data.BatchOrder(24, 6, 5)
+    word, params = order or (0, 1), start()
+    plain, factors = lazy_game(lambda *args: jnp.zeros(())), []
+
+    @jax.jit
+    def gradients(params, batch, factor):
+        def paid(phi):
+            *_, penalty = EAGER((params[0], phi), batch)
+            *_, loss = plain((params[0], phi), batch)
+            return loss + factor * (penalty - loss)
+
+        theta = jax.grad(lambda theta: plain((theta, params[1]), batch)[0])(params[0])
+        return theta, jax.grad(paid)(params[1])
+
+    moves = 0
+    for step in range(num_steps):
+        keys = jax.random.split(
+            jax.random.fold_in(KEY, step), len(word) if order else 1
+        )
+        for j, player in enumerate(word):
+            at = j if order else 0
+            examples = data["x"][rows.indices(len(keys) * step + at)]
+            batch = gan.Batch(jnp.asarray(examples), keys[at])
+            factor = 4.0 if moves % 4 == 0 else 0.0
+            slope = gradients(params, batch, jnp.asarray(factor))[player]
+            moved = jax.tree.map(lambda z, g: z - rate * g, params[player], slope)
+            params = (*params[:player], moved, *params[player + 1 :])
+            if player == 1:
+                moves += 1
+                factors.append(factor)
+    assert sum(factors) == moves
+    return params
+
+
+@pytest.mark.parametrize("order", [None, CRITIC_FIRST])
+def test_lazy_penalties_know_the_step(order, tmp_path):
+    batches = train.from_arrays(arrays(), 6, numbered(order), seed=5)
+    options = {"order": order, "resample": True} if order else {}
+    rule = gd.alternating(optax.sgd(0.05), **options)
+    run = functools.partial(
+        train.fit, LAZY, rule, start(), batches, key=KEY, steps_per_call=3, log_every=4
+    )
+    expected = lazily_by_hand(order, 16)
+    whole = run(num_steps=16)
+    close(whole.params, expected)
+    # Cut within a period of the penalty, resumed, and spread over devices.
+    parts = {"directory": tmp_path, "resume": True, "mesh": train.data_mesh()}
+    run(num_steps=6, **parts)
+    close(run(num_steps=16, **parts).params, expected)
+
+
+def test_lazy_and_full_penalties_agree_to_second_order():
+    """16 steps, the penalty in four of them or in all; no generator moves."""
+
+    def end(game, rate, source):
+        rule = gd.simultaneous(optax.set_to_zero(), optax.sgd(rate))
+        run = fit(rule, source, num_steps=16, game=game, log_every=16)
+        return jax.flatten_util.ravel_pytree(run.params[1])[0]
+
+    # The same examples always: batches that differ would differ in first order.
+    x, key = jnp.asarray(arrays()["x"]), jax.random.key(1)
+    source = train.Numbered(lambda _, number: gan.Batch(x, key, step=number))
+    gaps = [
+        float(jnp.abs(end(LAZY, rate, source) - end(EAGER, rate, source)).max())
+        for rate in (1e-3, 1e-4)
+    ]
+    assert 80 < gaps[0] / gaps[1] < 120
+
+
+def test_numbers_fit_the_rule():
+    number = train.Numbered(build, (0, 1, 1)).number
+    counted = [[int(number(jnp.int32(k), j, 3)) for j in range(3)] for k in range(3)]
+    assert counted == [[0, 0, 1], [2, 2, 3], [4, 4, 5]]
+    # Both evaluations of an extragradient step minimise the same loss.
+    alike = train.Numbered(build).number
+    assert [int(alike(jnp.int32(5), j, 2)) for j in range(2)] == [5, 5]
+    with pytest.raises(ValueError, match=r"1 batches per step.*got \(1, 1, 0\)"):
+        fit("sgd", train.from_arrays(arrays(), 6, numbered(CRITIC_FIRST)), game=LAZY)
+    with pytest.raises(ValueError, match="one of player 1 among them"):
+        train.Numbered(build, (0, 0)).number(jnp.int32(0), 0, 2)
 
 
 # Resume
@@ -505,6 +547,10 @@ def test_an_earlier_run_is_not_overwritten_unasked(copy):
         (
             {"params": start(4), "batches": lambda key: sample(key)},
             r"params/0/w: stored \[\[3, 2\], 'float64'\], got \[\[4, 2\], 'float64'\]",
+        ),
+        (
+            {"params": (start()[0], start()[1] | {"extra": jnp.ones(1)})},
+            r"params/1/extra: stored nothing, got \[\[1\], 'float64'\]",
         ),
         ({"rule": "sgd"}, r"rule_state/0/0/count: stored .* got nothing"),
         (
@@ -691,6 +737,16 @@ def test_saving_needs_a_directory():
 
 
 # How a run ends
+
+
+def test_endings_and_statuses_are_told_apart():
+    statuses = {status.name: int(status) for status in gd.Status}
+    for ending in train.Ending:
+        assert ending.message
+        if ending in (train.Ending.INTERRUPTED, train.Ending.STOPPED):
+            assert int(ending) not in statuses.values()
+        else:
+            assert statuses[ending.name] == ending
 
 
 def explode(params, batch):

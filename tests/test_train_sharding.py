@@ -108,6 +108,7 @@ def test_the_mesh_changes_nothing_here():
             train.from_arrays(examples, batch_size, build, on_device=on_device),
             num_steps=4,
             key=jax.random.key(0),
+            steps_per_call=1,
             log_every=1,
             mesh=mesh,
         )

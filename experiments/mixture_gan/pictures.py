@@ -92,14 +92,17 @@ def front(rows: Sequence[dict[str, Any]], protocols: Sequence[str]) -> Figure:
                 alpha=0.85,
                 label=label,
             )
-        best = sorted(undominated(tried), key=lambda row: row["quality"])
+        # Only settings of one length compare.
+        length = min(row["evaluations"] for row in tried)
+        short = [row for row in tried if row["evaluations"] == length]
+        best = sorted(undominated(short), key=lambda row: row["quality"])
         axis.step(
             [row["quality"] for row in best],
             [row["modes"] for row in best],
             "k--",
             where="pre",
             lw=1,
-            label="front",
+            label=f"front at {length:,} evaluations",
         )
         axis.axvline(protocol.quality, color="0.5", ls=":", label="quality asked for")
         axis.set(

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gamedyn.nets import layers, normalisation, spectral
+from gamedyn.nets import attention, embedding, layers, normalisation, spectral
 from gamedyn.nets.convolutions import (
     convolve,
     convolve_transposed,
@@ -17,6 +17,8 @@ from gamedyn.nets.convolutions import (
     transposed_output_size,
 )
 from gamedyn.nets.dcgan import dcgan_discriminator, dcgan_generator
+from gamedyn.nets.dit import dit
+from gamedyn.nets.embedding import sinusoidal
 from gamedyn.nets.maxout import (
     mirza_osindero_discriminator,
     mirza_osindero_generator,
@@ -31,14 +33,17 @@ from gamedyn.nets.net import (
     count_parameters,
     from_function,
 )
+from gamedyn.nets.points import point_mlp
 from gamedyn.nets.resnet import sngan_discriminator, sngan_generator
 from gamedyn.nets.spectral import spectrally_normalised
+from gamedyn.nets.unet import unet
 
 if TYPE_CHECKING:
     from gamedyn.nets.adapters import from_linen, from_nnx
 
 __all__ = [
     "Net",
+    "attention",
     "compute_in",
     "concatenate_condition",
     "convolve",
@@ -46,6 +51,8 @@ __all__ = [
     "count_parameters",
     "dcgan_discriminator",
     "dcgan_generator",
+    "dit",
+    "embedding",
     "from_function",
     "from_linen",
     "from_nnx",
@@ -60,14 +67,17 @@ __all__ = [
     "output_size",
     "pacgan_discriminator",
     "pacgan_generator",
+    "point_mlp",
     "preferred_layout",
     "same_padding",
+    "sinusoidal",
     "sngan_discriminator",
     "sngan_generator",
     "spectral",
     "spectrally_normalised",
     "swap_layout",
     "transposed_output_size",
+    "unet",
 ]
 
 

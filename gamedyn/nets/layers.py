@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gamedyn.nets.convolutions import Layout, convolve, convolve_transposed, swap_layout
-from gamedyn.nets.net import Params
+from gamedyn.nets.net import Params, at_least_float32
 
 Initializer = Callable[..., jax.Array]
 
@@ -70,9 +70,11 @@ def drawing(
 
 
 def dense(params: Params, x: jax.Array) -> jax.Array:
-    """Compute x K + b, for x of shape (B, inputs)."""
+    """Compute x K + b, for x of shape (B, ..., inputs)."""
     y = x @ params["kernel"]
-    return y + params["bias"][None] if "bias" in params else y
+    if "bias" not in params:
+        return y
+    return y + params["bias"].reshape(*(1,) * (y.ndim - 1), -1)
 
 
 def dense_to_picture(
@@ -89,8 +91,12 @@ def dense_to_picture(
     Returns:
         The pictures.
     """
-    kernel = params["kernel"].reshape(-1, *shape)
-    y = jnp.einsum(f"nd,dhwc->{layout.lower()}", x, kernel)
+    if layout == "NHWC":
+        y = (x @ params["kernel"]).reshape(-1, *shape)
+    else:
+        # Moving channels to the front moves whole batches, contiguous here.
+        y = params["kernel"].T @ x.T
+        y = y.reshape(*shape, -1).transpose(2, 0, 1, 3)
     if "bias" not in params:
         return y
     bias = params["bias"].reshape(1, *shape)
@@ -110,9 +116,13 @@ def dense_of_picture(
     Returns:
         Vectors, (B, outputs).
     """
-    height, width, channels = (x.shape[layout.index(axis)] for axis in "HWC")
-    kernel = params["kernel"].reshape(height, width, channels, -1)
-    y = jnp.einsum(f"{layout.lower()},hwco->no", x, kernel)
+    kernel = params["kernel"]
+    if layout == "NHWC":
+        y = x.reshape(len(x), -1) @ kernel
+    else:
+        channels, height, width, batch = x.shape
+        kernel = kernel.reshape(height, width, channels, -1).transpose(2, 0, 1, 3)
+        y = (kernel.reshape(-1, kernel.shape[-1]).T @ x.reshape(-1, batch)).T
     return y + params["bias"][None] if "bias" in params else y
 
 
@@ -145,6 +155,62 @@ def maxout(params: Params, x: jax.Array, pieces: int) -> jax.Array:
     """
     y = dense(params, x)
     return jnp.max(y.reshape(len(x), -1, pieces), axis=-1)
+
+
+def group_norm(
+    params: Params, x: jax.Array, groups: int, axis: int = -1, *, epsilon: float = 1e-6
+) -> jax.Array:
+    r"""Standardise pictures in groups of channels, then scale and shift.
+
+    $$y_{b,c} = \gamma_c (x_{b,c} - \mu_{b,g}) / \sqrt{\sigma_{b,g}^2 + \epsilon} +
+    \beta_c, \qquad \mu_{b,g} = E_c\, \mu_{b,c}, \quad
+    \sigma_{b,g}^2 = E_c\, \sigma_{b,c}^2 + \mathrm{Var}_c\, \mu_{b,c},$$
+
+    the moments of every channel joined to those of its group g, in float32 at least.
+    These are the numbers of `normalisation.group_norm` and `scale_and_shift`, but what
+    is done with every pixel is one product and one sum, which takes half the time.
+
+    Args:
+        params: `scale` and `offset`, each (C,).
+        x: pictures, NHWC or CHWN.
+        groups: how many groups, a divisor of C.
+        axis: that of the channels, 0 or -1.
+        epsilon: added to the variance; 1e-6 in DDPM.
+
+    Returns:
+        The same shape and dtype.
+
+    Raises:
+        ValueError: if the channels do not come in so many groups.
+
+    References:
+        Y. Wu and K. He, Group Normalization, 2018. <https://arxiv.org/abs/1803.08494>
+    """
+    if groups < 1 or x.shape[axis] % groups:
+        raise ValueError(
+            f"expected a divisor of {x.shape[axis]} channels, got {groups}"
+        )
+    y = at_least_float32(x)
+    mean = jnp.mean(y, (1, 2), keepdims=True)
+    variance = jnp.mean((y - mean) ** 2, (1, 2), keepdims=True)
+    # Everything that follows, but for the last line, is small.
+    scale, offset = (
+        params[name].astype(y.dtype).reshape((-1, 1) if axis == 0 else (1, -1))
+        for name in ("scale", "offset")
+    )
+    mean, variance = mean[:, 0, 0], variance[:, 0, 0]
+    if axis == 0:
+        grouped, over = (groups, -1, mean.shape[1]), 1
+    else:
+        grouped, over = (mean.shape[0], groups, -1), 2
+    means, variances = mean.reshape(grouped), variance.reshape(grouped)
+    center = jnp.mean(means, over, keepdims=True)
+    spread = jnp.mean(variances + (means - center) ** 2, over, keepdims=True)
+    factor = jnp.broadcast_to(jax.lax.rsqrt(spread + epsilon), means.shape)
+    factor = scale * factor.reshape(mean.shape)
+    center = jnp.broadcast_to(center, means.shape).reshape(mean.shape)
+    shift = offset - center * factor
+    return (y * factor[:, None, None] + shift[:, None, None]).astype(x.dtype)
 
 
 def append_one_hot(x: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
@@ -203,6 +269,33 @@ def upsample(x: jax.Array) -> jax.Array:
     first, height, width, last = x.shape
     wide = jnp.broadcast_to(x[:, :, None, :, None], (first, height, 2, width, 2, last))
     return wide.reshape(first, 2 * height, 2 * width, last)
+
+
+def conv_of_upsampled(params: Params, x: jax.Array, **options: Any) -> jax.Array:
+    r"""Convolve `upsample(x)` with 3 x 3 pixels, padding 1, without repeating pixels.
+
+    It is a transposed convolution of stride 2 and 4 x 4 pixels, per axis
+
+    $$K'_b = K_{b-1} + K_b,$$
+
+    K being zero outside: 16 products in place of 36 for each pixel of x.
+
+    Args:
+        params: a kernel (3, 3, inputs, outputs), perhaps a bias.
+        x: pictures, (B, H, W, inputs), or in the layout that the options say.
+        options: `impl` and `layout`, see `convolve`.
+
+    Returns:
+        Pictures of 2H x 2W pixels.
+    """
+    kernel = params["kernel"]
+    for axis in (0, 1):
+        before, after = ([(0, 0)] * 4 for _ in range(2))
+        before[axis], after[axis] = (1, 0), (0, 1)
+        kernel = jnp.pad(kernel, before) + jnp.pad(kernel, after)
+    return conv_transposed(
+        {**params, "kernel": kernel}, x, stride=2, padding=1, **options
+    )
 
 
 def average_pool(x: jax.Array) -> jax.Array:

@@ -1,0 +1,112 @@
+"""Attention between pixels, patches or tokens."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gamedyn.nets import layers
+from gamedyn.nets.net import Params, at_least_float32
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, heads: int = 1) -> jax.Array:
+    r"""Average values with weights that queries and keys decide, head by head.
+
+    $$y = \text{softmax}(q k^T / \sqrt{d})\, v,$$
+
+    d = C / heads, each head with its own d channels of the four. The softmax is taken
+    in float32 at least.
+
+    Args:
+        q: queries, (B, n, C).
+        k: keys, (B, m, C).
+        v: values, (B, m, C).
+        heads: how many, a divisor of C.
+
+    Returns:
+        The averages, (B, n, C).
+
+    Raises:
+        ValueError: if the channels do not come in so many heads.
+
+    References:
+        A. Vaswani et al., Attention Is All You Need, 2017.
+        <https://arxiv.org/abs/1706.03762>
+    """
+    check_heads(q.shape[-1], heads)
+    inside = q.shape[-1] // heads
+    q, k, v = (a.reshape(*a.shape[:2], heads, inside) for a in (q, k, v))
+    # Queries are fewer numbers than scores.
+    scores = jnp.einsum("bnhd,bmhd->bhnm", q * inside**-0.5, k)
+    weights = jax.nn.softmax(at_least_float32(scores), axis=-1).astype(v.dtype)
+    y = jnp.einsum("bhnm,bmhd->bnhd", weights, v)
+    return y.reshape(*y.shape[:2], -1)
+
+
+def init_attention(
+    layer: Callable[..., Params],
+    width: int,
+    *,
+    tokens: int | None = None,
+    qkv: layers.Initializer | None = None,
+    out: layers.Initializer | None = None,
+) -> Params:
+    """Draw the parameters of `attention`.
+
+    Args:
+        layer: draws a layer, see `layers.drawing`.
+        width: C.
+        tokens: entries of the tokens of a condition; `None`: there are none.
+        qkv: the initializer of queries, keys and values; `None`: the network's.
+        out: that of the last layer; `None`: the network's.
+
+    Returns:
+        A dict of `qkv`, (C, 3C), `out`, (C, C), and perhaps `tokens`, (tokens, 2C).
+    """
+    first = {} if qkv is None else {"initializer": qkv}
+    last = {} if out is None else {"initializer": out}
+    params = {
+        "qkv": layer(width, 3 * width, **first),
+        "out": layer(width, width, **last),
+    }
+    if tokens is not None:
+        params["tokens"] = layer(tokens, 2 * width)
+    return params
+
+
+def attention(
+    params: Params, x: jax.Array, *, heads: int = 1, tokens: Any = None
+) -> jax.Array:
+    r"""Let every row of x attend to all rows, and to the tokens of a condition.
+
+    $$q, k, v = x K + b, \qquad k', v' = c K' + b', \qquad
+    y = \text{attend}(q, [k, k'], [v, v'])\, K'' + b''.$$
+
+    Args:
+        params: see `init_attention`.
+        x: (B, n, C).
+        heads: see `attend`.
+        tokens: c, (B, m, tokens), if the parameters are for them.
+
+    Returns:
+        (B, n, C).
+
+    References:
+        A. Nichol et al., GLIDE: Towards Photorealistic Image Generation and Editing
+        with Text-Guided Diffusion Models, 2021, for the keys of text beside those of
+        pixels. <https://arxiv.org/abs/2112.10741>
+    """
+    q, k, v = jnp.split(layers.dense(params["qkv"], x), 3, axis=-1)
+    if "tokens" in params:
+        more = layers.dense(params["tokens"], tokens.astype(x.dtype))
+        more_k, more_v = jnp.split(more, 2, axis=-1)
+        k = jnp.concatenate([k, more_k], axis=1)
+        v = jnp.concatenate([v, more_v], axis=1)
+    return layers.dense(params["out"], attend(q, k, v, heads))
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise `ValueError` unless the channels come in so many heads."""
+    if heads < 1 or width % heads:
+        raise ValueError(f"expected a divisor of {width} channels, got {heads} heads")

@@ -37,8 +37,10 @@ demo:  ## compare the rules on the bilinear game: table, curves, phase portrait
 	@echo "all of it on one page: $(CURDIR)/$(DEMO)/report.html"
 
 # The suite compiles thousands of small programs: without LLVM's optimiser a quarter of
-# its time is saved. `test-all` runs everything on programs as users compile them.
+# its time is saved, and properties are tried on fewer random examples. `test-all` runs
+# everything on programs as users compile them, on more.
 test: export XLA_FLAGS ?= --xla_backend_optimization_level=0
+test: export GAMEDYN_TEST_PROFILE ?= quick
 test:  ## every test not marked slow, the doctests included
 	@$(call install,test)
 	$(PYTEST) -m "not slow" $(ARGS)

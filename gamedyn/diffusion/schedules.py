@@ -312,8 +312,14 @@ def respace(
             f"the indices of {num_steps} of {length} steps must increase, and "
             f"spacing={spacing!r} repeats some; take fewer steps or another spacing"
         )
+    signal, noise = (
+        np.asarray(table, np.float64)[indices]
+        for table in (schedule.signal, schedule.noise)
+    )
     with np.errstate(divide="ignore"):
-        log_share = 2 * np.log(np.asarray(schedule.signal, np.float64)[indices])
+        # Each where it has more digits.
+        fine = noise < signal
+        log_share = np.where(fine, np.log1p(-(noise**2)), 2 * np.log(signal))
     return _tables(log_share, np.asarray(schedule.times)[indices])
 
 

@@ -1,6 +1,6 @@
 """Steps of the samplers against diffusers' schedulers, value by value.
 
-`oracles/make_diffusers_golden.py` wrote what is compared, and says in which environment.
+`oracles/make_diffusers_golden.py` wrote what is compared; it names its environment.
 """
 
 import decimal

@@ -362,23 +362,30 @@ def test_dit_against_numpy():
 # What training and guidance rely on.
 
 
+# XLA's own convolutions compile in half the time; `test_implementations_agree`.
+QUICK = {"unet": {"impl": "xla"}}
+
+
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_first_prediction_is_zero(name, dtype):
-    net = make(name, dtype=dtype, learned_variance=True)
+def test_first_prediction_is_zero(name):
+    net = make(name, learned_variance=True, **QUICK.get(name, {}))
     params = quick_jit(net.init)(jax.random.key(0))
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
-    x, t = batch(name, dtype=dtype)
-
-    def loss(params):
-        y = net.apply(params, x, t)
-        return jnp.mean((y - 1) ** 2), y
-
-    (_, y), slopes = quick_jit(jax.value_and_grad(loss, has_aux=True))(params)
-    assert y.dtype == dtype
+    x, t = batch(name, dtype=jnp.float32)
+    y, pull = jax.vjp(lambda params: net.apply(params, x, t), params)
     assert y.shape == (*x.shape[:-1], 4)
     assert not y.any()
+    (slopes,) = quick_jit(pull)(y - 1)
     assert any(leaf.any() for leaf in jax.tree.leaves(slopes))
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dtypes_are_those_asked_for(name, dtype):
+    net = make(name, dtype=dtype, learned_variance=True)
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
+    x, t = batch(name, dtype=dtype)
+    assert jax.eval_shape(net.apply, params, x, t).dtype == dtype
 
 
 @pytest.mark.parametrize(("name", "condition"), CASES)
@@ -415,27 +422,34 @@ def test_tokens_matter_one_by_one(name):
     assert float(jnp.abs(run(params, x, t, mean) - y).max()) > 1e-6
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_derivatives(name):
-    """Products with the Hessian against differences of gradients; vmap."""
-    net, params, (x, t), _ = case(name)
+@pytest.mark.parametrize(
+    ("name", "impl"),
+    [
+        ("unet", "xla"),
+        pytest.param("unet", "matmul", marks=pytest.mark.slow),
+        ("dit", None),
+        ("points", None),
+    ],
+)
+def test_derivatives(name, impl):
+    """Products with the Hessian against differences of gradients."""
+    net = make(name, **({} if impl is None else {"impl": impl}))
+    params, (x, t) = draw(net), batch(name)
     flat, unravel = ravel_pytree(params)
     direction = jnp.asarray(RNG.normal(size=flat.shape))
 
     def loss(flat):
         return jnp.mean(jnp.sin(net.apply(unravel(flat), x, t)))
 
-    slope = jax.grad(loss)
-
+    # The gradient comes with its derivative: one program does for both.
     @quick_jit
-    def both(flat):
-        step = 1e-5
-        signs = jnp.array([[step], [-step]])
-        ends = jax.vmap(slope)(flat[None] + signs * direction[None])
-        difference = (ends[0] - ends[1]) / (2 * step)
-        return jax.jvp(slope, (flat,), (direction,))[1], difference
+    def along(flat):
+        return jax.jvp(jax.grad(loss), (flat,), (direction,))
 
-    product, difference = both(flat)
+    step = 1e-5
+    ends = [along(flat + sign * step * direction)[0] for sign in (1, -1)]
+    difference = (ends[0] - ends[1]) / (2 * step)
+    product = along(flat)[1]
     size = float(jnp.abs(product).max())
     close(product / size, difference / size, 1e-6)
 

@@ -133,6 +133,41 @@ def test_count_of_a_transformer_of_digits():
         (nets.unet(**DIGITS, width=32, blocks=1, impl="xla"), (28, 28, 1), 0.400),
         (nets.dit(unroll=True), (32, 32, 4), 12.1),
         (nets.dit(1, patch=4, unroll=True), (28, 28, 1), 2.15),
+        (nets.unet(width=64, impl="xla"), (32, 32, 3), 3.01),
+        (
+            nets.unet(**DIGITS, width=16, blocks=1, attention_levels=(), impl="xla"),
+            (28, 28, 1),
+            0.089,
+        ),
+        pytest.param(
+            nets.unet(
+                multipliers=(1, 1, 2, 2, 4, 4), attention_levels=(4,), impl="xla"
+            ),
+            (256, 256, 3),
+            492,
+            marks=pytest.mark.slow,
+        ),
+        *(
+            pytest.param(
+                nets.dit(
+                    width=width,
+                    depth=depth,
+                    heads=heads,
+                    learned_variance=True,
+                    condition="class",
+                    num_classes=1000,
+                    unroll=True,
+                ),
+                (32, 32, 4),
+                gflop,
+                marks=pytest.mark.slow,
+            )
+            for width, depth, heads, gflop in (
+                (768, 12, 12, 46.0),
+                (1024, 24, 16, 161),
+                (1152, 28, 16, 237),
+            )
+        ),
     ],
 )
 def test_flops(net, shape, gflop):
@@ -140,7 +175,9 @@ def test_flops(net, shape, gflop):
     params = jax.eval_shape(net.init, jax.random.key(0))
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     t = jax.ShapeDtypeStruct((1,), jnp.float32)
-    counted = jax.jit(net.apply).lower(params, x, t).cost_analysis()["flops"]
+    labels = [jax.ShapeDtypeStruct((1,), jnp.int32)]
+    given = labels if "classes" in params["embedding"] else []
+    counted = jax.jit(net.apply).lower(params, x, t, *given).cost_analysis()["flops"]
     assert abs(counted / (gflop * 1e9) - 1) < 0.03
 
 
@@ -432,7 +469,7 @@ def test_tokens_matter_one_by_one(name):
     ],
 )
 def test_derivatives(name, impl):
-    """Products with the Hessian against differences of gradients."""
+    """Products with the Hessian against differences of gradients; vmap."""
     net = make(name, **({} if impl is None else {"impl": impl}))
     params, (x, t) = draw(net), batch(name)
     flat, unravel = ravel_pytree(params)
@@ -443,13 +480,14 @@ def test_derivatives(name, impl):
 
     # The gradient comes with its derivative: one program does for both.
     @quick_jit
+    @jax.vmap
     def along(flat):
         return jax.jvp(jax.grad(loss), (flat,), (direction,))
 
-    step = 1e-5
-    ends = [along(flat + sign * step * direction)[0] for sign in (1, -1)]
-    difference = (ends[0] - ends[1]) / (2 * step)
-    product = along(flat)[1]
+    steps = jnp.array([[1e-5], [0.0], [-1e-5]])
+    slopes, products = along(flat[None] + steps * direction[None])
+    difference = (slopes[0] - slopes[2]) / 2e-5
+    product = products[1]
     size = float(jnp.abs(product).max())
     close(product / size, difference / size, 1e-6)
 

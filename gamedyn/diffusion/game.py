@@ -345,13 +345,15 @@ class PreconditionedTable:
 
 
 def monitor(
-    diffusion_game: Game, *, num_bins: int = 10
+    diffusion_game: Game, *, num_bins: int = 10, terms: bool = True
 ) -> Callable[..., dict[str, jax.Array]]:
     """Make what is worth watching while a diffusion model trains, for `record`.
 
     Args:
         diffusion_game: a game made by `game`.
         num_bins: into how many equal parts the steps are put.
+        terms: whether to return what `importance.update` needs, an array entry per
+            example; without it all are scalars, as `gamedyn.train.fit` wants them.
 
     Returns:
         `record(params, rule_state, batches, step)`, for `gamedyn.solve` and
@@ -359,7 +361,7 @@ def monitor(
         squared error of the prediction, and per bin of steps its mean (NaN where no
         example fell): the one to compare with `exact.noise_floor`, since a loss that
         does not go down may have reached its floor. With a bound also `times` and
-        `terms`, for `importance.update`.
+        `terms`, for `importance.update`, see there.
 
     Raises:
         ValueError: if the number of bins is not a positive integer.
@@ -380,7 +382,7 @@ def monitor(
         row = {"loss": jnp.mean(found.losses), "error": jnp.mean(found.errors)}
         means = found.errors @ bins / jnp.sum(bins, axis=0)
         row |= {f"error_bin_{i}": means[i] for i in range(num_bins)}
-        if found.terms is not None:
+        if terms and found.terms is not None:
             row |= {"times": found.times, "terms": found.terms}
         return row
 

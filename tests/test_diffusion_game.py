@@ -472,6 +472,8 @@ def test_refusals():
         diffusion.game(net, CHAIN, objective="hybrid", learned_variance=False)
     with pytest.raises(TypeError, match="a Net or a function"):
         diffusion.game(3, CHAIN)
+    with pytest.raises(TypeError, match="expected a schedule .* got str"):
+        diffusion.game(net, "cosine")
     game = diffusion.game(net, CHAIN)
     with pytest.raises(TypeError, match="gamedyn.diffusion.Batch"):
         game((start(),), (1, 2))

@@ -382,6 +382,15 @@ class TestInpainting:
     def test_a_range_without_the_data_is_refused_or_wrong(self):
         with pytest.raises(ValueError, match=r"known must lie in \[-1.0, 1.0\]"):
             inpainting.replacement(KNOWN, MASK, clip=(-1.0, 1.0))
+        with pytest.raises(ValueError, match=r"known must lie in \[-1.0, 1.0\]"):
+            sampling.sample(
+                jax.random.key(0),
+                exact.model(PAIR, LINEAR),
+                samplers.ddim(CHAIN),
+                (2, 2),
+                clip=(-1.0, 1.0),
+                hook=inpainting.replacement(KNOWN, MASK),
+            )
         with pytest.raises(ValueError, match="guide must lie in"):
             inpainting.edit(
                 jax.random.key(0),
@@ -428,6 +437,8 @@ class TestInpainting:
     def test_refusals(self):
         with pytest.raises(ValueError, match="positive integer"):
             inpainting.repaint(CHAIN, jump_length=0)
+        with pytest.raises(ValueError, match="a jump of 10 .* a chain of 5"):
+            inpainting.repaint(schedules.respace(LINEAR, 5))
         with pytest.raises(ValueError, match="one evaluation and no memory"):
             inpainting.repaint(CHAIN, build=samplers.heun)
         with pytest.raises(ValueError, match="one evaluation and no memory"):

@@ -740,6 +740,15 @@ def test_refusals():
         run(start=jnp.zeros((2, 2)))
     with pytest.raises(ValueError, match="twice the channels"):
         run(samplers.ddpm(chain, variance="learned"))
+    with pytest.raises(TypeError, match=r"range of the data, \(low, high\)"):
+        run(clip=True)
+    with pytest.raises(TypeError, match="expected a sampler .* got Schedule"):
+        run(chain)
+    with pytest.raises(TypeError, match="expected a Schedule or Levels, got list"):
+        samplers.ddim([0.1, 0.2])
+    encoder = samplers.ddim_inversion(chain)
+    with pytest.raises(ValueError, match="clipping is on, so start must lie in"):
+        run(encoder, shape=None, start=jnp.full((2, 2), 9.0), clip=[-1, 1])
     with pytest.raises(ValueError, match="predict the shape of its input"):
         run(model=lambda x, t: jnp.concatenate([x, x], axis=-1))
 

@@ -115,7 +115,7 @@ def game(
     Raises:
         ValueError: if a name is unknown, or the choices exclude one another; when
             evaluated, if the batch does not fit the game.
-        TypeError: if the network is no function.
+        TypeError: if the network is no function, or the schedule none.
 
     References:
         J. Ho, A. Jain and P. Abbeel, Denoising Diffusion Probabilistic Models, 2020.
@@ -136,6 +136,11 @@ def game(
         >>> print(f"{silent((jnp.zeros(()),), batch)[0]:.1f}")  # the noise's variance
         1.0
     """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"expected a schedule from gamedyn.diffusion.schedules, got "
+            f"{type(schedule).__name__}"
+        )
     check_choice("prediction", prediction, PREDICTIONS)
     check_choice("weighting", weighting, WEIGHTINGS)
     check_choice("objective", objective, OBJECTIVES)

@@ -121,7 +121,10 @@ def as_levels(chain: Schedule | Levels) -> Levels:
 
     Raises:
         ValueError: if the noise does not decrease from level to level.
+        TypeError: if it is neither.
     """
+    if not isinstance(chain, Schedule | Levels):
+        raise TypeError(f"expected a Schedule or Levels, got {type(chain).__name__}")
     if isinstance(chain, Schedule):
         return Levels(*(np.asarray(leaf)[::-1] for leaf in _marginals(chain)))
     levels = Levels(*(np.asarray(leaf, np.float64) for leaf in chain))

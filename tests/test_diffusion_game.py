@@ -383,6 +383,65 @@ class TestTraining:
         with pytest.raises(TypeError, match="made by gamedyn.diffusion.game"):
             diffusion.monitor(gd.single_player(lambda x: x**2))
 
+    def test_importance_in_rounds(self):
+        """From recorded losses to the next round's batches: the loss scatters less."""
+        law = exact.mixture([[1.0]], 0.5)
+        model = exact.model(law, SHORT)
+
+        def wide(theta, x, t):
+            return jnp.concatenate([model(x, t), theta * jnp.ones_like(x)], axis=-1)
+
+        game = diffusion.game(wide, SHORT, objective="bound", decoder="gaussian")
+
+        @jax.jit
+        def train(theta, key, probabilities):
+            def sample(key):
+                one, two = jax.random.split(key)
+                x = exact.draw(law, one, 256, jnp.float64)
+                return diffusion.Batch(x, two, probabilities=probabilities)
+
+            rule = gd.simultaneous(optax.sgd(0.01))
+            record = diffusion.monitor(game)
+            return gd.solve(
+                game, rule, (theta,), 10, key=key, sample=sample, record=record
+            )
+
+        seen, theta = importance.history(50), jnp.zeros(())
+        scatter, means = [], []
+        for number in range(3):
+            probabilities = importance.probabilities(seen)
+            solution = train(theta, jax.random.key(number), probabilities)
+            rows, (theta,) = solution.trace, solution.params
+            seen = importance.update(seen, rows["times"], rows["terms"])
+            losses = rows["terms"] / probabilities[rows["times"]]
+            scatter.append(float(losses.std()))
+            means.append(float(losses.mean()))
+        assert train._cache_size() == 1
+        assert np.ptp(importance.probabilities(seen)) > 0.02
+        assert max(scatter[1:]) < 0.5 * scatter[0]
+        error = 4 * scatter[0] / math.sqrt(2560)
+        assert abs(means[1] - means[0]) < error + 0.1 * abs(means[0])
+
+    def test_monitor_for_fit(self):
+        """Without terms every entry is a scalar."""
+        game = diffusion.game(twice, SHORT, objective="bound", decoder="gaussian")
+
+        def build(key):
+            return batch(times=None, noise=None)._replace(key=key)
+
+        with jax.numpy_dtype_promotion("standard"):
+            state = gd.train.fit(
+                game,
+                gd.simultaneous(optax.sgd(1e-3)),
+                (start(),),
+                build,
+                num_steps=2,
+                key=jax.random.key(0),
+                record=diffusion.monitor(game, num_bins=2, terms=False),
+                log_every=1,
+            )
+        assert {"loss", "error", "error_bin_0", "error_bin_1"} <= set(state.history[0])
+
     def test_one_trace_for_many_batches(self):
         traces = []
 
@@ -413,6 +472,8 @@ def test_refusals():
         diffusion.game(net, CHAIN, objective="hybrid", learned_variance=False)
     with pytest.raises(TypeError, match="a Net or a function"):
         diffusion.game(3, CHAIN)
+    with pytest.raises(TypeError, match="expected a schedule .* got str"):
+        diffusion.game(net, "cosine")
     game = diffusion.game(net, CHAIN)
     with pytest.raises(TypeError, match="gamedyn.diffusion.Batch"):
         game((start(),), (1, 2))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from gamedyn.diffusion import (
     exact,
@@ -257,6 +258,70 @@ def posterior_of(rows):
     return mean, covariance
 
 
+def posterior_by_quadrature(chain, sampler, limit, grid):
+    """Mean and deviation of x1, estimates of it clipped to [-limit, limit].
+
+    After every overwriting x2 is N(a 1.5, s^2), whatever x1 is: x1 is a Markov chain
+    on the line, and its density is moved from level to level. Given x1, the estimate
+    u = g x + g' x2 is normal; clipped it has two atoms. The step is c u + c' x1 plus
+    noise.
+    """
+    betas = chain.betas
+    share = np.cumprod(1 - betas)
+    width, here, there = grid[1] - grid[0], grid[None], grid[:, None]
+    ndtr = scipy.special.ndtr
+
+    def normal(x, variance):
+        return np.exp(-(x**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+
+    @functools.lru_cache(maxsize=16)
+    def estimate(level, fresh):
+        a, s2 = np.sqrt(share[level]), 1 - share[level]
+        sigma = np.array([[1, 0.8], [0.8, 1]])
+        gains = a * sigma @ np.linalg.inv(a**2 * sigma + s2 * np.eye(2))
+        mean, variance = (0.0, 1.0) if fresh else (1.5 * a, s2)
+        centre, spread = gains[0, 0] * here + gains[0, 1] * mean, gains[0, 1] ** 2
+        spread = np.sqrt(spread * variance)
+        atoms = (ndtr((side * centre - limit) / spread) for side in (-1, 1))
+        return centre, spread, *atoms
+
+    @functools.lru_cache(maxsize=16)
+    def kernel(level, fresh):
+        centre, spread, below, above = estimate(level, fresh)
+        before, noise = share[level - 1], 1 - share[level]
+        c = np.sqrt(before) * betas[level] / noise
+        rest = there - np.sqrt(1 - betas[level]) * (1 - before) / noise * here
+        variance = betas[level] * (1 - before) / noise
+        total = (c * spread) ** 2 + variance
+        # Between the atoms: a normal law of u, seen through noise, cut off.
+        best = centre + c * spread**2 * (rest - c * centre) / total
+        scale = spread * np.sqrt(variance / total)
+        cut = ndtr((limit - best) / scale) - ndtr((-limit - best) / scale)
+        return width * (
+            below * normal(rest + c * limit, variance)
+            + above * normal(rest - c * limit, variance)
+            + cut * normal(rest - c * centre, total)
+        )
+
+    density, last = normal(grid, 1.0), None
+    for level in np.searchsorted(chain.times, sampler.rows.time):
+        if last is not None and level != last - 1:  # a jump up
+            kept = share[level] / share[last - 1]
+            up = normal(there - np.sqrt(kept) * here, 1 - kept)
+            density = width * up @ density
+        if level:
+            density = kernel(level, last is None) @ density
+        last = level
+    centre, spread, _, _ = estimate(0, False)  # the last step is the estimate alone
+    nodes = np.linspace(-9, 9, 1001)
+    u = np.clip(centre[0][:, None] + spread * nodes, -limit, limit)
+    first, second = (
+        width * density @ (u**k @ normal(nodes, 1.0)) * (nodes[1] - nodes[0])
+        for k in (1, 2)
+    )
+    return first, np.sqrt(second - first**2)
+
+
 class TestInpainting:
     @pytest.mark.parametrize(
         ("resamples", "jump", "evaluations", "mean", "deviation"),
@@ -276,30 +341,56 @@ class TestInpainting:
         assert float(got[1]) == pytest.approx(1.5, abs=1e-9)
         assert float(covariance[1, 1]) == pytest.approx(0, abs=1e-9)
 
-    @pytest.mark.parametrize("clip", [None, (-6.0, 6.0)], ids=["unclipped", "clipped"])
-    def test_posterior_by_sampling(self, clip):
-        """Clipping to a range that holds the data changes nothing."""
-        run = jax.jit(
+    CASES = (
+        (50, 4, 5, 401, 10_000),
+        pytest.param(250, 10, 10, 901, 5000, marks=pytest.mark.slow),
+    )
+
+    @pytest.mark.parametrize(("number", "resamples", "jump", "points", "size"), CASES)
+    def test_clipped_posterior(self, number, resamples, jump, points, size):
+        """Clipped estimates make it nonlinear: the density of x1 by quadrature."""
+        chain = schedules.respace(LINEAR, number)
+        sampler = inpainting.repaint(chain, jump_length=jump, resamples=resamples)
+        grid = np.linspace(-6, 6, points)
+        # In a range that holds everything it is the recursion above.
+        wide = posterior_by_quadrature(chain, sampler, 40.0, grid)
+        rows = jax.tree.map(jnp.asarray, sampler.rows)
+        mean, covariance = posterior_of(rows)
+        expected = float(mean[0]), float(jnp.sqrt(covariance[0, 0]))
+        assert wide == pytest.approx(expected, abs=2e-6)
+        narrow = posterior_by_quadrature(chain, sampler, 1.6, grid)
+        for clip, (mean, deviation) in ((None, wide), (1.6, narrow)):
+            x = self.painted(clip, size)(jax.random.key(3), sampler)
+            np.testing.assert_allclose(x[:, 1], 1.5, rtol=1e-6)
+            error = deviation / np.sqrt(size)
+            assert float(x[:, 0].mean()) == pytest.approx(mean, abs=4 * error)
+            assert float(x[:, 0].std()) == pytest.approx(deviation, abs=4 * error)
+        assert np.subtract(wide, narrow).min() > 0.02  # far more than the scatter
+
+    @staticmethod
+    @functools.cache
+    def painted(limit, size):
+        clip = None if limit is None else (-limit, limit)
+        hook = inpainting.replacement(KNOWN, MASK, clip=clip)
+        model = exact.model(PAIR, LINEAR)
+        return jax.jit(
             lambda key, sampler: (
-                sampling.sample(
-                    key,
-                    exact.model(PAIR, LINEAR),
-                    sampler,
-                    (1500, 2),
-                    clip=clip,
-                    hook=inpainting.replacement(KNOWN, MASK, clip=clip),
-                ).x
+                sampling.sample(key, model, sampler, (size, 2), clip=clip, hook=hook).x
             )
         )
-        sampler = inpainting.repaint(CHAIN, jump_length=10, resamples=10)
-        x = run(jax.random.key(3), sampler)
-        np.testing.assert_allclose(x[:, 1], 1.5, rtol=1e-6)
-        assert float(x[:, 0].mean()) == pytest.approx(1.145073, abs=0.06)
-        assert float(x[:, 0].std()) == pytest.approx(0.580059, abs=0.04)
 
     def test_a_range_without_the_data_is_refused_or_wrong(self):
         with pytest.raises(ValueError, match=r"known must lie in \[-1.0, 1.0\]"):
             inpainting.replacement(KNOWN, MASK, clip=(-1.0, 1.0))
+        with pytest.raises(ValueError, match=r"known must lie in \[-1.0, 1.0\]"):
+            sampling.sample(
+                jax.random.key(0),
+                exact.model(PAIR, LINEAR),
+                samplers.ddim(CHAIN),
+                (2, 2),
+                clip=(-1.0, 1.0),
+                hook=inpainting.replacement(KNOWN, MASK),
+            )
         with pytest.raises(ValueError, match="guide must lie in"):
             inpainting.edit(
                 jax.random.key(0),
@@ -346,6 +437,8 @@ class TestInpainting:
     def test_refusals(self):
         with pytest.raises(ValueError, match="positive integer"):
             inpainting.repaint(CHAIN, jump_length=0)
+        with pytest.raises(ValueError, match="a jump of 10 .* a chain of 5"):
+            inpainting.repaint(schedules.respace(LINEAR, 5))
         with pytest.raises(ValueError, match="one evaluation and no memory"):
             inpainting.repaint(CHAIN, build=samplers.heun)
         with pytest.raises(ValueError, match="one evaluation and no memory"):

@@ -133,6 +133,41 @@ def test_count_of_a_transformer_of_digits():
         (nets.unet(**DIGITS, width=32, blocks=1, impl="xla"), (28, 28, 1), 0.400),
         (nets.dit(unroll=True), (32, 32, 4), 12.1),
         (nets.dit(1, patch=4, unroll=True), (28, 28, 1), 2.15),
+        (nets.unet(width=64, impl="xla"), (32, 32, 3), 3.01),
+        (
+            nets.unet(**DIGITS, width=16, blocks=1, attention_levels=(), impl="xla"),
+            (28, 28, 1),
+            0.089,
+        ),
+        pytest.param(
+            nets.unet(
+                multipliers=(1, 1, 2, 2, 4, 4), attention_levels=(4,), impl="xla"
+            ),
+            (256, 256, 3),
+            492,
+            marks=pytest.mark.slow,
+        ),
+        *(
+            pytest.param(
+                nets.dit(
+                    width=width,
+                    depth=depth,
+                    heads=heads,
+                    learned_variance=True,
+                    condition="class",
+                    num_classes=1000,
+                    unroll=True,
+                ),
+                (32, 32, 4),
+                gflop,
+                marks=pytest.mark.slow,
+            )
+            for width, depth, heads, gflop in (
+                (768, 12, 12, 46.0),
+                (1024, 24, 16, 161),
+                (1152, 28, 16, 237),
+            )
+        ),
     ],
 )
 def test_flops(net, shape, gflop):
@@ -140,7 +175,9 @@ def test_flops(net, shape, gflop):
     params = jax.eval_shape(net.init, jax.random.key(0))
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     t = jax.ShapeDtypeStruct((1,), jnp.float32)
-    counted = jax.jit(net.apply).lower(params, x, t).cost_analysis()["flops"]
+    labels = [jax.ShapeDtypeStruct((1,), jnp.int32)]
+    given = labels if "classes" in params["embedding"] else []
+    counted = jax.jit(net.apply).lower(params, x, t, *given).cost_analysis()["flops"]
     assert abs(counted / (gflop * 1e9) - 1) < 0.03
 
 
@@ -362,23 +399,30 @@ def test_dit_against_numpy():
 # What training and guidance rely on.
 
 
+# XLA's own convolutions compile in half the time; `test_implementations_agree`.
+QUICK = {"unet": {"impl": "xla"}}
+
+
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_first_prediction_is_zero(name, dtype):
-    net = make(name, dtype=dtype, learned_variance=True)
+def test_first_prediction_is_zero(name):
+    net = make(name, learned_variance=True, **QUICK.get(name, {}))
     params = quick_jit(net.init)(jax.random.key(0))
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
-    x, t = batch(name, dtype=dtype)
-
-    def loss(params):
-        y = net.apply(params, x, t)
-        return jnp.mean((y - 1) ** 2), y
-
-    (_, y), slopes = quick_jit(jax.value_and_grad(loss, has_aux=True))(params)
-    assert y.dtype == dtype
+    x, t = batch(name, dtype=jnp.float32)
+    y, pull = jax.vjp(lambda params: net.apply(params, x, t), params)
     assert y.shape == (*x.shape[:-1], 4)
     assert not y.any()
+    (slopes,) = quick_jit(pull)(y - 1)
     assert any(leaf.any() for leaf in jax.tree.leaves(slopes))
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dtypes_are_those_asked_for(name, dtype):
+    net = make(name, dtype=dtype, learned_variance=True)
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
+    x, t = batch(name, dtype=dtype)
+    assert jax.eval_shape(net.apply, params, x, t).dtype == dtype
 
 
 @pytest.mark.parametrize(("name", "condition"), CASES)
@@ -415,27 +459,35 @@ def test_tokens_matter_one_by_one(name):
     assert float(jnp.abs(run(params, x, t, mean) - y).max()) > 1e-6
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_derivatives(name):
+@pytest.mark.parametrize(
+    ("name", "impl"),
+    [
+        ("unet", "xla"),
+        pytest.param("unet", "matmul", marks=pytest.mark.slow),
+        ("dit", None),
+        ("points", None),
+    ],
+)
+def test_derivatives(name, impl):
     """Products with the Hessian against differences of gradients; vmap."""
-    net, params, (x, t), _ = case(name)
+    net = make(name, **({} if impl is None else {"impl": impl}))
+    params, (x, t) = draw(net), batch(name)
     flat, unravel = ravel_pytree(params)
     direction = jnp.asarray(RNG.normal(size=flat.shape))
 
     def loss(flat):
         return jnp.mean(jnp.sin(net.apply(unravel(flat), x, t)))
 
-    slope = jax.grad(loss)
-
+    # The gradient comes with its derivative: one program does for both.
     @quick_jit
-    def both(flat):
-        step = 1e-5
-        signs = jnp.array([[step], [-step]])
-        ends = jax.vmap(slope)(flat[None] + signs * direction[None])
-        difference = (ends[0] - ends[1]) / (2 * step)
-        return jax.jvp(slope, (flat,), (direction,))[1], difference
+    @jax.vmap
+    def along(flat):
+        return jax.jvp(jax.grad(loss), (flat,), (direction,))
 
-    product, difference = both(flat)
+    steps = jnp.array([[1e-5], [0.0], [-1e-5]])
+    slopes, products = along(flat[None] + steps * direction[None])
+    difference = (slopes[0] - slopes[2]) / 2e-5
+    product = products[1]
     size = float(jnp.abs(product).max())
     close(product / size, difference / size, 1e-6)
 

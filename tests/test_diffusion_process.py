@@ -128,6 +128,14 @@ class TestSchedules:
             schedules.variance_preserving(10, low=2.0, high=1.0)
         with pytest.raises(ValueError, match="0 < low < high"):
             schedules.edm_sigmas(10, low=1.0, high=0.5)
+        with pytest.raises(ValueError, match="strictly between 0 and 1, got -0.0001"):
+            schedules.linear(1000, low=-1e-4)
+        with pytest.raises(ValueError, match="expected start < end, got 3 and -3"):
+            schedules.sigmoid(10, start=3, end=-3)
+        with pytest.raises(ValueError, match="tau must be positive"):
+            schedules.sigmoid(10, tau=0.0)
+        with pytest.raises(ValueError, match="offset must not be negative"):
+            schedules.cosine(10, offset=-1.0)
         with pytest.raises(ValueError, match="at least two steps"):
             schedules.zero_terminal_snr(schedules.from_betas([0.1]))
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gamedyn import nets
 from gamedyn.diffusion import exact, process, samplers, sampling, schedules
 
 LINEAR, COSINE = schedules.linear(1000), schedules.cosine(1000)
@@ -590,6 +591,38 @@ def test_no_branches_in_the_loop():
         assert text.count("scan[") >= 1
 
 
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "dpm_solver", "euler"])
+def test_a_step_costs_what_the_network_costs(name):
+    """Flops of the loop's body, which XLA counts once: no avoidable work in it."""
+    net = nets.unet(1, width=16, multipliers=(1, 2, 2), blocks=1, groups=8, impl="xla")
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((8, 28, 28, 1), jnp.float32)
+    t = jax.ShapeDtypeStruct((8,), jnp.float32)
+
+    def run(params, key, sampler):
+        def model(x, t):
+            return net.apply(params, x, t)
+
+        clip = (-1.0, 1.0)
+        return sampling.sample(key, model, sampler, x.shape, clip=clip).x
+
+    def flops(function, *inputs):
+        return jax.jit(function).lower(*inputs).cost_analysis()["flops"]
+
+    bare = flops(net.apply, params, x, t)
+    counted = [
+        flops(
+            run,
+            params,
+            jax.random.key(0),
+            samplers.make(name, schedules.respace(LINEAR, number)),
+        )
+        for number in (10, 50)
+    ]
+    assert counted[0] == pytest.approx(counted[1], rel=1e-3)
+    assert bare < counted[1] < 1.01 * bare
+
+
 class TestClipping:
     def test_wrong_for_data_outside_its_range(self):
         """Trap: clipping left on for points; it is off by default."""
@@ -707,6 +740,15 @@ def test_refusals():
         run(start=jnp.zeros((2, 2)))
     with pytest.raises(ValueError, match="twice the channels"):
         run(samplers.ddpm(chain, variance="learned"))
+    with pytest.raises(TypeError, match=r"range of the data, \(low, high\)"):
+        run(clip=True)
+    with pytest.raises(TypeError, match="expected a sampler .* got Schedule"):
+        run(chain)
+    with pytest.raises(TypeError, match="expected a Schedule or Levels, got list"):
+        samplers.ddim([0.1, 0.2])
+    encoder = samplers.ddim_inversion(chain)
+    with pytest.raises(ValueError, match="clipping is on, so start must lie in"):
+        run(encoder, shape=None, start=jnp.full((2, 2), 9.0), clip=[-1, 1])
     with pytest.raises(ValueError, match="predict the shape of its input"):
         run(model=lambda x, t: jnp.concatenate([x, x], axis=-1))
 

@@ -115,7 +115,7 @@ def game(
     Raises:
         ValueError: if a name is unknown, or the choices exclude one another; when
             evaluated, if the batch does not fit the game.
-        TypeError: if the network is no function.
+        TypeError: if the network is no function, or the schedule none.
 
     References:
         J. Ho, A. Jain and P. Abbeel, Denoising Diffusion Probabilistic Models, 2020.
@@ -136,6 +136,11 @@ def game(
         >>> print(f"{silent((jnp.zeros(()),), batch)[0]:.1f}")  # the noise's variance
         1.0
     """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"expected a schedule from gamedyn.diffusion.schedules, got "
+            f"{type(schedule).__name__}"
+        )
     check_choice("prediction", prediction, PREDICTIONS)
     check_choice("weighting", weighting, WEIGHTINGS)
     check_choice("objective", objective, OBJECTIVES)
@@ -345,13 +350,15 @@ class PreconditionedTable:
 
 
 def monitor(
-    diffusion_game: Game, *, num_bins: int = 10
+    diffusion_game: Game, *, num_bins: int = 10, terms: bool = True
 ) -> Callable[..., dict[str, jax.Array]]:
     """Make what is worth watching while a diffusion model trains, for `record`.
 
     Args:
         diffusion_game: a game made by `game`.
         num_bins: into how many equal parts the steps are put.
+        terms: whether to return what `importance.update` needs, an array entry per
+            example; without it all are scalars, as `gamedyn.train.fit` wants them.
 
     Returns:
         `record(params, rule_state, batches, step)`, for `gamedyn.solve` and
@@ -359,7 +366,7 @@ def monitor(
         squared error of the prediction, and per bin of steps its mean (NaN where no
         example fell): the one to compare with `exact.noise_floor`, since a loss that
         does not go down may have reached its floor. With a bound also `times` and
-        `terms`, for `importance.update`.
+        `terms`, for `importance.update`, see there.
 
     Raises:
         ValueError: if the number of bins is not a positive integer.
@@ -380,7 +387,7 @@ def monitor(
         row = {"loss": jnp.mean(found.losses), "error": jnp.mean(found.errors)}
         means = found.errors @ bins / jnp.sum(bins, axis=0)
         row |= {f"error_bin_{i}": means[i] for i in range(num_bins)}
-        if found.terms is not None:
+        if terms and found.terms is not None:
             row |= {"times": found.times, "terms": found.terms}
         return row
 

@@ -1,4 +1,11 @@
-"""Importance sampling of time steps: which terms of the bound scatter most."""
+"""Importance sampling of time steps: which terms of the bound scatter most.
+
+Train in rounds: the rows `times` and `terms` of `game.monitor` that `gamedyn.solve`
+recorded in one round go into the history, and the next round's batches carry its
+`probabilities`, which compiles nothing anew. With `gamedyn.train.fit` a round is a call
+that resumes; between them the game's `losses.func.evaluate(params, batch)` gives times
+and terms, and `Batches.load` hands the probabilities on.
+"""
 
 from typing import Any, NamedTuple
 

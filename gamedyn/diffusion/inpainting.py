@@ -1,5 +1,6 @@
 """Editing with a trained model: inpainting, RePaint, SDEdit, ILVR."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.diffusion import samplers
 from gamedyn.diffusion.samplers import Rows, Sampler
-from gamedyn.diffusion.sampling import Clip, Hook, check_range, sample
+from gamedyn.diffusion.sampling import Clip, Hook, as_clip, check_range, sample
 from gamedyn.diffusion.schedules import Schedule
 
 
@@ -29,7 +30,7 @@ def replacement(
         known: y, the data where the mask is one, shape (B, ...) or that of one example.
         mask: m, one where data are known, zero elsewhere; of the shape of `known`, or
             one that broadcasts to it with axes of length 1.
-        clip: the range that sampling clips to, so that `known` can be checked.
+        clip: the range that sampling clips to, to check `known` here already.
 
     Returns:
         A hook for `sampling.sample`.
@@ -40,21 +41,35 @@ def replacement(
     """
     known, mask = jnp.asarray(known), jnp.asarray(mask)
     check_mask(mask, known.shape)
-    if isinstance(clip, tuple):
-        clip = Clip(*clip)
-    check_range("known", known, clip)
+    hook = Replacement(known, mask)
+    hook.check(as_clip(clip))
+    return hook
 
-    def overwrite(key: jax.Array, x: jax.Array, before: Any, row: Rows) -> jax.Array:
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Replacement:
+    """The hook of `replacement`: known data and mask."""
+
+    known: jax.Array
+    mask: jax.Array
+
+    def check(self, clip: Clip | None) -> None:
+        """Raise `ValueError` if known data lie outside the range of the clipping."""
+        check_range("known", self.known, clip)
+
+    def __call__(
+        self, key: jax.Array, x: jax.Array, before: jax.Array, row: Rows
+    ) -> jax.Array:
+        """Overwrite the known part."""
         del before
+        known = self.known
         if known.shape != x.shape[x.ndim - known.ndim :]:
             raise ValueError(
                 f"known must have the shape of the samples {x.shape} or of one of "
                 f"them, got {known.shape}"
             )
         noise = jax.random.normal(key, x.shape, x.dtype)
-        return overwritten(x, known, mask, row, noise)
-
-    return overwrite
+        return overwritten(x, known, self.mask, row, noise)
 
 
 def overwritten(
@@ -127,7 +142,8 @@ def repaint(
         The sampler; T + (r - 1) j times the number of levels evaluations.
 
     Raises:
-        ValueError: if a number is not positive or the sampler is of another kind.
+        ValueError: if a number is not positive, the jump does not fit the chain, or the
+            sampler is of another kind.
 
     References:
         A. Lugmayr et al., RePaint: Inpainting using Denoising Diffusion Probabilistic
@@ -141,6 +157,10 @@ def repaint(
         raise ValueError("RePaint needs a sampler of one evaluation and no memory")
     signal = np.asarray(schedule.signal)
     order, lifts = [], []
+    if resamples > 1 and jump_length >= length:
+        raise ValueError(
+            f"a jump of {jump_length} steps does not fit a chain of {length}"
+        )
     left = {k: resamples - 1 for k in range(0, length - jump_length, jump_length)}
     level, lift = length - 1, 1.0
     while level >= 0:
@@ -247,8 +267,7 @@ def edit(
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must lie in [0, 1], got {strength}")
-    if isinstance(clip, tuple):
-        clip = Clip(*clip)
+    clip = as_clip(clip)
     guide = jnp.asarray(guide)
     check_range("guide", guide, clip)
     first = round((1 - strength) * sampler.num_evaluations)

@@ -15,7 +15,7 @@ from gamedyn.diffusion.process import (
     posterior,
     q_sample,
 )
-from gamedyn.diffusion.sampling import Clip, Model, check_range
+from gamedyn.diffusion.sampling import Clip, Model, as_clip, check_range
 from gamedyn.diffusion.schedules import Schedule
 from gamedyn.nets.net import check_choice
 
@@ -79,8 +79,7 @@ def bound(
         J. Ho, A. Jain and P. Abbeel, 2020. <https://arxiv.org/abs/2006.11239>
     """
     check_choice("decoder", decoder, DECODERS)
-    if isinstance(clip, tuple):
-        clip = Clip(*clip)
+    clip = as_clip(clip)
     x0 = jnp.asarray(x0)
     check_range("x0", x0, clip)
     check_decoder(x0, decoder)

@@ -121,7 +121,10 @@ def as_levels(chain: Schedule | Levels) -> Levels:
 
     Raises:
         ValueError: if the noise does not decrease from level to level.
+        TypeError: if it is neither.
     """
+    if not isinstance(chain, Schedule | Levels):
+        raise TypeError(f"expected a Schedule or Levels, got {type(chain).__name__}")
     if isinstance(chain, Schedule):
         return Levels(*(np.asarray(leaf)[::-1] for leaf in _marginals(chain)))
     levels = Levels(*(np.asarray(leaf, np.float64) for leaf in chain))
@@ -219,7 +222,7 @@ def ddpm(chain: Schedule | Levels, *, variance: str = "small") -> Sampler:
     check_choice("variance", variance, VARIANCES)
     levels, (a, s, a_next, s_next) = _moves(chain)
     ratio = a / a_next
-    beta = _added(a, s, a_next, s_next)
+    beta = _added(chain, a, s, a_next, s_next)
     small, last = beta * (s_next / s) ** 2, s_next == 0
     deviation = np.sqrt(np.where(last, 0.0, small if variance == "small" else beta))
     log_range = None
@@ -266,7 +269,7 @@ def ddim(chain: Schedule | Levels, *, eta: float = 0.0) -> Sampler:
     if not eta >= 0:
         raise ValueError(f"eta must not be negative, got {eta}")
     levels, (a, s, a_next, s_next) = _moves(chain)
-    deviation = eta * s_next / s * np.sqrt(_added(a, s, a_next, s_next))
+    deviation = eta * s_next / s * np.sqrt(_added(chain, a, s, a_next, s_next))
     if np.any(deviation > s_next):
         raise ValueError(f"eta={eta} asks for more noise than the levels have")
     kept = np.sqrt(s_next**2 - deviation**2)
@@ -466,11 +469,11 @@ def predictor_corrector(
         raise ValueError(f"snr must not be negative, got {snr}")
     levels, (a, s, a_next, s_next) = _moves(chain)
     ratio = a / a_next
-    added = _added(a, s, a_next, s_next)
+    added = _added(chain, a, s, a_next, s_next)
     last = s_next == 0
     zero = np.zeros_like(a)
     if predictor == "posterior":
-        forward = ddpm(levels).rows._replace(langevin=zero)
+        forward = ddpm(chain).rows._replace(langevin=zero)
     elif np.any(ratio == 0):
         raise ValueError("the predictor divides by sqrt(1 - beta), and a beta is 1")
     else:
@@ -534,8 +537,12 @@ def _moves(chain: Schedule | Levels) -> tuple[Levels, tuple[np.ndarray, ...]]:
     return levels, (levels.signal, levels.noise, *after)
 
 
-def _added(a: Any, s: Any, a_next: Any, s_next: Any) -> np.ndarray:
+def _added(
+    chain: Schedule | Levels, a: Any, s: Any, a_next: Any, s_next: Any
+) -> np.ndarray:
     r"""Return the variance $s^2 - (a/a')^2 s'^2$ that the forward step adds."""
+    if isinstance(chain, Schedule):
+        return np.asarray(chain.betas)[::-1]  # to all digits
     ratio = a / a_next
     unit = np.abs(a**2 + s**2 - 1) < 1e-9
     with np.errstate(divide="ignore"):

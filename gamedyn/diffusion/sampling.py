@@ -72,6 +72,21 @@ class Clip:
         return jnp.clip(x0, -bound, bound) * (self.high / bound)
 
 
+def as_clip(clip: Clip | Sequence[float] | None) -> Clip | None:
+    """Return a range as a `Clip`; (low, high) stands for one.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    if clip is None or isinstance(clip, Clip):
+        return clip
+    if isinstance(clip, tuple | list) and len(clip) == 2:
+        return Clip(clip[0], clip[1])
+    raise TypeError(
+        f"clip is the range of the data, (low, high) or a Clip, got {clip!r}"
+    )
+
+
 class Sample(NamedTuple):
     """What sampling returns.
 
@@ -134,7 +149,9 @@ def sample(
 
     Raises:
         ValueError: if the prediction is unknown or impossible, the shape of the model's
-            output differs, or start and shape are both given or both missing.
+            output differs, start and shape are both given or both missing, or data that
+            are encoded or partly known lie outside the range of the clipping.
+        TypeError: if the sampler or the range is none.
 
     Example:
         >>> from gamedyn.diffusion import exact, samplers, schedules
@@ -149,9 +166,18 @@ def sample(
     """
     if (start is None) == (shape is None):
         raise ValueError("expected either a shape or a start, got both or neither")
+    if not isinstance(sampler, Sampler):
+        raise TypeError(
+            f"expected a sampler from gamedyn.diffusion.samplers, got "
+            f"{type(sampler).__name__}"
+        )
     _check(sampler, prediction, learned_variance)
-    if isinstance(clip, tuple):
-        clip = Clip(*clip)
+    clip = as_clip(clip)
+    if is_known(sampler.start) and not np.any(sampler.start):
+        check_range("start", start, clip)  # data, to be encoded
+    check_hook = getattr(hook, "check", None)
+    if check_hook is not None:
+        check_hook(clip)
     number = sampler.num_evaluations
     if start is None:
         assert shape is not None

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gamedyn.checks import check_positive_integer
+from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.nets.net import check_choice
 from gamedyn.registry import Registry
 
@@ -145,15 +145,20 @@ def cosine(num_steps: int, *, offset: float = 0.008) -> Schedule:
 
     Args:
         num_steps: the length of the chain, T.
-        offset: keeps the first betas from vanishing.
+        offset: keeps the first betas from vanishing; not negative.
 
     Returns:
         The schedule.
+
+    Raises:
+        ValueError: if the offset is negative.
 
     References:
         A. Nichol and P. Dhariwal, Improved Denoising Diffusion Probabilistic Models,
         2021. <https://arxiv.org/abs/2102.09672>
     """
+    if not offset >= 0:
+        raise ValueError(f"offset must not be negative, got {offset}")
 
     def share(u):
         return np.cos((u + offset) / (1 + offset) * np.pi / 2) ** 2
@@ -181,12 +186,15 @@ def sigmoid(
         The schedule.
 
     Raises:
-        ValueError: if a beta falls outside (0, 1): `end` not above `start`, say.
+        ValueError: if `end` is not above `start`, or `tau` not positive.
 
     References:
         A. Jabri, D. Fleet and T. Chen, Scalable Adaptive Computation for Iterative
         Generation, 2022. <https://arxiv.org/abs/2212.11972>
     """
+    if not start < end:
+        raise ValueError(f"expected start < end, got {start} and {end}")
+    check_positive("tau", tau)
 
     def logistic(v):
         return 1 / (1 + np.exp(-v / tau))
@@ -312,8 +320,14 @@ def respace(
             f"the indices of {num_steps} of {length} steps must increase, and "
             f"spacing={spacing!r} repeats some; take fewer steps or another spacing"
         )
+    signal, noise = (
+        np.asarray(table, np.float64)[indices]
+        for table in (schedule.signal, schedule.noise)
+    )
     with np.errstate(divide="ignore"):
-        log_share = 2 * np.log(np.asarray(schedule.signal, np.float64)[indices])
+        # Each where it has more digits.
+        fine = noise < signal
+        log_share = np.where(fine, np.log1p(-(noise**2)), 2 * np.log(signal))
     return _tables(log_share, np.asarray(schedule.times)[indices])
 
 

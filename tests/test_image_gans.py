@@ -118,6 +118,19 @@ def test_sampling_and_evaluating(folder, capsys):
     again = module.evaluate(config)
     assert again == {key: summary[key] for key in again}
     assert set(summary) - set(again) == {"steps", "ending"}
+    # Every metric is stored with what it depends on.
+    stored = json.loads(Path("run/measurements.json").read_text())
+    assert stored["step"] == 4
+    full = stored["measurements"]
+    assert set(again) - set(full) == {"classifier's test accuracy", "pictures"}
+    for name, entry in full.items():
+        assert entry["value"] == again[name]
+    frechet = full["frechet[digits_cnn]"]
+    assert len(frechet["weights"]) == 64
+    counts = frechet["n_generated"], frechet["n_reference"], frechet["split"]
+    assert counts == (360, 360, "test")
+    whose = {entry["generator"] for name, entry in full.items() if "frechet" in name}
+    assert whose == {"ema", "real", "baseline"}
 
 
 @slow
@@ -237,9 +250,9 @@ def test_a_collapsed_generator_has_one_mode():
     found = stacked_mnist.measure(
         config, made._replace(generator=constant(picture)), {}
     )
-    assert found["modes of 1,000"] == 1
-    assert found["reverse divergence"] == pytest.approx(math.log(1000))
-    assert found["reverse divergence, real"] < 1.5
+    assert found["modes of 1,000"].value == 1
+    assert found["reverse divergence"].value == pytest.approx(math.log(1000))
+    assert found["reverse divergence, real"].value < 1.5
 
 
 # Data of one's own.
@@ -276,7 +289,8 @@ def test_own_folder(digits, tmp_path):
     # One class is nothing for a classifier to learn.
     picture = data.sets.scale(made.held_out.images[0])
     found = _image_gans.measure(config, made._replace(generator=constant(picture)), {})
-    assert found["frechet[random_conv]"] > found["frechet[random_conv], real"]
+    frechet = found["frechet[random_conv]"], found["frechet[random_conv], real"]
+    assert frechet[0].value > frechet[1].value
     assert found["pictures"] == 12
 
 

@@ -6,6 +6,7 @@ running state. In training it takes the moments of the batch at hand; for sampli
 moments are collected afterwards from many batches and passed in.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +41,9 @@ def batch_moments(x: jax.Array, axis: int = -1) -> Moments:
         A dict of `mean` and `variance`, each (C,).
     """
     x = at_least_float32(x)
-    others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
-    return {"mean": jnp.mean(x, others), "variance": jnp.var(x, others)}
+    mean = _mean(x, axis)
+    centred = x - spread(mean, x.ndim, axis)
+    return {"mean": mean, "variance": _mean(centred * centred, axis)}
 
 
 def standardise(
@@ -63,6 +65,40 @@ def standardise(
     mean = spread(moments["mean"], x.ndim, axis)
     factor = spread(jax.lax.rsqrt(moments["variance"] + epsilon), x.ndim, axis)
     return ((at_least_float32(x) - mean) * factor).astype(x.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def standardise_batch(
+    x: jax.Array, axis: int = -1, epsilon: float = 1e-5
+) -> jax.Array:
+    return standardise(x, batch_moments(x, axis), axis, epsilon=epsilon)
+
+
+@standardise_batch.defjvp
+def _standardise_batch_jvp(axis, epsilon, primals, tangents):
+    (x,), (change,) = primals, tangents
+    moments = batch_moments(x, axis)
+    y = standardise(x, moments, axis, epsilon=epsilon)
+    factor = _spread(jax.lax.rsqrt(moments["variance"] + epsilon), x, axis)
+    wide_y, wide = at_least_float32(y), at_least_float32(change)
+    moved = wide - _spread(_mean(wide, axis), x, axis)
+    moved -= wide_y * _spread(_mean(wide_y * wide, axis), x, axis)
+    return y, (factor * moved).astype(y.dtype)
+
+
+def _mean(x: jax.Array, axis: int) -> jax.Array:
+    others = tuple(a for a in range(x.ndim) if a != axis % x.ndim)
+    if x.ndim == 4 and axis == 0:
+        return jnp.mean(jnp.mean(x, (1, 2)), 1)
+    return jnp.mean(x, others)
+
+
+def _spread(values: jax.Array, x: jax.Array, axis: int) -> jax.Array:
+    if x.ndim == 4 and axis == 0:
+        values = jnp.broadcast_to(values[:, None], (len(values), x.shape[-1]))
+        values = jax.lax.optimization_barrier(values)
+        return values[:, None, None, :]
+    return spread(values, x.ndim, axis)
 
 
 def group_norm(
@@ -130,7 +166,9 @@ def scale_and_shift(
     scale, offset = params["scale"], params["offset"]
     if labels is not None:
         scale, offset = scale[labels], offset[labels]
-    return x * spread(scale, x.ndim, axis) + spread(offset, x.ndim, axis)
+    if labels is not None:
+        return x * spread(scale, x.ndim, axis) + spread(offset, x.ndim, axis)
+    return x * _spread(scale, x, axis) + _spread(offset, x, axis)
 
 
 def init_scale_and_shift(
@@ -196,9 +234,10 @@ def normalising(
         used = {}
 
         def standardised(name: str, x: jax.Array, axis: int) -> jax.Array:
-            moments = batch_moments(x, axis) if statistics is None else statistics[name]
-            used[name] = moments
-            return standardise(x, moments, axis)
+            if statistics is not None:
+                return standardise(x, statistics[name], axis)
+            used[name] = batch_moments(x, axis)
+            return standardise_batch(x, axis)
 
         return forward(standardised, params, *args), used
 

@@ -34,8 +34,9 @@ class Options:
     """The options of every recipe for pictures.
 
     Attributes:
-        data: a registered set (digits, mnist, fashion_mnist, cifar10); the path of an
-            .npz file of one's own, with the arrays images (uint8) and labels; or that
+        data: a registered set (digits, mnist, fashion_mnist, cifar10), or a part of it
+            to train on (cifar10:batch_1, the first of its files); the path of an .npz
+            file of one's own, with the arrays images (uint8) and labels; or that
             of a folder of PNG pictures or of one such folder for each class, with a
             slash in it (./pictures). A tenth of one's own pictures is held out.
         data_dir: where the files of the registered sets are; the environment variable
@@ -131,8 +132,9 @@ def load(options: Options) -> Sets:
     elif os.sep in name:
         whole = sets.from_folder(name)
     else:
+        name, _, split = name.partition(":")
         read = functools.partial(data.load, name, root=options.data_dir)
-        return read(split="train"), read(split="test")
+        return read(split=split or "train"), read(split="test")
     if len(whole) < _FEWEST:
         raise ValueError(f"{name}: got {len(whole)} pictures, expected {_FEWEST}")
 

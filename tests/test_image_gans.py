@@ -20,7 +20,7 @@ slow = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def quick(request, tmp_path_factory, monkeypatch):
-    """Measure by a linear classifier; in slow tests by the project's, trained briefly."""
+    """Measure by a linear classifier, in slow tests by the project's own."""
     if request.node.get_closest_marker("slow"):
         cache = tmp_path_factory.getbasetemp() / "classifiers"
         short = functools.partial(metrics.classifier, num_steps=100, cache=cache)

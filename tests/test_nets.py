@@ -661,16 +661,22 @@ def test_patches():
     assert net.batch_statistics
 
     options = {"channels": 2, "width": 2, "num_halvings": 1, "norm": "instance"}
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 32, 2)))
+    random = np.random.default_rng(0)
+
+    def drawn(net):
+        shapes = jax.eval_shape(net.init, jax.random.key(0))
+        return jax.tree.map(lambda leaf: random.normal(size=leaf.shape), shapes)
+
+    x = jnp.asarray(random.normal(size=(2, 32, 32, 2)))
     free, instance = (
-        nets.patch_discriminator(**{**options, "norm": norm}, dtype=jnp.float64)
+        nets.patch_discriminator(**{**options, "norm": norm}, impl="xla")
         for norm in ("none", "instance")
     )
     assert not instance.batch_statistics
-    seen = quick_jit(jax.grad(lambda x, p: free.apply(p, x)[0, 7, 7]))(x, _init(free))
+    seen = quick_jit(jax.grad(lambda x, p: free.apply(p, x)[0, 7, 7]))(x, drawn(free))
     assert [np.ptp(where) + 1 for where in np.nonzero(seen[0])[:2]] == [16, 16]
     assert not np.any(seen[1])
-    params = _init(instance)
+    params = drawn(instance)
     logits = [
         quick_jit(nets.patch_discriminator(**options, impl=impl).apply)(params, x)
         for impl in ("xla", "matmul")
@@ -695,7 +701,8 @@ def test_pictures_to_pictures_by_patches():
         latent=gan.normal(1),
         conditional=gan.conditional.pictures(reconstruction=3.0),
     )
-    phi = jax.tree.map(jnp.zeros_like, _init(discriminator))
+    shapes = jax.eval_shape(discriminator.init, jax.random.key(0))
+    phi = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
     phi["conv2"]["bias"] += 0.25
     real = jnp.full((3, 16, 16, 1), 2.0)
     batch = gan.Batch(real, jax.random.key(0), jnp.ones((3, 16, 16, 1)))

@@ -228,7 +228,8 @@ def occupy(cores: list[int], device: str) -> None:
     os.environ["XLA_FLAGS"] = " ".join(flags)
     if device == "gpu":
         jax.config.update("jax_platforms", None)
-    gd.runtime.configure(keep_memory=device == "cpu")
+    on_cpu = device == "cpu"
+    gd.runtime.configure(keep_memory=on_cpu, eigen_products=on_cpu)
 
 
 def main():

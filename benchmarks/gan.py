@@ -130,7 +130,8 @@ def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
         "torch is eager, with fused Adam except where it says torch alone, without "
         "running statistics, without a graph of the fakes in the discriminator's move "
         "and without gradients of the discriminator's weights in the generator's.",
-        "gamedyn runs with `runtime.configure(keep_memory=True)`. The second table "
+        "gamedyn runs with `runtime.configure(keep_memory=True, eigen_products=True)`. "
+        "The second table "
         "adds up jax's profile: on several cores times overlap.",
         "Flops are XLA's count of the compiled step, loops counted once; for dcgan28 "
         "with XLA's own convolutions, which count as the matrix products do. Left out: "

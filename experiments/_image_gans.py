@@ -18,7 +18,7 @@ import optax
 import tyro
 
 import gamedyn as gd
-from gamedyn import data, gan, metrics, nets, train
+from gamedyn import data, gan, metrics, nets, recipes, train
 from gamedyn.data import ImageSet, readers, sets
 from gamedyn.data.order import permutation
 
@@ -34,8 +34,9 @@ class Options:
     """The options of every recipe for pictures.
 
     Attributes:
-        data: a registered set (digits, mnist, fashion_mnist, cifar10); the path of an
-            .npz file of one's own, with the arrays images (uint8) and labels; or that
+        data: a registered set (digits, mnist, fashion_mnist, cifar10), or a part of it
+            to train on (cifar10:batch_1, the first of its files); the path of an .npz
+            file of one's own, with the arrays images (uint8) and labels; or that
             of a folder of PNG pictures or of one such folder for each class, with a
             slash in it (./pictures). A tenth of one's own pictures is held out.
         data_dir: where the files of the registered sets are; the environment variable
@@ -100,6 +101,7 @@ class Config(Options):
 
 
 Sets = tuple[ImageSet, ImageSet]
+Found = dict[str, metrics.Measurement | float]
 
 
 class Setup(NamedTuple):
@@ -130,8 +132,9 @@ def load(options: Options) -> Sets:
     elif os.sep in name:
         whole = sets.from_folder(name)
     else:
+        name, _, split = name.partition(":")
         read = functools.partial(data.load, name, root=options.data_dir)
-        return read(split="train"), read(split="test")
+        return read(split=split or "train"), read(split="test")
     if len(whole) < _FEWEST:
         raise ValueError(f"{name}: got {len(whole)} pictures, expected {_FEWEST}")
 
@@ -329,7 +332,7 @@ def generate(made: Setup, theta: Any, number: int, seed: int, labels: Any) -> An
     return metrics.quantise(pictures, made.training.maximum)
 
 
-def measure(config: Options, made: Setup, theta: Any) -> dict[str, Any]:
+def measure(config: Options, made: Setup, theta: Any) -> Found:
     """Measure as many samples as there are held-out pictures (at most 10,000).
 
     Beside the samples stand the floor, real training pictures in their place, and the
@@ -354,28 +357,41 @@ def measure(config: Options, made: Setup, theta: Any) -> dict[str, Any]:
     means = metrics.class_mean_pictures(
         training.images, training.labels, training.num_classes
     )
-    baseline = metrics.evaluate(means[labels], reference, extractor)
-
-    def nearest(images: np.ndarray) -> float:
-        pixels = [
-            x.reshape(len(x), -1).astype(float)
-            for x in (images[:1000], training.images)
-        ]
-        distances = metrics.nearest_neighbour_distances(
-            generated=pixels[0], reference=pixels[1]
-        ).distances
-        return float(np.median(distances))
-
-    summary: dict[str, Any] = {value.label: value.value for value in found.values()}
-    summary |= {f"{v.label}, real": v.value for v in floor.values()}
-    summary |= {f"{baseline['frechet'].label}, class means": baseline["frechet"].value}
-    summary |= {
-        "distance to the nearest training picture": nearest(pictures),
-        "distance to the nearest training picture, held-out": nearest(held_out.images),
-    }
+    baseline = metrics.evaluate(
+        means[labels], reference, extractor, generator="baseline"
+    )["frechet"]
+    summary: Found = {value.label: value for value in found.values()}
+    summary |= {f"{value.label}, real": value for value in floor.values()}
+    summary[f"{baseline.label}, class means"] = baseline
+    for images, generator, whose in (
+        (pictures, "ema", ""),
+        (held_out.images, "real", ", held-out"),
+    ):
+        distance = _nearest(images[:1000], training, generator)
+        summary[f"{distance.metric}{whose}"] = distance
     if extractor.test_accuracy is not None:
         summary["classifier's test accuracy"] = extractor.test_accuracy
     return summary | {"pictures": len(pictures)}
+
+
+def _nearest(
+    images: np.ndarray, training: ImageSet, generator: str
+) -> metrics.Measurement:
+    """Measure how far pictures are from those trained on, none of them repeated."""
+    pixels = [x.reshape(len(x), -1).astype(float) for x in (images, training.images)]
+    distances = metrics.nearest_neighbour_distances(
+        generated=pixels[0], reference=pixels[1]
+    ).distances
+    return metrics.measurement(
+        "distance to the nearest training picture",
+        float(np.median(distances)),
+        metrics.raw(),
+        n_generated=len(images),
+        generator=generator,
+        n_reference=len(training),
+        split=training.split,
+        protocol=f"median of Euclidean distances, full pixels {training.maximum}",
+    )
 
 
 Command = Callable[..., Any]
@@ -391,8 +407,23 @@ def recipe(
         measure: `measure(config, made, theta)` returns the metrics of a generator.
 
     Returns:
-        `main`, `sample` and `evaluate`, see `gamedyn.recipes`.
+        `main`, `sample` and `evaluate`, see `gamedyn.recipes`. The metrics are stored
+        with all that they depend on, in `measurements.json`.
     """
+
+    def measured(config: Any, made: Setup, theta: Any, step: int) -> dict[str, Any]:
+        found = measure(config, made, theta)
+        full = {
+            name: dataclasses.asdict(value)
+            for name, value in found.items()
+            if isinstance(value, metrics.Measurement)
+        }
+        content = {"step": step, "measurements": full}
+        recipes.write_json(config.out / "measurements.json", content)
+        return {
+            name: value.value if isinstance(value, metrics.Measurement) else value
+            for name, value in found.items()
+        }
 
     def main(config: Any) -> dict[str, Any]:
         """Train, then measure."""
@@ -402,13 +433,14 @@ def recipe(
         summary = {"steps": int(state.step), "ending": ending.message}
         if ending != train.Ending.OK:
             return summary
-        return summary | measure(config, made, state.averaged[0])
+        return summary | measured(config, made, state.averaged[0], int(state.step))
 
     def sample(config: Any, number: int, seed: int) -> tuple[Path, Path]:
         """Draw samples of a run: a grid as PNG, and the pictures as npz."""
         made = setup(config)
         labels = np.arange(number) % made.training.num_classes
-        pictures = generate(made, stored_generator(config), number, seed, labels)
+        theta = train.load(config.out).arrays["average"]["0"]
+        pictures = generate(made, theta, number, seed, labels)
         image, array = (config.out / f"sample-{seed}.{kind}" for kind in ("png", "npz"))
         shown = np.round(pictures * (255 / made.training.maximum)).astype(np.uint8)
         train.write_png(train.grid(shown), image)
@@ -418,11 +450,8 @@ def recipe(
 
     def evaluate(config: Any) -> dict[str, Any]:
         """Measure what a run has trained so far."""
-        return measure(config, setup(config), stored_generator(config))
+        stored = train.load(config.out)
+        theta = stored.arrays["average"]["0"]
+        return measured(config, setup(config), theta, stored.step)
 
     return main, sample, evaluate
-
-
-def stored_generator(config: Options) -> Any:
-    """Read the averaged parameters of the generator of a run."""
-    return train.load(config.out).arrays["average"]["0"]

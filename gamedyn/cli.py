@@ -266,7 +266,7 @@ def _train(recipe: str, arguments: list[str]) -> None:
 
     from gamedyn import runtime
 
-    runtime.configure(keep_memory=True)
+    runtime.configure(keep_memory=True, eigen_products=True)
     module = recipes.load(recipe)
     if options.resume is not None:
         stored, default = recipes.read_record(options.resume)

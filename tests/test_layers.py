@@ -101,6 +101,51 @@ def test_batch_moments_and_standardise(layout, dtype):
            10 * tolerance)  # fmt: skip
 
 
+@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+def test_batch_normalisation_and_its_derivatives(layout):
+    """The closed form against differentiation of the definition, in all modes."""
+    axis = 0 if layout == "CHWN" else -1
+    others = (1, 2, 3) if layout == "CHWN" else (0, 1, 2)
+    x = _to(layout, 3 + 2 * _normal(0, 4, 2, 3, 2))
+    point = x, 1 + _normal(1, 2), _normal(2, 2)
+
+    def by_definition(x, scale, offset):
+        centred = x - jnp.mean(x, others, keepdims=True)
+        variance = jnp.mean(centred**2, others, keepdims=True)
+        y = centred / jnp.sqrt(variance + 1e-5)
+        return y * normalisation.spread(scale, 4, axis) + normalisation.spread(
+            offset, 4, axis
+        )
+
+    def ours(*point):
+        return normalisation.normalise_batch(*point, axis)
+
+    move = tuple(_normal(3 + i, *leaf.shape) for i, leaf in enumerate(point))
+    weights = _normal(6, *x.shape)
+
+    @quick_jit
+    def everything(*point):
+        def loss(function):
+            return lambda *point: jnp.sum(weights * jnp.sin(function(*point)))
+
+        def of(function):
+            gradient = jax.grad(loss(function), (0, 1, 2))
+            stacked = tuple(jnp.stack([leaf, 2 * leaf]) for leaf in point)
+            return (
+                function(*point),
+                jax.jvp(function, point, move)[1],
+                gradient(*point),
+                jax.jvp(gradient, point, move)[1],
+                jax.jacfwd(function, 1)(*point),
+                jax.vmap(gradient)(*stacked),
+                jax.grad(lambda *p: sum(map(jnp.vdot, gradient(*p), move)))(*point),
+            )
+
+        return of(ours), of(by_definition)
+
+    _equal(*everything(*point), 1e-10)
+
+
 def test_moments_of_bfloat16_are_float32():
     x = jnp.full((4096, 2), 1.0, jnp.bfloat16).at[0].set(257.0)
     moments = normalisation.batch_moments(x)
@@ -151,9 +196,9 @@ def test_every_class_has_its_scale(layout):
 def test_standing_statistics_by_hand():
     """Of two layers: the second sees what the first normalises batch by batch."""
 
-    def forward(standardise, params, x):
-        x = standardise("first", x, -1) @ params
-        return standardise("second", jnp.tanh(x), -1)
+    def forward(normalise, params, x):
+        x = normalise("first", x, -1) @ params
+        return normalise("second", jnp.tanh(x), -1)
 
     net = nets.normalisation.normalising(lambda key: jnp.ones((3, 2)), forward)
     weights, batches = _normal(0, 3, 2), np.array(2 + 3 * _normal(1, 5, 8, 3))

@@ -85,38 +85,45 @@ def test_training_is_two_adam_steps_by_hand():
 
     networks, data, steps, latents = jax.random.split(jax.random.key(8), 4)
     generator, discriminator = training.networks(setting)
-    params = [
-        net.init(key)
-        for net, key in zip(
-            (generator, discriminator), jax.random.split(networks), strict=True
-        )
-    ]
+    pair = generator, discriminator
+
+    @jax.jit
+    def init(key):
+        keys = jax.random.split(key)
+        return [net.init(key) for net, key in zip(pair, keys, strict=True)]
+
+    params = init(networks)
     law = protocol.mixture()
     spread = float(np.std(np.asarray(law.centres)))
     law = jax.tree.map(lambda leaf: (leaf / spread).astype(jnp.float32), law)
-    examples = law.sample(data, 100_000)
+    examples = jax.jit(lambda key: law.sample(key, 100_000))(data)
     latent = gd.gan.uniform(2)
-    game = gd.gan.game(generator, discriminator, "non_saturating", latent=latent)
-    gradients = [
-        jax.jit(jax.grad(lambda z, b, p=player: game(z, b)[p])) for player in (0, 1)
-    ]
+    game = gd.gan.game(*pair, "non_saturating", latent=latent)
+
+    @jax.jit
+    def gradients(params, key):
+        which, rest = jax.random.split(key)
+        chosen = jax.random.randint(which, (32,), 0, 100_000, jnp.int32)
+        batch = gd.gan.Batch(examples[chosen], rest)
+        return [
+            jax.grad(lambda z, p=player: game(z, batch)[p])(params)[player]
+            for player in (0, 1)
+        ]
+
     moments = [None, None]
     for step, rate in enumerate((2e-3, 1e-3)):  # the cosine, at its start and halfway
         for player, key in zip(
             (1, 0), jax.random.split(jax.random.fold_in(steps, step)), strict=True
         ):
-            which, rest = jax.random.split(key)
-            chosen = jax.random.randint(which, (32,), 0, 100_000, jnp.int32)
-            batch = gd.gan.Batch(examples[chosen], rest)
             params[player], moments[player] = _adam(
                 params[player],
-                gradients[player](tuple(params), batch)[player],
+                gradients(tuple(params), key)[player],
                 moments[player],
                 step + 1,
                 rate,
             )
     z = latent(latents, protocols.SAMPLES, jnp.float32)
-    expected = spread * np.asarray(generator.apply(params[0], z))
+    expected = spread * np.asarray(jax.jit(generator.apply)(params[0], z))
     np.testing.assert_allclose(runs.samples[1, 0], expected, rtol=1e-3, atol=1e-4)
 
 

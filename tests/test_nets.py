@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import gamedyn as gd
-from gamedyn import nets
+from gamedyn import gan, nets
 
 # Compiling is what these tests take their time for.
 quick_jit = functools.partial(
@@ -648,12 +648,77 @@ def test_two_steps_of_training():
     assert min(jax.tree.leaves(moved)) > 0
 
 
+# Patches.
+
+
+def test_patches():
+    """The published size, and what a logit sees."""
+    net = nets.patch_discriminator(channels=6)
+    params = jax.eval_shape(net.init, jax.random.key(0))
+    assert nets.count_parameters(params) == 2_768_705
+    pictures = jax.ShapeDtypeStruct((2, 256, 256, 6), jnp.float32)
+    assert jax.eval_shape(net.apply, params, pictures).shape == (2, 30, 30)
+    assert net.batch_statistics
+
+    options = {"channels": 2, "width": 2, "num_halvings": 1, "norm": "instance"}
+    random = np.random.default_rng(0)
+
+    def drawn(net):
+        shapes = jax.eval_shape(net.init, jax.random.key(0))
+        return jax.tree.map(lambda leaf: random.normal(size=leaf.shape), shapes)
+
+    x = jnp.asarray(random.normal(size=(2, 32, 32, 2)))
+    free, instance = (
+        nets.patch_discriminator(**{**options, "norm": norm}, impl="xla")
+        for norm in ("none", "instance")
+    )
+    assert not instance.batch_statistics
+    seen = quick_jit(jax.grad(lambda x, p: free.apply(p, x)[0, 7, 7]))(x, drawn(free))
+    assert [np.ptp(where) + 1 for where in np.nonzero(seen[0])[:2]] == [16, 16]
+    assert not np.any(seen[1])
+    params = drawn(instance)
+    logits = [
+        quick_jit(nets.patch_discriminator(**options, impl=impl).apply)(params, x)
+        for impl in ("xla", "matmul")
+    ]
+    _close(*logits, 1e-10)
+    with pytest.raises(ValueError, match=r"shape \(B, H, W, 2\), got \(2, 32, 32, 1\)"):
+        instance.apply(params, x[..., :1])
+
+
+def test_pictures_to_pictures_by_patches():
+    """A game with conditions that are pictures, judged in pairs by patches."""
+    generator = nets.from_function(
+        lambda key: jnp.zeros(()), lambda theta, z, picture: theta + picture
+    )
+    discriminator = nets.concatenate_condition(
+        nets.patch_discriminator(channels=2, width=2, num_halvings=1, dtype=jnp.float64)
+    )
+    game = gan.game(
+        generator,
+        discriminator,
+        "least_squares",
+        latent=gan.normal(1),
+        conditional=gan.conditional.pictures(reconstruction=3.0),
+    )
+    shapes = jax.eval_shape(discriminator.init, jax.random.key(0))
+    phi = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+    phi["conv2"]["bias"] += 0.25
+    real = jnp.full((3, 16, 16, 1), 2.0)
+    batch = gan.Batch(real, jax.random.key(0), jnp.ones((3, 16, 16, 1)))
+    own, critic = quick_jit(game)((jnp.asarray(0.5), phi), batch)
+    # Every logit is .25, every pixel of G is 1.5 where the data have 2.
+    np.testing.assert_allclose(own, 0.5 * 0.75**2 + 3 * 0.5)
+    np.testing.assert_allclose(critic, 0.5 * 0.75**2 + 0.5 * 0.25**2)
+
+
 # Errors.
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (lambda: nets.patch_discriminator(norm="layer"), "norm must be one of"),
         (lambda: nets.dcgan_generator(30), "one of 8, 28, 32, 64, got 30"),
         (lambda: nets.dcgan_generator(norm="bach"), "did you mean 'batch'"),
         (lambda: nets.dcgan_generator(width=0), "width must be a positive integer"),

@@ -76,6 +76,26 @@ print(json.dumps([first, str(total.dtype), devices]))
     assert devices == 3
 
 
+def test_products_by_eigen():
+    code = """
+import json
+version = jax.lib.__version__
+gd.runtime.configure(eigen_products=True, small_loop_bytes=None)
+first = flags()
+product = jax.jit(lambda x: x @ x).lower(jnp.ones((64, 64))).compile()
+jax.lib.__version__ = "1.0"
+gd.runtime.configure(eigen_products=True, small_loop_bytes=None)
+print(json.dumps([version, first, "ynn" in product.as_text()]))
+"""
+    version, flags, newer = run(code)
+    if version == "0.10.1":
+        option = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"
+        assert flags == option
+        assert not newer
+    else:
+        assert flags == ""
+
+
 def test_the_users_own_flags_are_kept():
     code = """
 import json

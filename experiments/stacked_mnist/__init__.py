@@ -56,18 +56,30 @@ def load(config: Config) -> _image_gans.Sets:
     )
 
 
-def measure(
-    config: Config, made: _image_gans.Setup, theta: Any
-) -> dict[str, float | int | None]:
+def measure(config: Config, made: _image_gans.Setup, theta: Any) -> _image_gans.Found:
     """Count the modes of samples, and of as many held-out stacks."""
     extractor = metrics.classifier(*_image_gans.load(config))
     pictures = _image_gans.generate(made, theta, config.samples, 0, None)
-    summary: dict[str, float | int | None] = {}
-    for kind, images in (("", pictures), (", real", made.held_out.images)):
+    summary: _image_gans.Found = {}
+    for kind, generator, images in (
+        ("", "ema", pictures),
+        (", real", "real", made.held_out.images),
+    ):
         probabilities = metrics.classify_channels(images, extractor)
         found = metrics.stacked_coverage(probabilities)
-        summary[f"modes of 1,000{kind}"] = found.covered
-        summary[f"reverse divergence{kind}"] = found.reverse_kl
+        for name, value, protocol in (
+            ("modes of 1,000", found.covered, "of one sample or more"),
+            ("reverse divergence", found.reverse_kl, "against uniform, in nats"),
+        ):
+            summary[f"{name}{kind}"] = metrics.measurement(
+                name,
+                value,
+                extractor,
+                n_generated=len(images),
+                generator=generator,
+                protocol=protocol,
+            )
+    assert extractor.test_accuracy is not None  # it is a classifier
     return summary | {
         "classifier's test accuracy": extractor.test_accuracy,
         "pictures": config.samples,

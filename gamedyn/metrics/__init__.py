@@ -29,6 +29,7 @@ from gamedyn.metrics.record import (
     class_mean_pictures,
     evaluate,
     floor,
+    measurement,
 )
 from gamedyn.metrics.scores import (
     conditional_accuracy,
@@ -60,6 +61,7 @@ __all__ = [
     "inception_score_splits",
     "kid",
     "kid_subsets",
+    "measurement",
     "mode_coverage",
     "nearest_neighbour_distances",
     "prdc",

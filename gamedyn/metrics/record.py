@@ -21,7 +21,7 @@ _STANDARD_NAMES = {
     "kernel_distance": "KID",
     "classifier_score": "IS",
 }
-GENERATORS = ("raw", "ema", "real")
+GENERATORS = ("raw", "ema", "real", "baseline")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Measurement:
         n_reference: the number of reference pictures; 0 where none is looked at.
         split: which part of the data the reference is.
         seed: of subsets and shuffles.
-        generator: "raw", "ema" (averaged weights), or "real" for real pictures.
+        generator: "raw", "ema" (averaged weights), "real" for real pictures, or
+            "baseline" for a trivial one, such as the mean pictures of the classes.
         protocol: what else the number depends on, in words.
         deviation: the standard deviation over subsets or splits, if there are any.
         test_accuracy: of the extractor as a classifier of real pictures.
@@ -105,7 +106,7 @@ def evaluate(
             them for every checkpoint.
         extractor: the extractor, which made the features if they are given.
         labels: the classes that a conditional generator was asked for, shape (n,).
-        generator: "raw", "ema" or "real".
+        generator: "raw", "ema", "real" or "baseline".
         split: which part of the data the reference is.
         seed: of subsets and shuffles.
         num_neighbours: of precision and recall.
@@ -173,24 +174,66 @@ def evaluate(
         accuracy = conditional_accuracy(y.probabilities, labels)
         found.append(("accuracy", accuracy, "against the asked labels"))
     return {
-        metric: Measurement(
+        metric: measurement(
             metric,
-            value.mean if isinstance(value, Spread) else value,
-            extractor.name,
-            extractor.weights,
-            extractor.layer,
-            extractor.resize,
-            n,
-            0 if metric in ("classifier_score", "accuracy") else m,
-            split,
-            seed,
-            generator,
-            protocol,
-            value.deviation if isinstance(value, Spread) else None,
-            extractor.test_accuracy,
+            value,
+            extractor,
+            n_generated=n,
+            n_reference=0 if metric in ("classifier_score", "accuracy") else m,
+            split=split,
+            seed=seed,
+            generator=generator,
+            protocol=protocol,
         )
         for metric, value, protocol in found
     }
+
+
+def measurement(
+    metric: str,
+    value: float | Spread,
+    extractor: Extractor,
+    *,
+    n_generated: int,
+    generator: str,
+    n_reference: int = 0,
+    split: str = "",
+    seed: int = 0,
+    protocol: str = "",
+) -> Measurement:
+    """Put a value on record with the extractor that it depends on.
+
+    Args:
+        metric: its name.
+        value: the number, or mean and deviation.
+        extractor: the extractor.
+        n_generated: the number of generated pictures.
+        generator: as in `evaluate`.
+        n_reference: the number of reference pictures; 0 where none is looked at.
+        split: which part of the data the reference is.
+        seed: of what was drawn.
+        protocol: what else the number depends on, in words.
+
+    Returns:
+        The measurement.
+    """
+    spread = value if isinstance(value, Spread) else None
+    return Measurement(
+        metric,
+        value.mean if isinstance(value, Spread) else value,
+        extractor.name,
+        extractor.weights,
+        extractor.layer,
+        extractor.resize,
+        n_generated,
+        n_reference,
+        split,
+        seed,
+        generator,
+        protocol,
+        spread and spread.deviation,
+        extractor.test_accuracy,
+    )
 
 
 def floor(

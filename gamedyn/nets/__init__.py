@@ -33,6 +33,7 @@ from gamedyn.nets.net import (
     count_parameters,
     from_function,
 )
+from gamedyn.nets.patch import patch_discriminator
 from gamedyn.nets.points import point_mlp
 from gamedyn.nets.resnet import sngan_discriminator, sngan_generator
 from gamedyn.nets.spectral import spectrally_normalised
@@ -67,6 +68,7 @@ __all__ = [
     "output_size",
     "pacgan_discriminator",
     "pacgan_generator",
+    "patch_discriminator",
     "point_mlp",
     "preferred_layout",
     "same_padding",

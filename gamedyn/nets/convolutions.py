@@ -441,8 +441,13 @@ def _col2im(y: jax.Array, *, geometry: _Geometry) -> jax.Array:
             phases.append(functools.reduce(jnp.add, pieces) if pieces else empty)
     if len(phases) == 1:
         return phases[0]
-    x = jnp.stack(phases).reshape(sh, sw, *phases[0].shape)
-    x = x.transpose(2, 3, 0, 4, 1, 5).reshape(-1, rows * sh, columns * sw, y.shape[-1])
+    # Columns first, then rows, as concatenations: a transposition in their place would
+    # be done anew, slowly, inside of every function of the result.
+    lines = []
+    for row in range(sh):
+        line = jnp.stack(phases[row * sw : (row + 1) * sw], axis=3)
+        lines.append(line.reshape(*line.shape[:2], columns * sw, -1))
+    x = jnp.stack(lines, axis=2).reshape(-1, rows * sh, columns * sw, y.shape[-1])
     return x[:, :height, :width]
 
 

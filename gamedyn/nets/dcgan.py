@@ -12,7 +12,7 @@ from gamedyn.nets import layers
 from gamedyn.nets.convolutions import Impl, Layout, preferred_layout, swap_layout
 from gamedyn.nets.net import Net, Params, check_choice, check_num_classes
 from gamedyn.nets.normalisation import (
-    Standardise,
+    Normalise,
     group_norm,
     init_scale_and_shift,
     normalising,
@@ -121,11 +121,11 @@ def dcgan_generator(
         return params
 
     def forward(
-        standardise: Standardise, params: Params, z: jax.Array, labels: Any = None
+        normalise: Normalise, params: Params, z: jax.Array, labels: Any = None
     ) -> jax.Array:
         layers.check_labels(labels, num_classes, len(z))
         layout = preferred_layout(impl)
-        normalise = _normalisation(norm, standardise, params, layout)
+        normal = _normalisation(norm, normalise, params, layout)
         norm_labels = labels if condition == "batch_norm" else None
         if condition == "one_hot":
             z = layers.append_one_hot(z, labels, classes)
@@ -135,7 +135,7 @@ def dcgan_generator(
         shape = (base, base, widths[0])
         x = layers.dense_to_picture(params["dense"], z, shape, layout)
         for i in range(stages):
-            x = jax.nn.relu(normalise(f"norm{i}", x, norm_labels))
+            x = jax.nn.relu(normal(f"norm{i}", x, norm_labels))
             x = layers.conv_transposed(
                 params[f"conv{i}"], x, stride=2, padding=1, impl=impl, layout=layout
             )
@@ -230,13 +230,13 @@ def dcgan_discriminator(
         return params
 
     def forward(
-        standardise: Standardise, params: Params, x: jax.Array, labels: Any = None
+        normalise: Normalise, params: Params, x: jax.Array, labels: Any = None
     ) -> Any:
         layers.check_pictures(x, (size, size, channels))
         expected = None if condition == "auxiliary" else num_classes
         layers.check_labels(labels, expected, len(x))
         layout = preferred_layout(impl)
-        normalise = _normalisation(norm, standardise, params, layout)
+        normal = _normalisation(norm, normalise, params, layout)
         x = swap_layout(x) if layout == "CHWN" else x
         if condition == "one_hot":
             vectors = jax.nn.one_hot(labels, classes, dtype=x.dtype)
@@ -250,7 +250,7 @@ def dcgan_discriminator(
             x = layers.conv(
                 params[f"conv{i}"], x, stride=2, padding=1, impl=impl, layout=layout
             )
-            x = jax.nn.leaky_relu(normalise(f"norm{i}", x) if i else x, 0.2)
+            x = jax.nn.leaky_relu(normal(f"norm{i}", x) if i else x, 0.2)
         logits = layers.dense_of_picture(params["dense"], x, layout)[:, 0]
         if condition == "auxiliary":
             return logits, layers.dense_of_picture(params["classes"], x, layout)
@@ -284,14 +284,15 @@ def _init_norm(key: jax.Array, channels: int, dtype: Any) -> Params:
 
 
 def _normalisation(
-    norm: str, standardise: Standardise, params: Params, layout: Layout
+    norm: str, normalise: Normalise, params: Params, layout: Layout
 ) -> Callable[..., jax.Array]:
     axis = 0 if layout == "CHWN" else -1
 
-    def normalise(name: str, x: jax.Array, labels: Any = None) -> jax.Array:
+    def normal(name: str, x: jax.Array, labels: Any = None) -> jax.Array:
+        if norm == "batch":
+            return normalise(name, x, axis, params[name], labels)
         if not _has_offset(norm):
             return x
-        x = standardise(name, x, axis) if norm == "batch" else group_norm(x, 1, axis)
-        return scale_and_shift(params[name], x, axis, labels=labels)
+        return scale_and_shift(params[name], group_norm(x, 1, axis), axis)
 
-    return normalise
+    return normal

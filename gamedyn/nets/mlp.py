@@ -12,10 +12,9 @@ from gamedyn.checks import check_positive_integer
 from gamedyn.nets import layers
 from gamedyn.nets.net import Net, Params, check_choice, check_num_classes
 from gamedyn.nets.normalisation import (
-    Standardise,
+    Normalise,
     init_scale_and_shift,
     normalising,
-    scale_and_shift,
 )
 
 
@@ -91,7 +90,7 @@ def mlp(
         return params
 
     def forward(
-        standardise: Standardise, params: Params, x: jax.Array, labels: Any = None
+        normalise: Normalise, params: Params, x: jax.Array, labels: Any = None
     ) -> jax.Array:
         layers.check_labels(labels, num_classes, len(x))
         x = x.reshape(len(x), -1)
@@ -101,7 +100,7 @@ def mlp(
             x = layers.dense(params[f"dense{i}"], x)
             if batch_norm:
                 name = f"norm{i}"
-                x = scale_and_shift(params[name], standardise(name, x, -1))
+                x = normalise(name, x, -1, params[name])
             x = activation(x)
         x = layers.dense(params[f"dense{last}"], x).reshape(len(x), *shape)
         return output_activation(x) if output_activation else x

@@ -6,6 +6,7 @@ running state. In training it takes the moments of the batch at hand; for sampli
 moments are collected afterwards from many batches and passed in.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,9 @@ from gamedyn.nets.net import (
 )
 
 Moments = dict[str, jax.Array]
-# standardise(name, x, axis) of the batch normalisation called `name`.
-Standardise = Callable[[str, jax.Array, int], jax.Array]
+# normalise(name, x, axis, params=None, labels=None) of the batch normalisation called
+# `name`.
+Normalise = Callable[..., jax.Array]
 
 
 def batch_moments(x: jax.Array, axis: int = -1) -> Moments:
@@ -63,6 +65,68 @@ def standardise(
     mean = spread(moments["mean"], x.ndim, axis)
     factor = spread(jax.lax.rsqrt(moments["variance"] + epsilon), x.ndim, axis)
     return ((at_least_float32(x) - mean) * factor).astype(x.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def normalise_batch(
+    x: jax.Array,
+    scale: jax.Array,
+    offset: jax.Array,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+) -> jax.Array:
+    r"""Standardise with the batch's own moments, then scale and shift every channel.
+
+    $$\hat x_c = (x_c - \mu_c) / \sqrt{\sigma_c^2 + \epsilon}, \qquad
+      y_c = \gamma_c \hat x_c + \beta_c.$$
+
+    Its derivative is given in closed form, with $a = \gamma / \sqrt{\sigma^2 +
+    \epsilon}$,
+
+    $$\dot y = a \dot x + (\dot \beta - a\, E \dot x)
+      + \hat x\, (\dot \gamma - a\, E\, \hat x \dot x),$$
+
+    so that the reverse mode takes two sums over the batch in place of five. Both modes
+    go through it any number of times.
+
+    Args:
+        x: activations.
+        scale: gamma, shape (C,).
+        offset: beta, shape (C,).
+        axis: that of the channels, 0 or -1.
+        epsilon: added to the variance.
+
+    Returns:
+        The same shape and dtype.
+
+    References:
+        S. Ioffe and C. Szegedy, Batch Normalization, 2015.
+        <https://arxiv.org/abs/1502.03167>
+    """
+    y = standardise(x, batch_moments(x, axis), axis, epsilon=epsilon)
+    return scale_and_shift({"scale": scale, "offset": offset}, y, axis)
+
+
+@normalise_batch.defjvp
+def _normalise_batch_jvp(
+    axis: int, epsilon: float, primals: tuple[jax.Array, ...], tangents: Any
+) -> tuple[jax.Array, jax.Array]:
+    x, scale, offset = primals
+    moments = batch_moments(x, axis)
+    y = standardise(x, moments, axis, epsilon=epsilon)
+    moved_x, moved_scale, moved_offset = map(at_least_float32, tangents)
+    factor = at_least_float32(scale) * jax.lax.rsqrt(moments["variance"] + epsilon)
+    wide = at_least_float32(y)
+    shift = moved_offset - factor * _mean(moved_x, axis)
+    gain = moved_scale - factor * _mean(wide * moved_x, axis)
+    moved = spread(factor, x.ndim, axis) * moved_x + spread(shift, x.ndim, axis)
+    moved += wide * spread(gain, x.ndim, axis)
+    scaled = scale_and_shift({"scale": scale, "offset": offset}, y, axis)
+    return scaled, moved.astype(scaled.dtype)
+
+
+def _mean(x: jax.Array, axis: int) -> jax.Array:
+    return jnp.mean(x, tuple(a for a in range(x.ndim) if a != axis % x.ndim))
 
 
 def group_norm(
@@ -170,17 +234,18 @@ def normalising(
 
     Args:
         init: `init(key)` returns the parameters.
-        forward: `forward(standardise, params, x, *args)` returns the output. It
-            calls `standardise(name, x, axis)` wherever activations are to be
-            standardised over the batch, with a name for each place.
+        forward: `forward(normalise, params, x, *args)` returns the output. It calls
+            `normalise(name, x, axis, params=None, labels=None)` wherever activations
+            are to be standardised over the batch, with a name for each place; with
+            `params`, they are scaled and shifted too, see `scale_and_shift`.
         batch_norm: whether `forward` makes use of its first argument.
 
     Returns:
         The network.
 
     Example:
-        >>> def forward(standardise, params, x):
-        ...     return jnp.tanh(standardise("input", x, -1) @ params)
+        >>> def forward(normalise, params, x):
+        ...     return jnp.tanh(normalise("input", x, -1) @ params)
         >>> net = normalising(lambda key: jnp.ones(2), forward)
         >>> x = jnp.array([[1.0, 0.0], [3.0, 2.0]])
         >>> standing = net.statistics(jnp.ones(2), x[None])
@@ -195,12 +260,26 @@ def normalising(
     def run(params: Params, args: Any, statistics: Statistics) -> Any:
         used = {}
 
-        def standardised(name: str, x: jax.Array, axis: int) -> jax.Array:
-            moments = batch_moments(x, axis) if statistics is None else statistics[name]
-            used[name] = moments
-            return standardise(x, moments, axis)
+        def normalise(
+            name: str,
+            x: jax.Array,
+            axis: int,
+            params: Params = None,
+            labels: Any = None,
+        ) -> jax.Array:
+            if statistics is not None:
+                y = standardise(x, statistics[name], axis)
+            else:
+                used[name] = batch_moments(x, axis)
+                if params is not None and labels is None:
+                    return normalise_batch(x, params["scale"], params["offset"], axis)
+                ones = jnp.ones(x.shape[axis], x.dtype)
+                y = normalise_batch(x, ones, 0 * ones, axis)
+            if params is None:
+                return y
+            return scale_and_shift(params, y, axis, labels=labels)
 
-        return forward(standardised, params, *args), used
+        return forward(normalise, params, *args), used
 
     def apply(params: Params, x: Any, *args: Any, statistics: Any = None) -> Any:
         return run(params, (x, *args), statistics)[0]

@@ -12,10 +12,9 @@ from gamedyn.nets import layers
 from gamedyn.nets.convolutions import Impl, Layout, preferred_layout, swap_layout
 from gamedyn.nets.net import Net, Params, check_choice, check_num_classes
 from gamedyn.nets.normalisation import (
-    Standardise,
+    Normalise,
     init_scale_and_shift,
     normalising,
-    scale_and_shift,
 )
 from gamedyn.nets.spectral import spectrally_normalised
 
@@ -94,15 +93,14 @@ def sngan_generator(
         return params
 
     def forward(
-        standardise: Standardise, params: Params, z: jax.Array, labels: Any = None
+        normalise: Normalise, params: Params, z: jax.Array, labels: Any = None
     ) -> jax.Array:
         layers.check_labels(labels, num_classes, len(z))
         layout = preferred_layout(impl)
         axis, conv = layout.index("C"), _convolution(impl, layout)
 
         def activate(name: str, norm: Params, x: jax.Array, labels: Any) -> jax.Array:
-            x = standardise(name, x, axis)
-            return jax.nn.relu(scale_and_shift(norm, x, axis, labels=labels))
+            return jax.nn.relu(normalise(name, x, axis, norm, labels))
 
         shape = (_BASE, _BASE, width)
         x = layers.dense_to_picture(params["dense"], z, shape, layout)

@@ -121,7 +121,9 @@ def run(module: types.ModuleType, config: Any) -> dict[str, Any]:
     if resumable:
         content["config"]["resume"] = False
         config.out.mkdir(parents=True, exist_ok=True)
-        if not config.resume and any(config.out.iterdir()):
+        # A record alone is of a run whose options were refused.
+        present = {path.name for path in config.out.iterdir()}
+        if not config.resume and present - {RECORD}:
             raise ValueError(
                 f"{config.out} holds something already: give another --out, or "
                 f"--resume it"

@@ -87,6 +87,23 @@ def test_unknown_options_of_a_record(here):
     assert recipes.from_json(module.Config, recipes.to_json(config)) == config
 
 
+def test_a_mistake_does_not_occupy_the_folder(here, capsys):
+    (here / "picky.py").write_text(
+        OWN.replace("    folder:", "    resume: bool = False\n    folder:").replace(
+            "    return {",
+            "    if config.number < 0:\n"
+            "        raise ValueError('negative')\n"
+            "    (config.out / 'weights').write_text('')\n"
+            "    return {",
+        )
+    )
+    options = ["picky.py", "--out", "here"]
+    assert "negative" in complaint(capsys, *options, "--number", "-1")
+    assert cli.main(["train", *options, "--number", "4"]) == 0
+    assert json.loads((here / "here/run.json").read_text())["config"]["number"] == 4
+    assert "holds something already" in complaint(capsys, *options)
+
+
 def test_missing_data_and_unknown_names(here):
     module = recipes.load("dcgan")
     config = dataclasses.replace(module.SMOKE, out=here / "run")

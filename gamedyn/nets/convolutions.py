@@ -412,12 +412,10 @@ def _im2col(x: jax.Array, *, geometry: _Geometry) -> jax.Array:
     rows, columns = geometry.reduced
     zero = jnp.zeros((), x.dtype)
     x = lax.pad(x, zero, [(0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)])
-    pieces = [
-        x[:, a : a + (rows - 1) * sh + 1 : sh, c : c + (columns - 1) * sw + 1 : sw]
-        for a in range(kh)
-        for c in range(kw)
-    ]
-    return jnp.concatenate(pieces, axis=0)
+    # Columns first, then rows: kh + kw pieces instead of kh kw.
+    width, height = (columns - 1) * sw + 1, (rows - 1) * sh + 1
+    x = jnp.concatenate([x[:, :, c : c + width : sw] for c in range(kw)], axis=0)
+    return jnp.concatenate([x[:, a : a + height : sh] for a in range(kh)], axis=0)
 
 
 def _col2im(y: jax.Array, *, geometry: _Geometry) -> jax.Array:

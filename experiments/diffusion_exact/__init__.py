@@ -104,7 +104,7 @@ class Config:
 SMOKE = Config(
     seeds=1,
     number=4000,
-    steps=(10, 50),
+    steps=(10,),
     gaussian_steps=(10, 40, 50, 100, 200),
     points=2000,
     slack=(0.04, 0.008, 0.12),

@@ -49,7 +49,8 @@ class Config:
         out: the folder for pictures and numbers; must not hold anything yet.
         seed: of samples, networks and noise.
         number: points of the ring.
-        steps: lengths of the chains that bound the ring, each respaced from 1,000.
+        chains: schedules of the bounds of the ring.
+        steps: their lengths, each respaced from 1,000.
         flow_steps: numbers of Runge-Kutta steps on the ring.
         num_steps: of training on the digits.
         batch_size: digits in each of them.
@@ -69,6 +70,7 @@ class Config:
     out: Path = Path("results/diffusion_likelihood")
     seed: int = 0
     number: int = 4000
+    chains: tuple[str, ...] = ("linear", "cosine")
     steps: tuple[int, ...] = (10, 30, 100, 300, 1000)
     flow_steps: tuple[int, ...] = (10, 25, 50, 100)
     num_steps: int = 24_000
@@ -88,8 +90,9 @@ class Config:
 
 SMOKE = Config(
     number=500,
+    chains=("linear",),
     steps=(10, 100),
-    flow_steps=(10, 50),
+    flow_steps=(50,),
     num_steps=300,
     width=64,
     held_out=40,
@@ -127,7 +130,7 @@ class Ring(NamedTuple):
         bounds: by (schedule, variance), for each number of steps; "best decoder" is
             beta with the variance of the last step that fits best, in place of that
             of the step before.
-        terms: of the longest linear chain, by variance, shape (T,), nats.
+        terms: of the longest chain of the first schedule, by variance, (T,), nats.
         flow: by divergence and prior, for each number of Runge-Kutta steps.
         worst: the largest error of one point by the ODE with the exact prior.
     """
@@ -158,7 +161,7 @@ def on_ring(config: Config) -> Ring:
     x = exact.draw(law, of_points, config.number, _DTYPE)
     log_truth = np.asarray(exact.log_density(law, x))
     bounds, terms = {}, {}
-    for name in ("linear", "cosine"):
+    for name in config.chains:
         full = schedules.make(name, 1000)
         model = exact.model(law, full)
         for variance in ("small", "large"):
@@ -176,7 +179,7 @@ def on_ring(config: Config) -> Ring:
                 found = run(of_bound, x0=x, schedule=chain)
                 row.append(bits(found.total, 2))
                 best.append(bits(with_best_decoder(found, chain), 2))
-                if name == "linear":
+                if name == config.chains[0]:
                     terms[variance] = np.asarray(jnp.mean(found.terms, axis=1))
             bounds[f"{name}, {variance}"] = row
         bounds[f"{name}, best decoder"] = best

@@ -224,7 +224,9 @@ def of_levels(nats_per_dimension: Any) -> Any:
 
 def network(config: Config) -> nets.Net:
     """Make the perceptron, which returns noise and variance."""
-    return nets.point_mlp(SIZE, widths=(config.width,) * 3, learned_variance=True)
+    # Slower sines: the ODE asks at times between the steps of training.
+    widths = (config.width,) * 3
+    return nets.point_mlp(SIZE, widths=widths, learned_variance=True, time_scale=0.1)
 
 
 def train_on_digits(config: Config, folder: Path) -> tuple[Any, float]:

@@ -39,7 +39,7 @@ def test_exact(tmp_path):
     assert summary["entropy"] == pytest.approx(1.555, abs=1e-3)
     assert len(summary["checks"]) == 5
     lines = found["samplers.csv"].read_text().splitlines()
-    assert len(lines) == 2 + 2 * len(diffusion_exact.SAMPLERS)
+    assert len(lines) == 2 + len(diffusion_exact.SAMPLERS)
     # The Gaussian's limits: beta-tilde too narrow, beta too wide.
     narrow, wide = (
         summary["gaussian"][f"{name}, linear"]["50"][1]

@@ -142,8 +142,11 @@ class Train:
 class Sample:
     """Draw samples from what a run has trained: pictures and an array.
 
+    Options of the recipe may follow the folder, in place of those of the run.
+
     Examples:
         gamedyn sample results/dcgan --number 100
+        gamedyn sample results/ddpm --sampler ddim --sampling-steps 50
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -160,8 +163,11 @@ class Sample:
 class Evaluate:
     """Measure what a run has trained by the metrics of its recipe.
 
+    Options of the recipe may follow the folder, in place of those of the run.
+
     Examples:
         gamedyn evaluate results/dcgan
+        gamedyn evaluate results/ddpm --guidance 1
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -196,13 +202,12 @@ def main(arguments: list[str] | None = None) -> int:
         "evaluate": Evaluate,
         "list": List,
     }
-    # Which options there are is the recipe's business.
-    of_recipe = arguments[2:] if arguments[:1] == ["train"] else []
+    own, of_recipe = _split(arguments)
     config = tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="gamedyn",
         description="Game dynamics: compare optimizers, analyse equilibria, train.",
-        args=arguments[: len(arguments) - len(of_recipe)],
+        args=own,
     )
     try:
         match config:
@@ -215,9 +220,9 @@ def main(arguments: list[str] | None = None) -> int:
             case Train():
                 _train(config.recipe, of_recipe)
             case Sample():
-                _sample(config)
+                _sample(config, of_recipe)
             case Evaluate():
-                _evaluate(config)
+                _evaluate(config, of_recipe)
     except KeyboardInterrupt:
         print("gamedyn: interrupted, nothing was written", file=sys.stderr)
         return 130
@@ -226,6 +231,30 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"gamedyn: error: {message}", file=sys.stderr)
         return _EXIT_BAD_INPUT
     return 0
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Tell the command's own options from those that are the recipe's business."""
+    match arguments:
+        case ["train", *_]:
+            return arguments[:2], arguments[2:]
+        case ["sample" | "evaluate", run, *options] if not run.startswith("-"):
+            import argparse
+
+            known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+            known.add_argument("-h", "--help", action="store_true")
+            known.add_argument("--number")
+            known.add_argument("--seed")
+            ours, others = known.parse_known_args(options)
+            if ours.help:
+                return [arguments[0], "--help"], []
+            given = {"--number": ours.number, "--seed": ours.seed}
+            words = [
+                (name, value) for name, value in given.items() if value is not None
+            ]
+            return [*arguments[:2], *(word for pair in words for word in pair)], others
+        case _:
+            return arguments, []
 
 
 def _console() -> Any:
@@ -298,22 +327,35 @@ def _train(recipe: str, arguments: list[str]) -> None:
     print(f"the run: {config.out}")
 
 
-def _sample(config: Sample) -> None:
-    from gamedyn import recipes
-
+def _sample(config: Sample, of_recipe: list[str]) -> None:
     if config.number < 1:
         raise ValueError(f"--number must be positive, got {config.number}")
-    module, run = recipes.read_record(config.run)
+    module, run = _changed("sample", config.run, of_recipe)
     if not hasattr(module, "sample"):
         raise ValueError(f"the recipe of {config.run} draws no samples")
     for path in module.sample(run, config.number, config.seed):
         print(path)
 
 
-def _evaluate(config: Evaluate) -> None:
+def _changed(command: str, run: Path, of_recipe: list[str]) -> tuple[Any, Any]:
+    """Read the recipe of a run and its options, some of them given anew."""
     from gamedyn import recipes
 
-    module, run = recipes.read_record(config.run)
+    module, stored = recipes.read_record(run)
+    if not of_recipe:
+        return module, stored
+    given = tyro.cli(
+        module.Config,
+        prog=f"gamedyn {command} {run}",
+        description="Options of the recipe, given anew.",
+        args=of_recipe,
+        default=stored,
+    )
+    return module, given
+
+
+def _evaluate(config: Evaluate, of_recipe: list[str]) -> None:
+    module, run = _changed("evaluate", config.run, of_recipe)
     if not hasattr(module, "evaluate"):
         raise ValueError(f"the recipe of {config.run} has no metrics")
     _print_summary(module.evaluate(run))

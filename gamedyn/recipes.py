@@ -8,7 +8,9 @@ A recipe is a module with
   `out: Path`, and `resume: bool` if it can go on with what is in that folder;
 - if it has samples and metrics, `sample(config, number, seed) -> paths` and
   `evaluate(config) -> summary`, both for the run in `config.out`;
-- optionally `SMOKE`, a `Config` of a few seconds.
+- optionally `SMOKE`, a `Config` of a few seconds;
+- optionally `complete(config) -> config`, which fills in what the options leave open,
+  before they are stored.
 
 The folder of a run holds `run.json`: which recipe, its options, the environment; at
 the end also `summary.json`, what `main` returned.
@@ -111,6 +113,8 @@ def run(module: types.ModuleType, config: Any) -> dict[str, Any]:
     """
     from gamedyn import runtime
 
+    if hasattr(module, "complete"):
+        config = module.complete(config)
     content = {
         "recipe": _reference(module),
         "config": to_json(config),

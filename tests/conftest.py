@@ -1,5 +1,6 @@
 """Strict flags for every test, set before jax's backend starts."""
 
+import functools
 import gc
 import os
 
@@ -7,6 +8,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 
 X64 = os.environ.get("GAMEDYN_TEST_X64", "1") != "0"
@@ -35,3 +37,41 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gamedyn.runtime.configure", lambda **kwargs: None)
     return tmp_path
+
+
+@pytest.fixture
+def quick_classifier(request, tmp_path_factory, monkeypatch):
+    """Measure by a linear classifier, in slow tests by the project's own."""
+    from gamedyn import metrics
+
+    if request.node.get_closest_marker("slow"):
+        cache = tmp_path_factory.getbasetemp() / "classifiers"
+        short = functools.partial(metrics.classifier, num_steps=100, cache=cache)
+    else:
+        short = linear_classifier
+    monkeypatch.setattr(metrics, "classifier", short)
+
+
+def linear_classifier(training, test):
+    """Fit the classes by least squares: right on nine of ten digits, and at once."""
+    from gamedyn import metrics
+
+    def features(images):
+        return images.reshape(len(images), -1) / training.maximum - 0.5
+
+    classes = np.eye(training.num_classes)[training.labels]
+    weights = np.linalg.lstsq(features(training.images), classes, rcond=None)[0]
+
+    def apply(images):
+        x = features(np.asarray(images))
+        return x, 10 * (x @ weights)
+
+    accuracy = np.mean(apply(test.images)[1].argmax(1) == test.labels)
+    return metrics.Extractor(
+        "digits_cnn",
+        apply,
+        "pixels",
+        metrics.hash_arrays({"weights": weights}),
+        maximum=training.maximum,
+        test_accuracy=float(accuracy),
+    )

@@ -1,7 +1,6 @@
 """The recipes for GANs of pictures: whole runs, their options, data of one's own."""
 
 import dataclasses
-import functools
 import json
 import math
 from pathlib import Path
@@ -13,47 +12,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments import _image_gans, cgan, dcgan, stacked_mnist, wgan
-from gamedyn import cli, data, metrics, nets, recipes, train
+from gamedyn import cli, data, nets, recipes, train
 
 slow = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def quick(request, tmp_path_factory, monkeypatch):
-    """Measure by a linear classifier, in slow tests by the project's own."""
-    if request.node.get_closest_marker("slow"):
-        cache = tmp_path_factory.getbasetemp() / "classifiers"
-        short = functools.partial(metrics.classifier, num_steps=100, cache=cache)
-    else:
-        short = linear_classifier
-    monkeypatch.setattr(metrics, "classifier", short)
+def quick(quick_classifier):
     # optax's Adam mixes dtypes under x64.
     with jax.numpy_dtype_promotion("standard"):
         yield
-
-
-def linear_classifier(training, test):
-    """Fit the classes by least squares: right on nine of ten digits, and at once."""
-
-    def features(images):
-        return images.reshape(len(images), -1) / training.maximum - 0.5
-
-    classes = np.eye(training.num_classes)[training.labels]
-    weights = np.linalg.lstsq(features(training.images), classes, rcond=None)[0]
-
-    def apply(images):
-        x = features(np.asarray(images))
-        return x, 10 * (x @ weights)
-
-    accuracy = np.mean(apply(test.images)[1].argmax(1) == test.labels)
-    return metrics.Extractor(
-        "digits_cnn",
-        apply,
-        "pixels",
-        metrics.hash_arrays({"weights": weights}),
-        maximum=training.maximum,
-        test_accuracy=float(accuracy),
-    )
 
 
 # Whole runs.
@@ -161,7 +129,7 @@ def check_sampling():
     module, config = recipes.read_record(Path("run"))
     again = module.evaluate(config)
     assert again == {key: summary[key] for key in again}
-    assert set(summary) - set(again) == {"steps", "ending"}
+    assert set(summary) - set(again) == {"steps", "ending", "seconds of training"}
     # Every metric is stored with what it depends on.
     stored = json.loads(Path("run/measurements.json").read_text())
     assert stored["step"] == 4

@@ -10,6 +10,8 @@ import signal
 import sys
 import threading
 import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from numpy.testing import assert_allclose, assert_array_equal
 
 import gamedyn as gd
-from gamedyn import gan, train
+from gamedyn import diffusion, gan, train
 from gamedyn.train import checkpoints, describe
 
 KEY = jax.random.key(7)
@@ -88,6 +90,42 @@ def sample(key, number=8):
     return x, jax.random.normal(latent, (number, 3))
 
 
+def arrays(number=24):
+    rng = np.random.default_rng(0)
+    return {"x": rng.normal(size=(number, 2)), "row": np.arange(number)}
+
+
+def build(rows, key):
+    return rows["x"], jax.random.normal(key, (rows["x"].shape[0], 3))
+
+
+class Played(NamedTuple):
+    """A game, its start, batches of a key or of rows and a key, a rule to keep."""
+
+    game: gd.Game
+    start: Callable[[], Any]
+    sample: Callable[..., Any]
+    build: Callable[..., Any]
+    rule: str
+
+
+def denoise(theta, x, t):
+    return x @ theta["w"] + t[:, None] * theta["b"][None]
+
+
+# What is guaranteed of a run is guaranteed whatever is trained.
+PLAYED = {
+    "gan": Played(GAME, start, sample, build, "adam_turns"),
+    "diffusion": Played(
+        diffusion.game(denoise, diffusion.schedules.linear(50)),
+        lambda: ({"w": jnp.eye(2), "b": jnp.zeros(2)},),
+        lambda key: diffusion.Batch(*sample(key)[:1], jax.random.fold_in(key, 2)),
+        lambda rows, key: diffusion.Batch(rows["x"], key),
+        "extra_adam",
+    ),
+}
+
+
 RULES = {
     "sgd": lambda: gd.simultaneous(optax.sgd(0.05)),
     "adam_turns": lambda: gd.alternating(optax.adam(1e-2, b1=0.5)),
@@ -112,16 +150,17 @@ def fit(rule="sgd", batches=sample, *, num_steps=20, game=GAME, **options):
 
 
 @functools.cache
-def solved(rule, num_steps=20):
+def solved(rule, played="gan", num_steps=20):
+    game, start, sample, *_ = PLAYED[played]
     run = jax.jit(
         lambda z: gd.solve(
-            GAME,
+            game,
             RULES[rule](),
             z,
             num_steps,
             key=KEY,
             sample=sample,
-            record=lambda z, state, batches, step: (GAME(z, batches[0]), z),
+            record=lambda z, state, batches, step: (game(z, batches[0]), z),
         )
     )
     return run(start())
@@ -211,20 +250,28 @@ def test_old_style_keys_draw_the_same():
 # Averages
 
 
-def outputs():
-    trace = solved("sgd").trace[1]
+def outputs(played="gan"):
+    trace = solved("sgd", played).trace[1]
     after = jax.tree.map(
         lambda a, z: np.concatenate([np.asarray(a), np.asarray(z)[None]]),
         trace,
-        solved("sgd").params,
+        solved("sgd", played).params,
     )
     return [jax.tree.map(lambda a, t=t: a[t], after) for t in range(21)]
 
 
-@pytest.mark.parametrize("begin", [0, 12])
-@pytest.mark.parametrize("kind", ["ema", "uniform"])
-def test_averages_against_a_loop(kind, begin):
-    points = outputs()
+@pytest.mark.parametrize(
+    ("played", "kind", "begin"),
+    [
+        ("gan", "ema", 0),
+        ("gan", "ema", 12),
+        ("gan", "uniform", 0),
+        ("gan", "uniform", 12),
+        ("diffusion", "ema", 12),
+    ],
+)
+def test_averages_against_a_loop(played, kind, begin):
+    points = outputs(played)
     if kind == "ema":
         average, mean = train.ema(0.8, begin), points[begin]
         for point in points[begin + 1 :]:
@@ -232,7 +279,8 @@ def test_averages_against_a_loop(kind, begin):
     else:
         average = train.uniform(begin)
         mean = jax.tree.map(lambda *z: np.mean(z, axis=0), *points[begin + 1 :])
-    run = fit(average=average)
+    game, start, batches, *_ = PLAYED[played]
+    run = fit(batches=batches, game=game, params=start(), average=average)
     close(run.averaged, mean)
     assert train.averaged_params(run) is run.average
     close(run.output, points[20])
@@ -271,15 +319,6 @@ def test_averages_check_their_numbers():
 
 
 # Data
-
-
-def arrays(number=24):
-    rng = np.random.default_rng(0)
-    return {"x": rng.normal(size=(number, 2)), "row": np.arange(number)}
-
-
-def build(rows, key):
-    return rows["x"], jax.random.normal(key, (rows["x"].shape[0], 3))
 
 
 @pytest.mark.parametrize("on_device", [False, True])
@@ -427,14 +466,22 @@ def test_numbers_fit_the_rule():
 
 # Resume
 
-KEEPING = ["adam_turns", "extra_adam", "lookahead", "optimistic"]
+KEEPING = [
+    ("gan", "adam_turns"),
+    ("gan", "extra_adam"),
+    ("gan", "lookahead"),
+    ("gan", "optimistic"),
+    ("diffusion", "extra_adam"),
+]
 
 
-@pytest.mark.parametrize("rule", KEEPING)
-def test_resumed_equals_uninterrupted(rule, tmp_path):
+@pytest.mark.parametrize(("played", "rule"), KEEPING)
+def test_resumed_equals_uninterrupted(played, rule, tmp_path):
+    game, start, _, build, _ = PLAYED[played]
     average = train.uniform(4) if rule == "optimistic" else train.ema(0.9)
     batches = train.from_arrays(arrays(), 6, build)
     options = {"average": average, "checkpoint_every": 5}
+    options |= {"game": game, "params": start()}
     whole = fit(rule, batches, directory=tmp_path / "whole", **options)
     options |= {"directory": tmp_path / "parts", "resume": True}
     fit(rule, batches, num_steps=10, **options)
@@ -448,13 +495,21 @@ def test_resumed_equals_uninterrupted(rule, tmp_path):
     assert jax.tree.structure(run.rule_state) == jax.tree.structure(whole.rule_state)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of 20 steps with checkpoints at 5, 10, 15 and 20, to be copied."""
+def kept(played, directory, **options):
+    """Do 20 steps with checkpoints at 5, 10, 15 and 20, or what is left of them."""
+    game, start, batches, _, rule = PLAYED[played]
+    options = {"checkpoint_every": 5, "keep_last": 4, "resume": True} | options
+    options = {"game": game, "params": start(), "batches": batches} | options
+    return fit(options.pop("rule", rule), directory=directory, **options)
+
+
+@pytest.fixture(scope="module", params=PLAYED)
+def finished(request, tmp_path_factory):
+    """Where a run is, to be copied, its state in the end, and how to resume it."""
     directory = tmp_path_factory.mktemp("run")
     with jax.numpy_dtype_promotion("standard"):
-        run = fit("adam_turns", directory=directory, checkpoint_every=5, keep_last=4)
-    return directory, run
+        run = kept(request.param, directory)
+    return directory, run, functools.partial(kept, request.param)
 
 
 @pytest.fixture
@@ -462,14 +517,17 @@ def copy(finished, tmp_path):
     return shutil.copytree(finished[0], tmp_path / "copy")
 
 
-def resume(directory, **options):
-    options = {"checkpoint_every": 5, "keep_last": 4, "resume": True} | options
-    rule = options.pop("rule", "adam_turns")
-    return fit(rule, directory=directory, **options)
+@pytest.fixture
+def resume(finished):
+    return finished[2]
 
 
+of_the_gan = pytest.mark.parametrize("finished", ["gan"], indirect=True)
+
+
+@of_the_gan
 def test_load_gives_plain_arrays(finished):
-    directory, run = finished
+    directory, run, _ = finished
     stored = train.load(directory)
     assert stored.step == 20
     same(stored.arrays["params"]["0"]["w"], run.params[0]["w"])
@@ -508,17 +566,17 @@ def test_another_format_is_refused(tmp_path, monkeypatch):
         checkpoints.read(tmp_path / "7")
 
 
-def test_a_finished_run_is_returned_as_it_is(finished, copy):
+def test_a_finished_run_is_returned_as_it_is(finished, copy, resume):
     before = {p: p.stat().st_mtime_ns for p in copy.rglob("*") if "manifest" in p.name}
     same(state_of(resume(copy)), state_of(finished[1]))
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
-def test_resume_in_an_empty_directory_begins(finished, tmp_path):
+def test_resume_in_an_empty_directory_begins(finished, tmp_path, resume):
     same(state_of(resume(tmp_path / "new")), state_of(finished[1]))
 
 
-def test_rows_beyond_the_checkpoint_are_cut(finished, copy):
+def test_rows_beyond_the_checkpoint_are_cut(finished, copy, resume):
     shutil.rmtree(copy / "checkpoints" / "000000020")
     with (copy / "metrics.jsonl").open("a") as file:
         file.write('{"step": 25, "los')  # killed while it wrote
@@ -527,13 +585,15 @@ def test_rows_beyond_the_checkpoint_are_cut(finished, copy):
     assert timeless(train.read_metrics(copy)) == timeless(run.history)
 
 
-def test_lost_rows_are_warned_of(copy):
+@of_the_gan
+def test_lost_rows_are_warned_of(copy, resume):
     (copy / "metrics.jsonl").unlink()
     with pytest.warns(UserWarning, match="has 0 rows up to step 20, expected 4"):
         resume(copy)
 
 
-def test_an_earlier_run_is_not_overwritten_unasked(copy):
+@of_the_gan
+def test_an_earlier_run_is_not_overwritten_unasked(copy, resume):
     with pytest.raises(ValueError, match="holds a run already.*overwrite=True"):
         resume(copy, resume=False)
     run = resume(copy, resume=False, overwrite=True, num_steps=5)
@@ -541,6 +601,7 @@ def test_an_earlier_run_is_not_overwritten_unasked(copy):
     assert checkpoints.steps(copy / "checkpoints") == [5]
 
 
+@of_the_gan
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -569,14 +630,15 @@ def test_an_earlier_run_is_not_overwritten_unasked(copy):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_another_run_is_not_resumed(copy, change, message):
+def test_another_run_is_not_resumed(copy, change, message, resume):
     if "params" in change:  # the game of another width needs other latents
         change |= {"batches": lambda key: (sample(key)[0], jnp.ones((8, 4)))}
     with pytest.raises(ValueError, match=message):
         resume(copy, **change)
 
 
-def test_another_rate_anyway(copy):
+@of_the_gan
+def test_another_rate_anyway(copy, resume):
     rule = gd.alternating(optax.adam(1e-3, b1=0.5))
     run = resume(copy, rule=rule, resume="anyway", num_steps=25)
     assert run.step == 25
@@ -645,7 +707,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(kind, finished, c
         train.load(copy, 20)
 
 
-def test_a_run_goes_on_before_the_damage(finished, copy):
+def test_a_run_goes_on_before_the_damage(finished, copy, resume):
     for step in (15, 20):
         DAMAGE["flipped"][0](copy / "checkpoints" / f"{step:09d}")
     with pytest.warns(UserWarning, match="damaged") as warned:
@@ -657,7 +719,7 @@ def test_a_run_goes_on_before_the_damage(finished, copy):
     assert train.load(copy).step == 20
 
 
-def test_nothing_whole_is_an_error(copy):
+def test_nothing_whole_is_an_error(copy, resume):
     for path in (copy / "checkpoints").iterdir():
         DAMAGE["truncated"][0](path)
     with pytest.raises(
@@ -666,6 +728,7 @@ def test_nothing_whole_is_an_error(copy):
         resume(copy)
 
 
+@of_the_gan
 def test_every_byte_counts(finished, copy):
     path = copy / "checkpoints" / "000000020"
     files = [p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json"]
@@ -679,7 +742,8 @@ def test_every_byte_counts(finished, copy):
     checkpoints.verify(path)
 
 
-def test_a_full_disk_is_a_clear_error(copy, finished, monkeypatch):
+@of_the_gan
+def test_a_full_disk_is_a_clear_error(copy, finished, monkeypatch, resume):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -16,8 +16,8 @@ PAUSE = 0.02
 PATIENCE = 180  # seconds
 
 
-def plan(directory, num_steps, pause=PAUSE):
-    options = {"game": "mlp", "rule": "extra_adam", "every": 3, "saved": 3}
+def plan(directory, game, num_steps, pause=PAUSE):
+    options = {"game": game, "rule": "extra_adam", "every": 3, "saved": 3}
     return {"directory": directory, "num_steps": num_steps, "pause": pause, **options}
 
 
@@ -86,14 +86,14 @@ def outcome(directory):
     return train.load(directory).arrays, plain
 
 
-def survives(directory, kills, num_steps):
+def survives(directory, game, kills, num_steps):
     """One run meets everything in turn, and ends as if nothing had been."""
     cache, whole, killed = (directory / name for name in ("cache", "whole", "killed"))
-    run = plan(killed, num_steps)
+    run = plan(killed, game, num_steps)
     kill_often(cache, run, kills, random.Random(kills))
     terminate(cache, run)
     run_out_of_space(cache, run)
-    runs = [plan(place, num_steps, pause=0) for place in (killed, whole)]
+    runs = [plan(place, game, num_steps, pause=0) for place in (killed, whole)]
     for answer in train_worker.finish(train_worker.start(cache, runs)):
         assert (answer["status"], answer["step"]) == ("OK", num_steps)
     (arrays, rows), (expected, expected_rows) = outcome(killed), outcome(whole)
@@ -104,10 +104,12 @@ def survives(directory, kills, num_steps):
     assert all(name.isdecimal() for name in names), "a killed run's leavings remain"
 
 
-def test_killed_three_times_terminated_out_of_space(tmp_path):
-    survives(tmp_path, kills=3, num_steps=120)
+@pytest.mark.parametrize(("game", "kills"), [("mlp", 3), ("diffusion", 2)])
+def test_killed_terminated_out_of_space(game, kills, tmp_path):
+    survives(tmp_path, game, kills, num_steps=120)
 
 
 @pytest.mark.slow
-def test_killed_fifty_times(tmp_path):
-    survives(tmp_path, kills=50, num_steps=1500)
+@pytest.mark.parametrize("game", ["mlp", "diffusion"])
+def test_killed_fifty_times(game, tmp_path):
+    survives(tmp_path, game, kills=50, num_steps=1500)

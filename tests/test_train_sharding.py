@@ -15,7 +15,7 @@ import gamedyn as gd
 from gamedyn import train
 from gamedyn.train import checkpoints
 
-GAMES = ("dcgan8", "wgan_gp")
+GAMES = ("dcgan8", "wgan_gp", "diffusion")
 
 
 def plan(directory, game, num_steps=24, **options):
@@ -35,12 +35,18 @@ def pair(cache, runs):
     ]
 
 
+def losses_of(row):
+    found = [value for name, value in row.items() if name.startswith("loss_")]
+    assert found
+    return found
+
+
 def agree(directory, single):
     losses = []
     for run in (directory, single):
         rows = train.read_metrics(run)
         assert [row["step"] for row in rows] == list(range(2, 26, 2))
-        losses.append([[row["loss_0"], row["loss_1"]] for row in rows])
+        losses.append([losses_of(row) for row in rows])
     assert_allclose(*losses, rtol=1e-5, err_msg=str(directory))
     jax.tree.map(
         lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-10),
@@ -50,7 +56,7 @@ def agree(directory, single):
 
 
 def test_layouts_agree_and_resume_each_other(tmp_path):
-    check_layouts(tmp_path, {"both": ["dcgan8"], "resumed": ["wgan_gp"]})
+    check_layouts(tmp_path, {"both": ["dcgan8"], "resumed": ["wgan_gp", "diffusion"]})
 
 
 @pytest.mark.slow
@@ -58,7 +64,7 @@ def test_all_layouts_agree_and_resume_each_other(tmp_path):
     check_layouts(tmp_path, {"both": GAMES, "resumed": GAMES})
 
 
-# All in one, for processes are dear: two games in each.
+# All in one, for processes are dear: all games in each.
 def check_layouts(tmp_path, in_processes):
     """Compare layouts; two processes do some games anew, and go on with some."""
 
@@ -73,8 +79,8 @@ def check_layouts(tmp_path, in_processes):
             plan(at("eight", game), game),  # what eight devices began, one goes on with
         ]
     answers = train_worker.finish(train_worker.start(cache, runs, "--devices", 8))
-    assert [answer["devices"] for answer in answers] == 2 * [[1], [8], [1]]
-    assert [answer["step"] for answer in answers] == 2 * [24, 20, 24]
+    assert [answer["devices"] for answer in answers] == len(GAMES) * [[1], [8], [1]]
+    assert [answer["step"] for answer in answers] == len(GAMES) * [24, 20, 24]
     for game in GAMES:
         agree(at("eight", game), at("one", game))
 
@@ -127,7 +133,7 @@ def test_the_mesh_changes_nothing_here():
     for on_device in (False, True):
         spread = fit(mesh, on_device=on_device)
         for one, other in zip(alone.history, spread.history, strict=True):
-            assert_allclose(one["loss_1"], other["loss_1"], rtol=1e-12)
+            assert_allclose(losses_of(one), losses_of(other), rtol=1e-12)
         leaf = jax.tree.leaves(spread.params)[0]
         assert leaf.sharding.is_fully_replicated
         assert len(leaf.sharding.device_set) == jax.device_count() == 2

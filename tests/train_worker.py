@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 import gamedyn as gd
-from gamedyn import gan, nets, train
+from gamedyn import diffusion, gan, nets, train
 from gamedyn.gan import penalties
 
 
@@ -114,7 +114,17 @@ def wgan_gp():
     return game, params, train.Numbered(build), examples
 
 
-GAMES = {"mlp": mlp, "dcgan8": dcgan8, "wgan_gp": wgan_gp}
+@functools.cache
+def denoiser():
+    """A diffusion model of points: one player, and noise drawn in the loss."""
+    net = nets.point_mlp(2, widths=(8,), frequencies=8, dtype=jnp.float64)
+    game = diffusion.game(net, diffusion.schedules.cosine(100))
+    examples = np.random.default_rng(0).normal(size=(256, 2)) + np.array([[2.0, 0.0]])
+    params = (jax.jit(net.init)(jax.random.key(0)),)
+    return game, params, diffusion.Batch, examples
+
+
+GAMES = {"mlp": mlp, "dcgan8": dcgan8, "wgan_gp": wgan_gp, "diffusion": denoiser}
 
 RULES = {
     "sgd": lambda: gd.simultaneous(optax.sgd(0.05)),

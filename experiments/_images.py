@@ -1,0 +1,340 @@
+"""What the recipes for pictures share: options, data, the run's folder, metrics.
+
+A recipe names its options, a dataclass, and says by `setup(config)` what they stand
+for; `recipe` makes its commands of that, of how it trains and of how it draws.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import gamedyn as gd
+from gamedyn import data, metrics, recipes, train
+from gamedyn.data import ImageSet, readers, sets
+from gamedyn.data.order import permutation
+
+_MOST = 10_000  # pictures to measure
+_FEWEST = 100  # pictures of one's own, of which a tenth is held out
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of every recipe for pictures.
+
+    Attributes:
+        data: a registered set (digits, mnist, fashion_mnist, cifar10), or a part of it
+            to train on (cifar10:batch_1, the first of its files); the path of an .npz
+            file of one's own, with the arrays images (uint8) and labels; or that
+            of a folder of PNG pictures or of one such folder for each class, with a
+            slash in it (./pictures). A tenth of one's own pictures is held out.
+        data_dir: where the files of the registered sets are; the environment variable
+            GAMEDYN_DATA by default.
+        out: the folder of the run.
+        resume: go on with the run in `out`.
+        steps: of the generator.
+        batch_size: real examples, and fakes, of one evaluation.
+        width: channels of the widest pictures inside.
+        dtype: in which the networks compute; parameters and losses stay float32.
+        devices: over how many each batch is spread.
+        average: decay of the moving average that is sampled.
+        checkpoint_every: steps.
+        sample_every: steps between two grids of samples.
+        seed: of parameters, latents and the order of the data.
+    """
+
+    data: str = "digits"
+    data_dir: Path | None = None
+    out: Path = Path("results/images")
+    resume: tyro.conf.Suppress[bool] = False
+    steps: int = 2000
+    batch_size: int = 128
+    width: int = 64
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    devices: int = 1
+    average: float = 0.999
+    checkpoint_every: int = 500
+    sample_every: int = 500
+    seed: int = 0
+
+
+class Setup(Protocol):
+    """What the options of a recipe stand for, as far as all recipes agree."""
+
+    @property
+    def training(self) -> ImageSet:
+        """The pictures to train on."""
+        ...
+
+    @property
+    def held_out(self) -> ImageSet:
+        """The pictures to compare with."""
+        ...
+
+    @property
+    def conditional(self) -> bool:
+        """Whether pictures are asked for by class."""
+        ...
+
+
+Sets = tuple[ImageSet, ImageSet]
+Found = dict[str, metrics.Measurement | float]
+Draw = Callable[[int, int, Any], np.ndarray]
+"""`draw(number, seed, labels)` returns pictures, uint8, of the classes asked for."""
+Build = Callable[[jax.Array, jax.Array | None, jax.Array], Any]
+"""`build(pictures, labels, key)` returns a batch; there are labels in a conditional
+recipe only."""
+
+
+def load(options: Options) -> Sets:
+    """Load what to train on and what is held out.
+
+    Raises:
+        FileNotFoundError: if the data are not there; the message says how to get them.
+        ValueError: if the name is unknown, or pictures of one's own do not fit.
+    """
+    name = options.data
+    if name.endswith(".npz"):
+        labels = readers.read_npz(name).get("labels", np.zeros(1, int))
+        # What is wrong with the arrays, the set itself will say.
+        countable = labels.dtype.kind in "iu"
+        whole = sets.from_npz(name, int(labels.max(initial=0)) + 1 if countable else 1)
+    elif os.sep in name:
+        whole = sets.from_folder(name)
+    else:
+        name, _, split = name.partition(":")
+        read = functools.partial(data.load, name, root=options.data_dir)
+        return read(split=split or "train"), read(split="test")
+    if len(whole) < _FEWEST:
+        raise ValueError(f"{name}: got {len(whole)} pictures, expected {_FEWEST}")
+
+    def part(split: str, rows: np.ndarray) -> ImageSet:
+        images, labels = whole.images[rows], whole.labels[rows]
+        return dataclasses.replace(whole, images=images, labels=labels, split=split)
+
+    rows = permutation(len(whole), 0, 0)
+    held_out = len(whole) // 10
+    return part("train", rows[held_out:]), part("test", rows[:held_out])
+
+
+def fit(
+    options: Options,
+    made: Setup,
+    game: gd.Game,
+    rule: gd.Rule,
+    start: tuple[Any, ...],
+    build: Build,
+    sampler: Callable[[Any, jax.Array | None], jax.Array],
+    record: Callable[..., Any],
+) -> train.TrainState:
+    """Train, with checkpoints, metrics and grids of samples in the run's folder.
+
+    Args:
+        options: of the recipe.
+        made: what they stand for.
+        game: what is trained.
+        rule: by which rule.
+        start: the parameters of every player.
+        build: makes a batch of pictures in [-1, 1].
+        sampler: `sampler(params, labels)` returns 64 pictures, always the same for the
+            same parameters.
+        record: see `gamedyn.train.fit`.
+
+    Returns:
+        The state at the end.
+
+    Raises:
+        ValueError: if there are not as many devices, or the batch fits no data.
+    """
+    maximum = made.training.maximum
+
+    def finish(rows: Any, key: jax.Array) -> Any:
+        labels = rows["labels"] if made.conditional else None
+        return build(sets.scale(rows["images"], maximum), labels, key)
+
+    arrays = {"images": made.training.images, "labels": made.training.labels}
+    batches = train.from_arrays(arrays, options.batch_size, finish, seed=options.seed)
+    labels = jnp.arange(64) % made.training.num_classes if made.conditional else None
+    grids = options.out / "samples"
+    draw = train.sample_grid(
+        lambda params: sampler(params, labels), grids, options.sample_every
+    )
+    state = train.fit(
+        game,
+        rule,
+        start,
+        batches,
+        num_steps=options.steps,
+        key=jax.random.fold_in(jax.random.key(options.seed), 3),
+        directory=options.out,
+        checkpoint_every=min(options.checkpoint_every, options.steps),
+        resume=options.resume,
+        record=record,
+        log_every=50,
+        callbacks=[draw],
+        average=train.ema(options.average),
+        mesh=mesh(options),
+    )
+    paths = train.sample_paths(grids) if grids.is_dir() else []
+    if paths:
+        train.write_gif(paths, options.out / "training.gif")
+    return state
+
+
+def mesh(options: Options) -> Any:
+    """Make the mesh of the devices asked for, `None` for one.
+
+    Raises:
+        ValueError: if there are not as many.
+    """
+    present = jax.devices()
+    if not 1 <= options.devices <= len(present):
+        raise ValueError(f"got {options.devices} devices, there are {len(present)}")
+    return train.data_mesh(present[: options.devices]) if options.devices > 1 else None
+
+
+def measure(made: Setup, draw: Draw, most: int = _MOST) -> Found:
+    """Measure as many samples as there are held-out pictures (at most `most`).
+
+    Beside the samples stand the floor, real training pictures in their place, and the
+    trivial baseline, the mean picture of each class.
+    """
+    training, held_out = made.training, made.held_out
+    if training.num_classes > 1:
+        extractor = metrics.classifier(training, held_out)
+    else:
+        channels = training.images.shape[3]
+        extractor = metrics.random_conv(channels, maximum=training.maximum)
+    labels = held_out.labels[:most]
+    pictures = draw(len(labels), 0, labels)
+    reference = extractor(held_out.images[:most])
+    asked = labels if made.conditional else None
+    found = metrics.evaluate(
+        pictures, reference, extractor, labels=asked, generator="ema"
+    )
+    number = min(len(labels), len(training))
+    floor = metrics.floor(training.images, reference, extractor, number=number)
+    means = metrics.class_mean_pictures(
+        training.images, training.labels, training.num_classes
+    )
+    baseline = metrics.evaluate(
+        means[labels], reference, extractor, generator="baseline"
+    )["frechet"]
+    summary: Found = {value.label: value for value in found.values()}
+    summary |= {f"{value.label}, real": value for value in floor.values()}
+    summary[f"{baseline.label}, class means"] = baseline
+    for images, generator, whose in (
+        (pictures, "ema", ""),
+        (held_out.images, "real", ", held-out"),
+    ):
+        distance = _nearest(images[:1000], training, generator)
+        summary[f"{distance.metric}{whose}"] = distance
+    if extractor.test_accuracy is not None:
+        summary["classifier's test accuracy"] = extractor.test_accuracy
+    return summary | {"pictures": len(pictures)}
+
+
+def _nearest(
+    images: np.ndarray, training: ImageSet, generator: str
+) -> metrics.Measurement:
+    """Measure how far pictures are from those trained on, none of them repeated."""
+    pixels = [x.reshape(len(x), -1).astype(float) for x in (images, training.images)]
+    distances = metrics.nearest_neighbour_distances(
+        generated=pixels[0], reference=pixels[1]
+    ).distances
+    return metrics.measurement(
+        "distance to the nearest training picture",
+        float(np.median(distances)),
+        metrics.raw(),
+        n_generated=len(images),
+        generator=generator,
+        n_reference=len(training),
+        split=training.split,
+        protocol=f"median of Euclidean distances, full pixels {training.maximum}",
+    )
+
+
+Command = Callable[..., Any]
+
+
+def recipe(
+    setup: Callable[[Any], Any], fit: Command, generate: Command, measure: Command
+) -> tuple[Command, Command, Command]:
+    """Make what a recipe for pictures can do, of how its options are set up.
+
+    Args:
+        setup: `setup(config)` loads the data and builds networks, game and rule.
+        fit: `fit(config, made)` trains and returns the state at the end.
+        generate: `generate(made, theta, number, seed, labels)` draws pictures, uint8,
+            with the first player's parameters.
+        measure: `measure(config, made, theta)` returns their metrics.
+
+    Returns:
+        `main`, `sample` and `evaluate`, see `gamedyn.recipes`. The metrics are stored
+        with all that they depend on, in `measurements.json`.
+    """
+
+    def measured(config: Any, made: Setup, theta: Any, step: int) -> dict[str, Any]:
+        found = measure(config, made, theta)
+        full = {
+            name: dataclasses.asdict(value)
+            for name, value in found.items()
+            if isinstance(value, metrics.Measurement)
+        }
+        content = {"step": step, "measurements": full}
+        recipes.write_json(config.out / "measurements.json", content)
+        return {
+            name: value.value if isinstance(value, metrics.Measurement) else value
+            for name, value in found.items()
+        }
+
+    def main(config: Any) -> dict[str, Any]:
+        """Train, then measure."""
+        made = setup(config)
+        state = fit(config, made)
+        summary = ending(state)
+        if state.status != train.Ending.OK:
+            return summary
+        return summary | measured(config, made, state.averaged[0], int(state.step))
+
+    def sample(config: Any, number: int, seed: int) -> tuple[Path, Path]:
+        """Draw samples of a run: a grid as PNG, and the pictures as npz."""
+        made = setup(config)
+        labels = np.arange(number) % made.training.num_classes
+        theta = train.load(config.out).arrays["average"]["0"]
+        pictures = generate(made, theta, number, seed, labels)
+        image, array = (config.out / f"sample-{seed}.{kind}" for kind in ("png", "npz"))
+        shown = np.round(pictures * (255 / made.training.maximum)).astype(np.uint8)
+        train.write_png(train.grid(shown), image)
+        asked = {"labels": labels} if made.conditional else {}
+        np.savez(array, images=pictures, **asked)
+        return image, array
+
+    def evaluate(config: Any) -> dict[str, Any]:
+        """Measure what a run has trained so far."""
+        stored = train.load(config.out)
+        theta = stored.arrays["average"]["0"]
+        return measured(config, setup(config), theta, stored.step)
+
+    return main, sample, evaluate
+
+
+def ending(state: train.TrainState) -> dict[str, Any]:
+    """Say how a run ended, and how long it took, compiling included."""
+    return {
+        "steps": int(state.step),
+        "ending": train.Ending(state.status).message,
+        "seconds of training": state.history[-1]["seconds"],
+    }
+
+
+def stored(config: Options) -> Any:
+    """Read the averaged parameters of a run's first player."""
+    return train.load(config.out).arrays["average"]["0"]

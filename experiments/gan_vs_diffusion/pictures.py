@@ -1,0 +1,138 @@
+"""The digits: GANs as in `cgan` and `wgan`, diffusion as in `ddpm`."""
+
+import dataclasses
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import _image_gans, cgan, ddpm, wgan
+from experiments.ddpm import pictures as diffused
+from experiments.gan_vs_diffusion.rows import (
+    Cost,
+    Sampling,
+    row,
+    size,
+    steady_seconds,
+    timed,
+)
+from gamedyn import train
+
+_TIMED = 360
+_MEASURES = {
+    "frechet[digits_cnn]": "Frechet distance",
+    "precision[digits_cnn]": "precision",
+    "recall[digits_cnn]": "recall",
+    "coverage[digits_cnn]": "coverage",
+    "accuracy[digits_cnn]": "classified as asked",
+    "distance to the nearest training picture": "nearest training picture",
+}
+
+GANS = {
+    "cGAN, Adam + R1 + R2": (
+        cgan,
+        cgan.Config(
+            norm="layer",
+            penalties="r1,r2",
+            penalty_weight=1.0,
+            width=32,
+            batch_size=64,
+            steps=2000,
+            average=0.99,
+        ),
+        2,
+    ),
+    "WGAN-GP, no classes": (wgan, wgan.Config(), 6),
+}
+"""Recipe, options, gradient evaluations per step."""
+
+
+def compare(
+    config: Any, name: str, samplings: list[Sampling]
+) -> tuple[list[dict[str, Any]], Any]:
+    """Train and sample every model on the digits.
+
+    Returns:
+        The rows, and a figure of samples.
+    """
+    rows, shown = [], {}
+    tiny = {"steps": 4, "width": 8, "checkpoint_every": 4, "sample_every": 4}
+    for method, (recipe, options, moves) in GANS.items():
+        options = dataclasses.replace(options, **(tiny if config.tiny else {}))
+        made = recipe.setup(options)
+        state = _trained(_image_gans.fit, options, made)
+        theta = state.averaged[0]
+        cost = Cost(size(state.params), options.steps * moves, steady_seconds(state))
+        labels = made.held_out.labels[:_TIMED]
+        generator = made.generator
+        latents = _image_gans.LATENT(jax.random.key(0), _TIMED, np.float32)
+        asked = (labels,) if made.conditional else ()
+        draw = functools.partial(jax.jit(generator.apply), theta, latents, *asked)
+        seconds = timed(draw, _TIMED)
+        found = _image_gans.measure(options, made, theta)
+        rows.append(row(name, method, cost, 1, seconds, _renamed(found)))
+        shown[method] = _image_gans.generate(made, theta, 50, 0, np.arange(50) % 10)
+        print(rows[-1], flush=True)
+    options = ddpm.Config()
+    if config.tiny:
+        options = dataclasses.replace(options, chain=50, **tiny)
+    options = ddpm.complete(options)
+    made = diffused.setup(options)
+    state = _trained(diffused.fit, options, made)
+    theta = state.averaged[0]
+    cost = Cost(size(state.params), options.steps, steady_seconds(state))
+    found: dict[str, Any] = {}
+    for sampling in samplings:
+        options = dataclasses.replace(
+            options, sampler=sampling.sampler, sampling_steps=sampling.steps
+        )
+        made = diffused.setup(options)
+
+        labels = made.held_out.labels[:_TIMED]
+        draw = functools.partial(diffused.generate, made, theta, _TIMED, 0, labels)
+        seconds = timed(draw, _TIMED)
+        found = diffused.measure(options, made, theta)
+        evaluations = made.model.sampler.num_evaluations
+        rows.append(
+            row(name, sampling.title, cost, evaluations, seconds, _renamed(found))
+        )
+        labels = np.arange(50) % 10
+        shown[sampling.title] = diffused.generate(made, theta, 50, 0, labels)
+        print(rows[-1], flush=True)
+    real = {measure: found.get(f"{measure}, real") for measure in _MEASURES}
+    real["accuracy[digits_cnn]"] = found["classifier's test accuracy"]
+    nearest = "distance to the nearest training picture"
+    real[nearest] = found[f"{nearest}, held-out"]
+    rows.append(row(name, "real pictures", Cost(0, 0, 0.0), 0, 0.0, _renamed(real)))
+    shown["real pictures"] = made.held_out.images[:50]
+    return rows, figure(shown)
+
+
+def _trained(fit: Any, options: Any, made: Any) -> train.TrainState:
+    with tempfile.TemporaryDirectory() as folder:
+        return fit(dataclasses.replace(options, out=Path(folder) / "run"), made)
+
+
+def _renamed(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        title: getattr(found[measure], "value", found[measure])
+        for measure, title in _MEASURES.items()
+        if measure in found
+    }
+
+
+def figure(shown: dict[str, np.ndarray]) -> Any:
+    """Draw samples side by side, ten in a row; asked for as 0 to 9 where asked."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(3.1 * len(shown), 2.2), layout="constrained")
+    line = drawing.subplots(1, len(shown))
+    for axes, (title, images) in zip(line, shown.items(), strict=True):
+        grid = train.grid(np.round(images * (255 / 16)).astype(np.uint8), 10)
+        axes.imshow(grid[:, :, 0], cmap="gray", vmin=0, vmax=255)
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+    return drawing

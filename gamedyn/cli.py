@@ -144,6 +144,7 @@ class Sample:
 
     Examples:
         gamedyn sample results/dcgan --number 100
+        gamedyn sample results/text_to_image --prompt "one red cross at the top"
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -154,6 +155,9 @@ class Sample:
 
     seed: int = 0
     """Of the latents."""
+
+    prompt: str | None = None
+    """What they are to show, for recipes that understand words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,6 +303,8 @@ def _train(recipe: str, arguments: list[str]) -> None:
 
 
 def _sample(config: Sample) -> None:
+    import inspect
+
     from gamedyn import recipes
 
     if config.number < 1:
@@ -306,7 +312,12 @@ def _sample(config: Sample) -> None:
     module, run = recipes.read_record(config.run)
     if not hasattr(module, "sample"):
         raise ValueError(f"the recipe of {config.run} draws no samples")
-    for path in module.sample(run, config.number, config.seed):
+    asked = {}
+    if config.prompt is not None:
+        if "prompt" not in inspect.signature(module.sample).parameters:
+            raise ValueError(f"the recipe of {config.run} understands no words")
+        asked["prompt"] = config.prompt
+    for path in module.sample(run, config.number, config.seed, **asked):
         print(path)
 
 

@@ -227,7 +227,7 @@ def condition(
     """Say what the decoder is told: an embedding of one of `SOURCES`, and the words."""
     if source == "prior":
         draw = jax.jit(prior.sample, static_argnums=0)
-        sampler = _sampler(prior.STEPS, config)
+        sampler = _sampler(prior.CHAIN, config)
         vectors = draw(made.prior, params.prior, embedded.texts, key, sampler)
     else:
         vectors = embedded.texts if source == "text" else embedded.pictures
@@ -247,7 +247,7 @@ def paint(
 ) -> np.ndarray:
     """Draw a picture for each condition, in chunks of one size."""
     number = len(told.embedding)
-    sampler, drawn = _sampler(decoder.STEPS, config), []
+    sampler, drawn = _sampler(decoder.CHAIN, config), []
     chunk = min(number, _CHUNK)
     for start in range(0, number, chunk):
         rows = np.arange(start, start + chunk) % number
@@ -309,8 +309,9 @@ def stored(config: Config) -> Parts:
     )
 
 
-def _sampler(steps: int, config: Config) -> diffusion.samplers.Sampler:
-    chain = diffusion.schedules.cosine(steps)
+def _sampler(
+    chain: diffusion.schedules.Schedule, config: Config
+) -> diffusion.samplers.Sampler:
     return diffusion.samplers.ddim(
         diffusion.schedules.respace(chain, config.sampling_steps)
     )

@@ -22,8 +22,9 @@ from experiments.text_to_image.encoders import EMBEDDING
 from gamedyn import diffusion, nets
 from gamedyn.nets import layers
 
-STEPS = 1000
-"""Of the chain."""
+CHAIN = diffusion.schedules.linear(1000)
+"""Noisier than the cosine one: in more than half of that one's steps the objects can be
+read off the noisy picture, and nothing is left to learn from the caption."""
 
 TOKENS = 4
 """Into how many tokens the embedding is projected."""
@@ -107,13 +108,12 @@ def game(
 
     Args:
         net: the decoder.
-        schedule: the chain; by default the cosine one of 1000 steps.
+        schedule: the chain; by default `CHAIN`.
 
     Returns:
         The game; its batches are made by `batch`.
     """
-    schedule = schedule or diffusion.schedules.cosine(STEPS)
-    return diffusion.game(net, schedule, prediction=PREDICTION)
+    return diffusion.game(net, schedule or CHAIN, prediction=PREDICTION)
 
 
 def batch(pictures: jax.Array, condition: Condition, key: jax.Array) -> diffusion.Batch:

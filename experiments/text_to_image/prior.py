@@ -19,8 +19,7 @@ import gamedyn as gd
 from experiments.text_to_image.encoders import EMBEDDING, unit
 from gamedyn import diffusion, nets
 
-STEPS = 1000
-"""Of the chain."""
+CHAIN = diffusion.schedules.cosine(1000)
 
 
 def prior(*, embedding: int = EMBEDDING, width: int = 256, depth: int = 3) -> nets.Net:
@@ -50,13 +49,12 @@ def game(
 
     Args:
         net: the prior's network.
-        schedule: the chain; by default the cosine one of 1000 steps.
+        schedule: the chain; by default `CHAIN`.
 
     Returns:
         The game; its batches are made by `batch`.
     """
-    schedule = schedule or diffusion.schedules.cosine(STEPS)
-    return diffusion.game(net, schedule, prediction="x0")
+    return diffusion.game(net, schedule or CHAIN, prediction="x0")
 
 
 def batch(texts: jax.Array, pictures: jax.Array, key: jax.Array) -> diffusion.Batch:

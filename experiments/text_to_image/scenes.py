@@ -136,7 +136,7 @@ def check(scene: Scene) -> None:
 
 
 def render(scene: Scene, seed: int | np.random.Generator) -> np.ndarray:
-    """Draw a scene on black, its objects a little off their places.
+    """Draw a scene on black, its groups in rows a little off their places.
 
     Pixels are either background or of the object's full colour. Any two objects have a
     black pixel between them, diagonals included.
@@ -162,8 +162,9 @@ def render(scene: Scene, seed: int | np.random.Generator) -> np.ndarray:
     side = scene.side or ""
     for group, where in zip(scene.groups, (side, OPPOSITE[side]), strict=False):
         across = _NEAR if where in ("top", "left") else _FAR
+        place = across[rng.integers(len(across))]
         for along in _ALONG[group.count]:
-            place, offset = (each[rng.integers(len(each))] for each in (across, along))
+            offset = along[rng.integers(len(along))]
             vertical = where in ("top", "bottom")
             row, column = (place, offset) if vertical else (offset, place)
             window = picture[row : row + OBJECT, column : column + OBJECT]

@@ -184,7 +184,7 @@ def rule_of(stage: Stage) -> gd.Rule:
         stage.warmup,
         stage.steps,
     )
-    return gd.simultaneous(optax.adam(rate))
+    return gd.simultaneous(optax.adam(rate, b2=0.99))
 
 
 def _fit(

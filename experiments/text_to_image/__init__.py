@@ -82,15 +82,15 @@ class Config:
 
     out: Path = Path("results/text_to_image")
     resume: tyro.conf.Suppress[bool] = False
-    examples: int = 20_000
+    examples: int = 40_000
     width: int = 128
     depth: int = 4
-    patch: int = 2
+    patch: int = 4
     text_width: int = 64
     prior_width: int = 256
-    steps: tuple[int, int, int] = (400, 3000, 3000)
+    steps: tuple[int, int, int] = (500, 8000, 4000)
     batch_sizes: tuple[int, int, int] = (256, 256, 64)
-    learning_rates: tuple[float, float, float] = (2e-3, 1e-3, 1e-3)
+    learning_rates: tuple[float, float, float] = (2e-3, 1e-3, 2e-3)
     average: float = 0.995
     guidance: float = 1.0
     sampling_steps: int = 25
@@ -102,7 +102,6 @@ SMOKE = Config(
     examples=256,
     width=16,
     depth=1,
-    patch=4,
     text_width=16,
     prior_width=16,
     steps=(4, 4, 4),

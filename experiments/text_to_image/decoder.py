@@ -52,7 +52,7 @@ def decoder(
     width: int = 128,
     depth: int = 4,
     heads: int = 4,
-    patch: int = 2,
+    patch: int = 4,
     embedding: int = EMBEDDING,
     states: int = 64,
 ) -> nets.Net:

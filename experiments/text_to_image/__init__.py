@@ -180,7 +180,7 @@ def measure(config: Config, made: Parts, params: Parts) -> dict[str, Any]:
 
     Writes `scores.json`, with the share of each attribute, and `samples.png`.
     """
-    key = jax.random.key(config.seed + _UNSEEN)
+    of_prior, of_decoder = jax.random.split(jax.random.key(config.seed + _UNSEEN))
     scores: dict[str, Any] = {}
     shown = {}
     seen, _ = scenes.draw(config.captions, config.seed)
@@ -197,12 +197,12 @@ def measure(config: Config, made: Parts, params: Parts) -> dict[str, Any]:
         embedded = training.embed(made.encoders, params.encoders, (tokens, rendered))
         shown[kind] = {"wanted": wanted, "renderer": true}
         for source in SOURCES:
-            told = condition(config, made, params, embedded, source, key)
+            told = condition(config, made, params, embedded, source, of_prior)
             for name, said in (
                 (source, told),
                 (f"{source}, words withheld", without_words(told)),
             ):
-                drawn = paint(config, made, params, said, key)
+                drawn = paint(config, made, params, said, of_decoder)
                 shown[kind][name] = drawn
                 scores[f"{kind}, {name}"] = score(wanted, drawn)
     recipes.write_json(config.out / "scores.json", scores)
@@ -282,9 +282,9 @@ def sample(
         made.encoders, params.encoders, tokens
     )
     embedded = Embedded(*jax.device_get(text), pictures=None)
-    key = jax.random.key(seed)
-    told = condition(config, made, params, embedded, "prior", key)
-    drawn = paint(config, made, params, told, key)
+    of_prior, of_decoder = jax.random.split(jax.random.key(seed))
+    told = condition(config, made, params, embedded, "prior", of_prior)
+    drawn = paint(config, made, params, told, of_decoder)
     image, array = (config.out / f"sample-{seed}.{kind}" for kind in ("png", "npz"))
     train.write_png(train.grid(drawn).repeat(8, axis=0).repeat(8, axis=1), image)
     np.savez(

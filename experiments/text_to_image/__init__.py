@@ -225,9 +225,8 @@ def condition(
 ) -> decoder.Condition:
     """Say what the decoder is told: an embedding of one of `SOURCES`, and the words."""
     if source == "prior":
-        draw = jax.jit(prior.sample, static_argnums=0)
         sampler = _sampler(prior.CHAIN, config)
-        vectors = draw(made.prior, params.prior, embedded.texts, key, sampler)
+        vectors = _draw(made.prior, params.prior, embedded.texts, key, sampler)
     else:
         vectors = embedded.texts if source == "text" else embedded.pictures
     return decoder.Condition(jax.device_get(vectors), embedded.states)
@@ -238,6 +237,7 @@ def without_words(told: decoder.Condition) -> decoder.Condition:
     return told._replace(states=np.zeros_like(told.states))
 
 
+_draw = jax.jit(prior.sample, static_argnums=0)
 _paint = jax.jit(decoder.sample, static_argnums=0)
 
 

@@ -5,6 +5,7 @@ trained on what they say.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -80,20 +81,22 @@ def embed(
     Returns:
         What they say.
     """
-
-    @jax.jit
-    def say(params: Any, tokens: jax.Array, pictures: jax.Array) -> Embedded:
-        text = encoders.encode_texts(both, params, tokens)
-        seen = encoders.encode_pictures(both, params, sets.scale(pictures))
-        return Embedded(text.vector, text.states, seen)
-
     chunks = [
         jax.device_get(
-            say(params, *(array[start : start + _CHUNK] for array in arrays))
+            _say(both, params, *(array[start : start + _CHUNK] for array in arrays))
         )
         for start in range(0, len(arrays[0]), _CHUNK)
     ]
     return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _say(
+    both: encoders.Encoders, params: Any, tokens: jax.Array, pictures: jax.Array
+) -> Embedded:
+    text = encoders.encode_texts(both, params, tokens)
+    seen = encoders.encode_pictures(both, params, sets.scale(pictures))
+    return Embedded(text.vector, text.states, seen)
 
 
 def fit_encoders(

@@ -147,6 +147,7 @@ class Sample:
     Examples:
         gamedyn sample results/dcgan --number 100
         gamedyn sample results/ddpm --sampler ddim --sampling-steps 50
+        gamedyn sample results/text_to_image --prompt "one red cross at the top"
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -157,6 +158,9 @@ class Sample:
 
     seed: int = 0
     """Of the latents."""
+
+    prompt: str | None = None
+    """What they are to show, for recipes that understand words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,12 +332,19 @@ def _train(recipe: str, arguments: list[str]) -> None:
 
 
 def _sample(config: Sample, of_recipe: list[str]) -> None:
+    import inspect
+
     if config.number < 1:
         raise ValueError(f"--number must be positive, got {config.number}")
     module, run = _changed("sample", config.run, of_recipe)
     if not hasattr(module, "sample"):
         raise ValueError(f"the recipe of {config.run} draws no samples")
-    for path in module.sample(run, config.number, config.seed):
+    asked = {}
+    if config.prompt is not None:
+        if "prompt" not in inspect.signature(module.sample).parameters:
+            raise ValueError(f"the recipe of {config.run} understands no words")
+        asked["prompt"] = config.prompt
+    for path in module.sample(run, config.number, config.seed, **asked):
         print(path)
 
 

@@ -7,7 +7,8 @@ A recipe is a module with
 - `Config`, the frozen dataclass of its options, each with a default; among them
   `out: Path`, and `resume: bool` if it can go on with what is in that folder;
 - if it has samples and metrics, `sample(config, number, seed) -> paths` and
-  `evaluate(config) -> summary`, both for the run in `config.out`;
+  `evaluate(config) -> summary`, both for the run in `config.out`; `sample` may take a
+  fourth argument, `prompt=None`, the words of what is to be shown;
 - optionally `SMOKE`, a `Config` of a few seconds;
 - optionally `complete(config) -> config`, which fills in what the options leave open,
   before they are stored.

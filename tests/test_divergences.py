@@ -1065,3 +1065,66 @@ def test_no_divergence_stops_a_gradient():
         assert "stop_gradient" not in str(jax.make_jaxpr(function)(*first, *second)), (
             name
         )
+
+
+# Pairs.
+
+
+def test_info_nce_against_the_definition():
+    x, y = np.random.default_rng(0).normal(size=(2, 7, 5))
+    scale, total = 3.0, 0.0
+    for i in range(7):
+        for products in (
+            [x[i] @ y[j] for j in range(7)],
+            [x[j] @ y[i] for j in range(7)],
+        ):
+            powers = [math.exp(scale * product) for product in products]
+            total -= math.log(powers[i] / sum(powers)) / 14
+    for dtype, rtol in ((jnp.float64, 1e-12), (jnp.float32, 1e-5)):
+        one, other = jnp.asarray(x, dtype), jnp.asarray(y, dtype)
+        loss = jax.jit(dv.info_nce)(one, other, scale)
+        assert loss.dtype == dtype
+        np.testing.assert_allclose(loss, total, rtol=rtol)
+        np.testing.assert_allclose(dv.info_nce(other, one, scale), total, rtol=rtol)
+
+
+def test_info_nce_where_it_is_known():
+    # Nothing told apart: log B. Orthogonal vectors: softmax of (s, 0, ..., 0).
+    draw = jax.random.normal(jax.random.key(0), (2, 32, 8))
+    np.testing.assert_allclose(dv.info_nce(*draw, 0.0), math.log(32), rtol=1e-12)
+    same = jnp.eye(5)
+    expected = math.log(1 + 4 * math.exp(-2.0))
+    np.testing.assert_allclose(dv.info_nce(same, same, 2.0), expected, rtol=1e-12)
+    assert dv.info_nce(same, same, 100.0) < 1e-40
+    wrong = jnp.roll(same, 1, axis=0)
+    assert dv.info_nce(same, wrong, 100.0) == pytest.approx(100)
+    slope = jax.grad(dv.info_nce)(1e3 * same, same, 1e3)
+    np.testing.assert_allclose(slope, 0, atol=1e-12)
+
+
+def test_info_nce_bounds_mutual_information():
+    """Normals of correlation r, compared by the logarithm of their density ratio.
+
+    (r x y - r^2 (x^2 + y^2) / 2) / (1 - r^2), but for a constant.
+    """
+    r, batch = 0.9, 64
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, batch))
+    y = r * x + math.sqrt(1 - r * r) * rng.normal(size=x.shape)
+    ones = np.ones_like(x)
+    left = np.stack([x, x * x, ones], -1)
+    right = np.stack([r * y, -r * r / 2 * ones, -r * r / 2 * y * y], -1) / (1 - r * r)
+    losses = jax.vmap(lambda a, b: dv.info_nce(a, b, 1.0))(left, right)
+    information = -math.log(1 - r * r) / 2
+    found = math.log(batch) - float(losses.mean())
+    assert 0.9 * information < found < information
+
+
+def test_info_nce_rejects_what_is_no_pair():
+    one = jnp.ones((3, 2))
+    with pytest.raises(ValueError, match=r"one shape \(B, d\), got \(3, 2\), \(2, 2\)"):
+        dv.info_nce(one, one[:2], 1.0)
+    with pytest.raises(ValueError, match=r"scalar for the scale, got shape \(3,\)"):
+        dv.info_nce(one, one, jnp.ones(3))
+    with pytest.raises(TypeError, match="y must be real and floating"):
+        dv.info_nce(one, jnp.ones((3, 2), int), 1.0)

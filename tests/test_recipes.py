@@ -115,3 +115,13 @@ def test_missing_data_and_unknown_names(here):
             module.main(dataclasses.replace(config, **{option: name}))
     with pytest.raises(ValueError, match="larger than the set"):
         module.main(dataclasses.replace(config, batch_size=5000))
+
+
+def test_prompts_for_recipes_without_words(here, capsys):
+    (here / "mine.py").write_text(
+        OWN + "\n\ndef sample(config, number, seed):\n    return []\n"
+    )
+    assert cli.main(["train", "mine.py", "--out", "run"]) == 0
+    assert cli.main(["sample", "run"]) == 0
+    assert cli.main(["sample", "run", "--prompt", "a word"]) == 2
+    assert "the recipe of run understands no words" in capsys.readouterr().err

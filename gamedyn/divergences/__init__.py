@@ -1,5 +1,6 @@
 """Divergences and distances between distributions, with gradients where they exist."""
 
+from gamedyn.divergences.contrastive import info_nce
 from gamedyn.divergences.discrete import (
     jensen_shannon,
     kullback_leibler,
@@ -61,6 +62,7 @@ __all__ = [
     "frechet_squared",
     "gaussian_kullback_leibler",
     "gaussian_wasserstein_squared",
+    "info_nce",
     "jensen_shannon",
     "kantorovich_rubinstein",
     "kid_kernel",

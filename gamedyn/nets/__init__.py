@@ -37,6 +37,7 @@ from gamedyn.nets.patch import patch_discriminator
 from gamedyn.nets.points import point_mlp
 from gamedyn.nets.resnet import sngan_discriminator, sngan_generator
 from gamedyn.nets.spectral import spectrally_normalised
+from gamedyn.nets.text import text_encoder
 from gamedyn.nets.unet import unet
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ __all__ = [
     "spectral",
     "spectrally_normalised",
     "swap_layout",
+    "text_encoder",
     "transposed_output_size",
     "unet",
 ]

@@ -10,7 +10,14 @@ from gamedyn.nets import layers
 from gamedyn.nets.net import Params, at_least_float32
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, heads: int = 1) -> jax.Array:
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    heads: int = 1,
+    *,
+    there: jax.Array | None = None,
+) -> jax.Array:
     r"""Average values with weights that queries and keys decide, head by head.
 
     $$y = \text{softmax}(q k^T / \sqrt{d})\, v,$$
@@ -23,6 +30,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, heads: int = 1) -> jax.Arra
         k: keys, (B, m, C).
         v: values, (B, m, C).
         heads: how many, a divisor of C.
+        there: which keys there are, boolean, (B, m): words of a text, but not what
+            fills it up. All of them if `None`.
 
     Returns:
         The averages, (B, n, C).
@@ -39,7 +48,12 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, heads: int = 1) -> jax.Arra
     q, k, v = (a.reshape(*a.shape[:2], heads, inside) for a in (q, k, v))
     # Queries are fewer numbers than scores.
     scores = jnp.einsum("bnhd,bmhd->bhnm", q * inside**-0.5, k)
-    weights = jax.nn.softmax(at_least_float32(scores), axis=-1).astype(v.dtype)
+    scores = at_least_float32(scores)
+    if there is not None:
+        # The least number rather than minus infinity: no NaN where nothing is there.
+        least = jnp.finfo(scores.dtype).min
+        scores = jnp.where(there[:, None, None], scores, least)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     y = jnp.einsum("bhnm,bmhd->bnhd", weights, v)
     return y.reshape(*y.shape[:2], -1)
 
@@ -76,7 +90,12 @@ def init_attention(
 
 
 def attention(
-    params: Params, x: jax.Array, *, heads: int = 1, tokens: Any = None
+    params: Params,
+    x: jax.Array,
+    *,
+    heads: int = 1,
+    tokens: Any = None,
+    there: jax.Array | None = None,
 ) -> jax.Array:
     r"""Let every row of x attend to all rows, and to the tokens of a condition.
 
@@ -88,6 +107,7 @@ def attention(
         x: (B, n, C).
         heads: see `attend`.
         tokens: c, (B, m, tokens), if the parameters are for them.
+        there: which rows and tokens there are, see `attend`, (B, n + m).
 
     Returns:
         (B, n, C).
@@ -103,7 +123,7 @@ def attention(
         more_k, more_v = jnp.split(more, 2, axis=-1)
         k = jnp.concatenate([k, more_k], axis=1)
         v = jnp.concatenate([v, more_v], axis=1)
-    return layers.dense(params["out"], attend(q, k, v, heads))
+    return layers.dense(params["out"], attend(q, k, v, heads, there=there))
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -236,6 +236,7 @@ def _console() -> Any:
 
 
 def _list(what: str) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from gamedyn import games, recipes, rules
@@ -247,11 +248,30 @@ def _list(what: str) -> None:
         for name, summary in recipes.summaries().items():
             table.add_row(name, summary)
     else:
+        of_rules = what == "rules"
+        if of_rules:
+            table.add_column("cost", no_wrap=True)
+            table.add_column("needs")
         table.add_column("source")
-        entries: dict[str, Any] = (games if what == "games" else rules).entries()
+        entries: dict[str, Any] = (rules if of_rules else games).entries()
         for name, entry in entries.items():
-            table.add_row(name, entry.summary, entry.source)
+            if not of_rules:
+                table.add_row(name, entry.summary, entry.source)
+                continue
+            said = f"{escape(entry.summary)}\n[dim]{escape(entry.guarantee)}[/dim]"
+            needs = ", ".join(entry.needs)
+            table.add_row(name, said, _cost(entry), needs, escape(entry.source))
     _console().print(table)
+    if what == "rules":
+        print("cost per step: g evaluations of the field, J products with its Jacobian;")
+        print("below each line what is proven (L Lipschitz constant, mu monotonicity)")
+
+
+def _cost(entry: Any) -> str:
+    """Say what a step costs: evaluations, by the number d of parameters if need be."""
+    count, per_parameter = entry.evaluations(0), entry.evaluations(1)
+    cost = f"{count}g" if count == per_parameter else f"(d + {count})g"
+    return cost + (f" + {entry.products}J" if entry.products else "")
 
 
 def _train(recipe: str, arguments: list[str]) -> None:

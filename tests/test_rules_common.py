@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import rule_cases
 from jax.tree_util import Partial
 
 import gamedyn as gd
@@ -78,12 +79,11 @@ def start(num_players, dtype=jnp.float64):
 
 
 def batches(name):
-    rule = gd.rules.make(name, STEP, num_players=ENTRIES[name].num_players or 2)
-    return (None,) * rule.num_batches
+    return rule_cases.batches(name, make(name))
 
 
-def make(name, step_size=STEP, num_players=2):
-    return gd.rules.make(name, step_size, num_players=num_players)
+def make(name, step_size=STEP, num_players=2, **more):
+    return rule_cases.make(name, step_size, num_players, **more)
 
 
 def players_of(name, among=(1, 2, 3, 5)):
@@ -103,7 +103,10 @@ def jitted(name):
         TRACES[name] += 1
         rule = make(name, step_size, len(params))
         return rule.update(
-            gd.fields.gradient(game), params, rule_state, (None,) * rule.num_batches
+            gd.fields.gradient(game),
+            params,
+            rule_state,
+            rule_cases.batches(name, rule),
         )
 
     return jax.jit(step, donate_argnums=(2, 3))
@@ -126,6 +129,7 @@ def specs(tree):
 
 
 def assert_close(got, expected, tolerance=1e-12):
+    got, expected = rule_cases.plain_keys(got), rule_cases.plain_keys(expected)
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
@@ -151,7 +155,7 @@ def test_protocol(name):
     assert entry.formula
     assert entry.source
     assert entry.evaluations(4) >= 1
-    assert gd.rules.make(name.replace("_", "-"), STEP).num_batches == rule.num_batches
+    assert make(name.replace("_", "-")).num_batches == rule.num_batches
 
 
 TREES = {
@@ -186,7 +190,7 @@ def test_structure_shapes_and_dtypes_are_kept(name, dtype):
 
         def step(carry, _):
             update = functools.partial(rule.update, linear_field)
-            moved = update(*carry, (None,) * rule.num_batches)
+            moved = update(*carry, rule_cases.batches(name, rule))
             return jax.lax.cond(jnp.array(True), lambda: moved, lambda: carry), None
 
         after = jax.lax.scan(step, carry, length=2)[0]
@@ -228,7 +232,12 @@ def test_jit_is_eager_and_scan_is_a_loop(name):
         eager = rule.update(gd.fields.gradient(game), params, state, batches(name))
         assert_close(run(name, STEP, game, params, 1), eager)
 
-        many = jax.jit(lambda game, z: gd.solve(game, rule, z, 60))(game, params)
+        draw = {}
+        if "finite sum" in ENTRIES[name].needs:
+            draw = {"key": jax.random.key(0), "sample": lambda _: batches(name)[0]}
+        many = jax.jit(lambda game, z: gd.solve(game, rule, z, 60, **draw))(
+            game, params
+        )
         params, state = run(name, STEP, game, params, 60)
         assert int(many.status) == gd.Status.OK
         assert_close((many.params, many.rule_state), (params, state), 1e-10)
@@ -292,7 +301,7 @@ def test_a_zero_field_moves_nobody(name):
     with promotion(name):
         after, state = steps(params)
     assert_close(after, params, 0)
-    for leaf in jax.tree.leaves(state):
+    for leaf in jax.tree.leaves(rule_cases.plain_keys(state)):
         assert np.all(np.isfinite(leaf))
 
 
@@ -346,7 +355,8 @@ def test_one_player_descends(name):
 def test_state_does_not_alias_params(name):
     params = jax.tree.map(jnp.copy, start(2))
     state = make(name).init(params)
-    leaves = [leaf for leaf in jax.tree.leaves((params, state)) if leaf.size]
+    leaves = jax.tree.leaves(rule_cases.plain_keys((params, state)))
+    leaves = [leaf for leaf in leaves if leaf.size]
     pointers = [leaf.unsafe_buffer_pointer() for leaf in leaves]
     assert len(set(pointers)) == len(pointers)
     with promotion(name):
@@ -374,14 +384,14 @@ def test_wrong_input_is_an_error(name):
     }.items():
         if kind not in ENTRIES[name].geometries:
             with pytest.raises(ValueError, match=f"not defined on {kind}"):
-                gd.rules.make(name, STEP, geometry=domain)
+                make(name, STEP, geometry=domain)
 
 
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if "projected" in ENTRIES[n].geometries]
 )
 def test_projected_steps_stay_in_the_set(name):
-    rule = gd.rules.make(name, 0.5, geometry=gd.geometry.box(0.0, 0.75))
+    rule = make(name, 0.5, geometry=gd.geometry.box(0.0, 0.75))
     if ENTRIES[name].on_simplex:
         return
 
@@ -399,7 +409,7 @@ def test_projected_steps_stay_in_the_set(name):
         for own in step(start(2)):
             assert own.min() >= 0
             assert own.max() <= 0.75
-    wrong = gd.rules.make(name, STEP, geometry=(gd.geometry.simplex(),) * 3)
+    wrong = make(name, STEP, geometry=(gd.geometry.simplex(),) * 3)
     with pytest.raises(ValueError, match="geometry"):
         wrong.init(start(2))
 

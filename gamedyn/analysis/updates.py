@@ -26,7 +26,7 @@ class UpdateJacobian(NamedTuple):
             numpy array of shape `(n, n)`.
         status: OK; NOT_DIFFERENTIABLE where an entry is not finite (Adam at its fixed
             point with `eps_root=0`); NOT_AUTONOMOUS where the next cycles have another
-            Jacobian (schedules, anchors, uniform averages).
+            Jacobian (schedules, anchors, uniform averages) or the rule tosses coins.
         period: the number of steps in one cycle.
     """
 
@@ -102,7 +102,7 @@ def update_jacobian(
     later = np.asarray(differentiate(settle(state, 7 * period)))
     if not np.all(np.isfinite([matrix, later])):
         status = Status.NOT_DIFFERENTIABLE
-    elif np.max(np.abs(later - matrix)) > _AUTONOMY_TOLERANCE * max(
+    elif _tosses_coins(state) or np.max(np.abs(later - matrix)) > _AUTONOMY_TOLERANCE * max(
         1.0, np.max(np.abs(matrix))
     ):
         status = Status.NOT_AUTONOMOUS
@@ -246,6 +246,13 @@ def moving_parts(tree: PyTree) -> tuple[jax.Array, Any]:
         return jax.tree.unflatten(treedef, filled)
 
     return jnp.concatenate(parts), rebuild
+
+
+def _tosses_coins(state: RuleState) -> bool:
+    return any(
+        jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        for leaf in jax.tree.leaves(state)
+    )
 
 
 def _is_report(node: Any) -> bool:

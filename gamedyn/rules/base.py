@@ -283,6 +283,26 @@ def check_step_size(step_size: Any, rule: str) -> None:
         raise ValueError(f"{rule} needs a positive step size, got {step_size}")
 
 
+def check_players(params: Params, expected: int, rule: str) -> None:
+    """Raise `ValueError` unless there are as many players as a rule is for."""
+    if len(params) != expected:
+        raise ValueError(f"{rule} is for {expected} players, got {len(params)}")
+
+
+def inner(left: PyTree, right: PyTree, dtype: Any) -> jax.Array:
+    """Sum the products of all entries of two trees, a scalar of the given dtype."""
+    products = jax.tree.map(
+        lambda a, b: jnp.sum(a.astype(dtype) * b.astype(dtype)), left, right
+    )
+    return functools.reduce(jnp.add, jax.tree.leaves(products), jnp.zeros((), dtype))
+
+
+def project(geometry: Geometry | tuple[Geometry, ...], params: Params) -> Params:
+    """Project all players' points, each onto their own domain."""
+    domains = per_player(geometry, len(params), "geometry")
+    return tuple(d.project(own) for d, own in zip(domains, params, strict=True))
+
+
 def working_dtype(params: Params) -> Any:
     """Choose the dtype of scalars: the widest of the leaves, float32 at least."""
     dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(params)]
@@ -313,3 +333,23 @@ def apply_updates(
         domain.apply(point, update)
         for domain, point, update in zip(domains, params, updates, strict=True)
     )
+
+
+def flatten(tree: Params) -> jax.Array:
+    """Lay all leaves out in one vector of the widest dtype."""
+    dtype = working_dtype(tree)
+    return jnp.concatenate(
+        [leaf.ravel().astype(dtype) for leaf in jax.tree.leaves(tree)]
+    )
+
+
+def unflatten(vector: jax.Array, like: Params) -> Params:
+    """Undo `flatten`, with the shapes and dtypes of `like`."""
+    leaves, treedef = jax.tree.flatten(like)
+    pieces = []
+    first = 0
+    for leaf in leaves:
+        piece = vector[first : first + leaf.size]
+        pieces.append(piece.reshape(leaf.shape).astype(leaf.dtype))
+        first += leaf.size
+    return jax.tree.unflatten(treedef, pieces)

@@ -263,7 +263,9 @@ def _list(what: str) -> None:
             table.add_row(name, said, _cost(entry), needs, escape(entry.source))
     _console().print(table)
     if what == "rules":
-        print("cost per step: g evaluations of the field, J products with its Jacobian;")
+        print(
+            "cost per step: g evaluations of the field, J products with its Jacobian;"
+        )
         print("below each line what is proven (L Lipschitz constant, mu monotonicity)")
 
 

@@ -43,3 +43,10 @@ def plain_keys(tree):
         return leaf
 
     return jax.tree.map(plain, tree)
+
+
+def has_keys(tree):
+    return any(
+        jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        for leaf in jax.tree.leaves(tree)
+    )

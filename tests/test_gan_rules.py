@@ -179,7 +179,7 @@ def test_rule_on_simplices_refuses_a_gan(name):
     """Entropic steps take logarithms of parameters: networks have negative ones."""
     rule = gd.rules.make(name, 0.01)
     sample = functools.partial(draw, jnp.float32)
-    message = r"player 0 starts with -\d\.\d+.*, expected a point of the simplex"
+    message = r"player 0 starts with -\d\.\d+.* expected a point of the simplex"
     with pytest.raises(ValueError, match=message):
         gd.solve(GAME, rule, start(jnp.float32), STEPS, key=KEY, sample=sample)
 

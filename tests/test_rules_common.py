@@ -18,8 +18,22 @@ NAMES = gd.rules.names()
 ENTRIES = gd.rules.entries()
 STEP = 0.05
 
-IN_TURN = ("alternating", "alex_gda", "negative_momentum")
-NEWTON = ("proximal_point", "halpern")
+# Two partial evaluations make a joint one, and the order of the players matters.
+IN_TURN = (
+    "alternating",
+    "alex_gda",
+    "negative_momentum",
+    "inner_steps",
+    "primal_dual",
+    "anderson",
+    "alternating_optimistic",
+    "alternating_variance_reduced",
+)
+# The players' step sizes differ.
+UNEQUAL = ("two_time_scales", "two_time_scale_adam", "slingshot")
+# Which entries are kept depends on their place.
+RANDOM = ("quantised_descent", "diana", "vr_diana")
+NEWTON = ("proximal_point", "halpern", "interior_point")
 
 # The builders that take optax transformations.
 FROM_TRANSFORMATIONS = {
@@ -274,8 +288,8 @@ def test_nothing_is_recompiled(name):
     run(name, STEP, polymatrix(matrices(2)), params, 1)
     run(name, jnp.float64(STEP), polymatrix(matrices(2)), params, 1)
     traces = TRACES[name]
-    first, _ = run(name, jnp.float64(STEP), polymatrix(matrices(2)), params, 1)
-    other, _ = run(name, jnp.float64(0.2), polymatrix(matrices(2, seed=1)), params, 1)
+    first, _ = run(name, jnp.float64(STEP), polymatrix(matrices(2)), params, 5)
+    other, _ = run(name, jnp.float64(0.2), polymatrix(matrices(2, seed=1)), params, 5)
     run(name, jnp.float64(0.3), polymatrix(matrices(2, seed=2)), params, 1)
     assert TRACES[name] == traces
     gap = optax.tree.norm(jax.tree.map(jnp.subtract, first, other))
@@ -313,8 +327,12 @@ def test_entropic_steps_stay_on_the_simplex(name):
         assert own.min() > 0
 
 
-@pytest.mark.parametrize("num_players", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in IN_TURN])
+@pytest.mark.parametrize(
+    "num_players", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 5))]
+)
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if n not in IN_TURN + UNEQUAL + RANDOM]
+)
 def test_relabelled_players_do_the_same(name, num_players):
     """For two players this is (f, -f) against (-f, f), plus their own terms."""
     order = np.roll(np.arange(num_players), 1)
@@ -331,7 +349,7 @@ def test_relabelled_players_do_the_same(name, num_players):
     assert_close(relabelled, tuple(plain[i] for i in order), 1e-11)
 
 
-@pytest.mark.parametrize("name", IN_TURN)
+@pytest.mark.parametrize("name", IN_TURN + UNEQUAL)
 def test_the_order_of_moves_matters(name):
     blocks, params = matrices(2), start(2)
     plain, _ = run(name, STEP, polymatrix(blocks), params, 5)
@@ -430,7 +448,9 @@ def test_evaluations_are_counted_rightly(name):
         calls.clear()
         rule.update(field, params, state, batches(name))
     share = 2 if name in IN_TURN else 1
-    assert len(calls) == share * ENTRIES[name].evaluations(4)
+    # Snapshots, which are not renewed here, amortise to one more.
+    amortised = "finite sum" in ENTRIES[name].needs and not name.startswith("reshuff")
+    assert len(calls) == share * (ENTRIES[name].evaluations(4) - amortised)
 
 
 @pytest.mark.parametrize("name", NEWTON)

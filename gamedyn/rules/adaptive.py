@@ -210,4 +210,4 @@ def _adaptive(name, step_size, geometry, step_and_gain) -> Rule:
         average = add(average, scale(share / weight, subtract(middle, average)))
         return end, AdaptiveState(total, average, weight)
 
-    return build(init, update, output=lambda params, state: state.average)
+    return build(init, update, output=lambda params, rule_state: rule_state.average)

@@ -133,6 +133,7 @@ def interior_point(
             step,
             tolerance=goal,
             max_steps=20,
+            guess=params,
         )
         centre = flatten(add(params, scale(step, dual)))
         moved = _barrier_step(
@@ -147,7 +148,7 @@ def interior_point(
         report = InnerSolve(residual, inner_steps, failed)
         return params, InteriorState(inside, dual, num_steps + 1, report)
 
-    return build(init, update, output=lambda params, state: state.inside)
+    return build(init, update, output=lambda params, rule_state: rule_state.inside)
 
 
 def _barrier_step(constraints, start, centre, weight):

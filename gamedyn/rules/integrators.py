@@ -164,8 +164,9 @@ def resolvent(
     *,
     tolerance: float,
     max_steps: int,
+    guess: Params | None = None,
 ) -> tuple[Params, jax.Array, jax.Array]:
-    r"""Solve $w + \eta F(w) = z$ by Newton's method, from $w = z$.
+    r"""Solve $w + \eta F(w) = z$ by Newton's method.
 
     Args:
         slope: the field F.
@@ -173,6 +174,7 @@ def resolvent(
         step_size: eta.
         tolerance: of the residual relative to $\|z\| + \eta\|F(z)\|$.
         max_steps: the largest number of Newton steps; at least one is done.
+        guess: where to begin; at z if `None`.
 
     Returns:
         The point w, the relative residual and the number of steps. Derivatives are
@@ -187,7 +189,11 @@ def resolvent(
     newton = functools.partial(_newton, tolerance=tolerance, max_steps=max_steps)
     tangent_solve = functools.partial(_linear_solve, tolerance=tolerance)
     point, (residual, inner_steps) = jax.lax.custom_root(
-        gap, start, newton, tangent_solve, has_aux=True
+        gap,
+        start if guess is None else flatten(guess),
+        newton,
+        tangent_solve,
+        has_aux=True,
     )
     return unflatten(point, params), residual, inner_steps.astype(jnp.int32)
 

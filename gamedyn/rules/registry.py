@@ -50,7 +50,9 @@ class RuleEntry(NamedTuple):
         products: products of the field's Jacobian, or its transpose, with a vector, per
             step.
         flops: floating-point operations per step on a game of two networks, in units
-            of one joint gradient; of an inner loop one iteration is counted.
+            of one joint gradient; of an inner loop one iteration is counted, and new
+            snapshots of finite sums are not. NaN where dense matrices of all parameters
+            make it no multiple of a gradient.
         needs: what it needs of a game, words of `NEEDS`.
         guarantee: what is proven of it, in one line.
     """

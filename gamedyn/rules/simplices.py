@@ -5,34 +5,19 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.checks import check_positive, is_known
+from gamedyn.checks import check_positive
 from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, entropic
-from gamedyn.rules.base import Rule, build, check_step_size
+from gamedyn.rules.base import Rule, build, check_simplex, check_step_size
 from gamedyn.rules.turns import simultaneous
 
 
-def check_simplex(params: Params, rule: str) -> None:
-    """Raise `ValueError` where a player is seen to be off the probability simplex.
-
-    All leaves of one player's parameters together are one simplex.
-    """
+def _check_all(params: Params, rule: str) -> None:
     for player, own in enumerate(params):
-        leaves = jax.tree.leaves(own)
-        if not all(map(is_known, leaves)):
-            continue
-        smallest = min(float(np.asarray(leaf).min(initial=np.inf)) for leaf in leaves)
-        total = sum(float(np.asarray(leaf, float).sum()) for leaf in leaves)
-        if smallest < 0 or abs(total - 1) > 1e-3:
-            raise ValueError(
-                f"{rule} is for probability simplices: player {player} starts with "
-                f"{smallest:.3g} as the smallest entry and {total:.6g} as the sum, "
-                f"expected a point of the simplex, entries >= 0 that sum to 1"
-            )
+        check_simplex(player, own, rule)
 
 
 def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Rule:
@@ -58,7 +43,7 @@ def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Ru
     """
 
     def init(params):
-        check_simplex(params, "frank_wolfe")
+        _check_all(params, "frank_wolfe")
         return jnp.zeros((), jnp.int32)
 
     def update(field, params, rule_state, batches):
@@ -126,7 +111,7 @@ def replicator(step_size: float | jax.Array) -> Rule:
     check_step_size(step_size, "replicator")
 
     def init(params):
-        check_simplex(params, "replicator")
+        _check_all(params, "replicator")
         return ()
 
     def update(field, params, rule_state, batches):
@@ -182,7 +167,7 @@ def magnetic_mirror_descent(
     inner = simultaneous(optax.sgd(length), geometry=entropic)
 
     def init(params):
-        check_simplex(params, "magnetic_mirror_descent")
+        _check_all(params, "magnetic_mirror_descent")
         return inner.init(params)
 
     def update(field, params, rule_state, batches):
@@ -242,7 +227,7 @@ def regret_matching(
         raise ValueError(f"variant must be plain, plus or predictive, got {variant!r}")
 
     def init(params):
-        check_simplex(params, "regret_matching")
+        _check_all(params, "regret_matching")
         return RegretState(jax.tree.map(jnp.zeros_like, params))
 
     def move(own: PyTree, slope: PyTree, past: PyTree) -> tuple[PyTree, PyTree]:

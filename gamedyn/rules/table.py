@@ -18,7 +18,7 @@ from gamedyn.rules.anchored import (
     decaying_anchor_extragradient,
     halpern,
 )
-from gamedyn.rules.base import Rule
+from gamedyn.rules.base import Rule, check_geometry
 from gamedyn.rules.constrained import interior_point
 from gamedyn.rules.extrapolation import (
     extragradient,
@@ -161,6 +161,7 @@ def _primal_dual(
 
 def _slingshot(step_size, *, num_players=2, geometry=euclidean, **options):
     del num_players
+    check_geometry(geometry, EUCLIDEAN, "slingshot")
 
     def alternately(sign):
         def schedule(count: Any) -> Any:
@@ -231,6 +232,7 @@ def _nested_lookahead(rule: Rule, *, periods=(5, 50), strengths=(0.5, 0.5)) -> R
 
 
 def _anderson(step_size, *, num_players=2, geometry=euclidean, **options):
+    check_geometry(geometry, EUCLIDEAN, "anderson")
     return anderson(
         _alternating(step_size, num_players=num_players, geometry=geometry), **options
     )
@@ -282,6 +284,12 @@ def _newton_evaluations(size: int) -> int:
     return size + 2
 
 
+# A partial gradient runs through its own forward pass: those of two players cost more
+# than their joint gradient.
+_IN_TURN = 1.21
+# One Newton step with one step of GMRES: values, linearisation, products, updates.
+_NEWTON = 9.6
+
 # Who moves when.
 
 register(
@@ -300,6 +308,7 @@ register(
     "the players step in turn, each seeing the moves before",
     "x' = x - h F1(x, y); y' = y - h F2(x', y)",
     "Goodfellow et al. 2014, arXiv:1406.2661",
+    flops=_IN_TURN,
     guarantee="bilinear: bounded cycles for h <= 2/L; strongly convex-concave: linear",
 )
 register(
@@ -311,6 +320,7 @@ register(
     "Lee et al. 2024, arXiv:2402.10475",
     geometries=PROJECTED,
     num_players=2,
+    flops=_IN_TURN,
     guarantee="strongly convex-concave: linear, O(kappa) steps",
 )
 register(
@@ -321,6 +331,7 @@ register(
     "m' = -m/2 + F1(x, y); x' = x - h m'; y' = y - h F2(x', y)",
     "Gidel et al. 2019, arXiv:1807.04740",
     num_players=2,
+    flops=_IN_TURN,
     guarantee="bilinear: linear for h <= 1/L",
 )
 register(
@@ -496,6 +507,7 @@ register(
     "Halpern 1967; Diakonikolas 2020, arXiv:2002.08872",
     _newton_evaluations,
     EUCLIDEAN,
+    flops=_NEWTON,
     guarantee="monotone: |F(z_k)|^2 in O(1/k^2) for every h",
 )
 
@@ -532,6 +544,7 @@ register(
     "Martinet 1970; Rockafellar 1976",
     _newton_evaluations,
     EUCLIDEAN,
+    flops=_NEWTON,
     guarantee="monotone: converges for every h; strongly monotone: factor 1/(1 + h mu)",
 )
 
@@ -624,6 +637,7 @@ register(
     "Arjovsky et al. 2017, arXiv:1701.07875",
     3,
     num_players=2,
+    flops=3.4,
     guarantee="none in general; the more inner steps, the nearer to a best response",
 )
 register(
@@ -655,6 +669,7 @@ register(
     "Chambolle and Pock 2011",
     geometries=PROJECTED,
     num_players=2,
+    flops=_IN_TURN,
     guarantee="bilinear plus convex: O(1/T) gap of the average for h < 1/|A|",
 )
 register(
@@ -685,6 +700,7 @@ register(
     "z' = z + f - (dZ + dF) argmin_c |f - dF c|, f = G(z) - z",
     "He et al. 2022, arXiv:2110.02457",
     geometries=EUCLIDEAN,
+    flops=_IN_TURN,
     guarantee="linear fields: exact after d + 1 steps of full memory; else none",
 )
 
@@ -738,6 +754,7 @@ register(
     "x' = x - h F1(x, y) + h/2 F1(x-, y-); y' = y - h F2(x', y)",
     "Zhang and Yu 2020, arXiv:1908.05699",
     num_players=2,
+    flops=_IN_TURN,
     guarantee="bilinear: linear; the best steps reach sqrt((k^2 - 1)/(k^2 + 1))",
 )
 register(
@@ -887,6 +904,7 @@ register(
     _newton_evaluations,
     EUCLIDEAN,
     needs=("constraints",),
+    flops=float("nan"),
     guarantee="monotone: O(1/sqrt(K)) gap of the last iterate",
 )
 
@@ -998,6 +1016,7 @@ register(
     EUCLIDEAN,
     products=2,
     needs=("independent batches",),
+    flops=3.4,
     guarantee="stochastic bilinear: linear up to a ball of noise",
 )
 register(
@@ -1063,7 +1082,7 @@ register(
     PROJECTED,
     num_players=2,
     needs=("finite sum", "independent batches"),
-    flops=2,
+    flops=2 * _IN_TURN,
     guarantee="two-sided Polyak-Lojasiewicz: linear",
 )
 register(

@@ -426,6 +426,7 @@ def alternating_variance_reduced(
 
     def init(params):
         check_players(params, 2, "alternating_variance_reduced")
+        per_player(geometry, 2, "geometry")
         slope = jax.tree.map(jnp.zeros_like, params)
         return AlternatingSnapshotState(params, slope, jnp.zeros((), jnp.int32))
 
@@ -446,4 +447,4 @@ def alternating_variance_reduced(
         count = (rule_state.num_steps + 1) % every
         return params, AlternatingSnapshotState(point, slope, count)
 
-    return build(init, update, num_batches=2)
+    return build(init, update, num_batches=2, period=period or n)

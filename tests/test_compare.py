@@ -236,9 +236,9 @@ def test_real_data_is_solved_in_full_and_floors_on_minibatches():
 
 
 def test_variance_reduction_runs_on_minibatches_alone():
-    problem = gd.games.make("stochastic_bilinear")
+    problem = gd.games.make("stochastic_bilinear", num_components=4)
     names = ["extragradient_variance_reduced", "stochastic_extragradient"]
-    found = compare(problem, names, step_size=0.1, evaluations=6000)
+    found = compare(problem, names, step_size=0.5, evaluations=9000)
     assert [row.name for row in found.rows] == [f"{name} (sampled)" for name in names]
     reduced, noisy = found.rows
     assert reduced.residual < 1e-3 * noisy.residual

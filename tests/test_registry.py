@@ -138,4 +138,4 @@ def test_columns_of_rules(name):
     several = rule.num_batches > 1
     assert ("independent batches" in entry.needs) == several
     assert entry.products >= 0
-    assert entry.flops > 0
+    assert not entry.flops <= 0  # NaN where it is no multiple of a gradient

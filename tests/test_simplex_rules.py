@@ -50,19 +50,19 @@ def start(m, n, dtype=jnp.float64):
 
 # The gap that the output's average must have reached after 4,000 steps.
 GAPS = {
-    "regret_matching": 0.02,
-    "regret_matching_plus": 2e-3,
+    "regret_matching": 0.03,
+    "regret_matching_plus": 0.01,
     "predictive_regret_matching_plus": 2e-3,
     "fictitious_play": 0.1,
     "frank_wolfe": 0.2,
-    "optimistic_mirror_descent": 0.02,
+    "optimistic_mirror_descent": 1e-3,
 }
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("name", GAPS)
 def test_the_value_of_a_matrix_game(name, dtype):
-    rule = gd.rules.make(name, 0.1)
+    rule = gd.rules.make(name, 0.5)  # only mirror descent has a step
     solution = solve(played(MATRIX, dtype), rule, start(5, 7, dtype), 4000)
     x, y = (np.asarray(own, float) for own in solution.output)
     for own in (x, y):

@@ -1,7 +1,8 @@
 """The predicted radius of every rule on every smooth game, and the growth that is seen.
 
-A perturbation of the solution, and of the rule's memory there, is followed through
-2,000 true updates and brought back to its length after each; the second half counts.
+A run that starts beside the solution is followed through 2,000 true updates; after each
+of them its distance, that of the rule's memory included, is brought back to what it
+was. The second half counts.
 """
 
 import functools
@@ -24,6 +25,18 @@ LENGTH = 1e-6
 STEPS = 2000
 RELATIVE_STEP = 0.3  # in units of 1/L
 MARGIN = 0.05  # from the borders of a simplex, in units of the uniform share
+# Nearly all of the time is compilation.
+COMPILE = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+
+
+def geometry_of(problem):
+    """Whether all players are free, and whether all live on a simplex."""
+    geometries = per_player(problem.geometry, problem.game.num_players, "geometry")
+    free = all(g.kind == "euclidean" for g in geometries)
+    return free, all(g in (simplex(), entropic) for g in geometries)
 
 
 @functools.cache
@@ -32,66 +45,64 @@ def smooth_games():
     found = {}
     for name in gd.games.names():
         problem = gd.games.make(name)
-        if problem.sample is None and problem.solutions:
-            solution, residual = polished(problem, problem.solutions[0])
-            if is_inside(problem, solution) and residual < 1e-9:
-                found[name] = problem, solution
+        if problem.sample is not None or not problem.solutions:
+            continue
+        free, on_simplex = geometry_of(problem)
+        shares = [ravel_pytree(own)[0] for own in problem.solutions[0]]
+        inside = on_simplex and all(x.min() * x.size > MARGIN for x in shares)
+        if free or inside:
+            found[name] = problem
     return found
 
 
-def kinds(problem):
-    geometries = per_player(problem.geometry, problem.game.num_players, "geometry")
-    on_simplex = [g in (simplex(), entropic) for g in geometries]
-    free = [g.kind == "euclidean" for g in geometries]
-    return geometries, on_simplex, free
-
-
-def is_inside(problem, solution):
-    _, on_simplex, free = kinds(problem)
-    if all(free):
-        return True
-    flat = [ravel_pytree(own)[0] for own in solution]
-    return all(on_simplex) and all(x.min() * x.size > MARGIN for x in flat)
-
-
-def polished(problem, solution):
-    """Newton steps where there are no constraints; the residual that is left."""
-    field = gd.fields.gradient(problem.game)
-    geometries, _, free = kinds(problem)
-    if all(free):
-        vector, unravel = ravel_pytree(solution)
-        for _ in range(3):
-            slope = ravel_pytree(field(unravel(vector)))[0]
-            jacobian = np.asarray(game_jacobian(field, unravel(vector)))
-            vector = vector - np.linalg.lstsq(jacobian, slope, rcond=1e-10)[0]
+@functools.cache
+def solution_of(game_name):
+    """The solution, by Newton steps where it is free, and the norm of the Jacobian."""
+    problem = smooth_games()[game_name]
+    solution, field = problem.solutions[0], gd.fields.gradient(problem.game)
+    vector, unravel = ravel_pytree(solution)
+    jacobian = np.asarray(game_jacobian(field, solution))
+    if geometry_of(problem)[0]:
+        slope = ravel_pytree(field(solution))[0]
+        vector = vector - np.linalg.lstsq(jacobian, slope, rcond=1e-10)[0]
         solution = unravel(jnp.asarray(vector))
-    residual = gd.geometry.natural_residual(solution, field(solution), geometries)
-    return solution, float(residual)
+    gap = gd.geometry.natural_residual(solution, field(solution), problem.geometry)
+    assert gap < 1e-9
+    return solution, float(np.linalg.norm(jacobian, 2))
 
 
 def fits(rule_name, game_name):
-    entry = ENTRIES[rule_name]
-    problem, _ = smooth_games()[game_name]
-    _, on_simplex, free = kinds(problem)
+    entry, problem = ENTRIES[rule_name], smooth_games()[game_name]
+    free, on_simplex = geometry_of(problem)
     return (
         entry.num_players in (None, problem.game.num_players)
         and not {"finite sum", "constraints"} & set(entry.needs)
         and ("zero-sum" not in entry.needs or problem.game.zero_sum)
-        and (all(on_simplex) if entry.on_simplex else all(free))
+        and (on_simplex if entry.on_simplex else free)
     )
 
 
-PAIRS = [(r, g) for r in gd.rules.names() for g in smooth_games() if fits(r, g)]
+def families(rule_name):
+    """The games that fit a rule, those of equal shapes together."""
+    found = {}
+    for name, problem in smooth_games().items():
+        if fits(rule_name, name):
+            shapes = jax.tree.map(jnp.shape, problem.solutions[0])
+            key = str((shapes, geometry_of(problem)))
+            found.setdefault(key, []).append(name)
+    return sorted(map(tuple, found.values()), key=len)
 
 
-def a_tenth():
-    """A tenth of the pairs, every rule at least once, every game in turn."""
-    chosen = []
-    for place, rule_name in enumerate(gd.rules.names()):
-        own = [pair for pair in PAIRS if pair[0] == rule_name]
-        count = -(-len(own) // 10)
-        chosen += [own[(place + 7 * i) % len(own)] for i in range(count)]
-    return sorted(set(chosen))
+def a_tenth(rule_name):
+    """A tenth of a rule's games, one at the least, of one family: one program."""
+    groups = families(rule_name)
+    number = -(-sum(map(len, groups)) // 10)
+    place = gd.rules.names().index(rule_name)
+    fitting = [group for group in groups if len(group) >= number] or groups[-1:]
+    group = fitting[place % len(fitting)]
+    return tuple(
+        group[(place + i) % len(group)] for i in range(min(number, len(group)))
+    )
 
 
 def build(rule_name, problem, step_size):
@@ -100,131 +111,154 @@ def build(rule_name, problem, step_size):
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def observe(rule_name, problem, solution, step_size, direction):
-    """The Jacobians that make the prediction, the growth, and a test of the first.
+@functools.partial(jax.jit, static_argnums=0, compiler_options=COMPILE)
+def observe(rule_name, problems, which, solution, step_size, change):
+    """The Jacobian of a cycle after ten updates and seven cycles later; the growth.
 
-    Returns:
-        The Jacobian of a cycle after ten updates and seven cycles later; the logarithm
-        of the growth per step; and difference quotients at two lengths, less what the
-        Jacobian gives.
+    All problems have equal shapes; `which` is the one that is played.
     """
-    rule = build(rule_name, problem, step_size)
-    field = gd.fields.gradient(problem.game)
+    rule = build(rule_name, problems[0], step_size)
     batches = (None,) * rule.num_batches
+    fields = [gd.fields.gradient(problem.game) for problem in problems]
 
-    def settle(state, steps):
-        return settled(field, rule, solution, state, batches, steps)
+    def field(params, batch=None):
+        return jax.lax.switch(which, fields, params, batch)
+
+    def settle(state, count):
+        state = settled(field, rule, solution, state, batches, count)
+        return state, cycle_jacobian(field, rule, solution, state, batches)
 
     warmup = -(-10 // rule.period) * rule.period
-    state = settle(rule.init(solution), warmup)
-    first = cycle_jacobian(field, rule, solution, state, batches)
-    later_state = settle(state, 7 * rule.period)
-    later = cycle_jacobian(field, rule, solution, later_state, batches)
+    counts = jnp.array([warmup, 7 * rule.period])
+    _, jacobians = jax.lax.scan(settle, rule.init(solution), counts)
 
-    def cycle(start, steps):
-        if steps == 1:
-            return rule.update(field, *start, batches)
-        return jax.lax.fori_loop(
-            0, steps, lambda _, carry: rule.update(field, *carry, batches), start
-        )
-
-    def away(state, change):
-        vector, rebuild = moving_parts((solution, state))
-        return rebuild(vector + change)
-
-    def follow(start, change, steps):
-        """Where a change leads, less where the solution itself leads."""
-        there = moving_parts(cycle(away(start, change), steps))[0]
-        here = moving_parts(cycle((solution, start), steps))[0]
-        return there - here
+    def vector(params, state):
+        return moving_parts((params, state))[0]
 
     def step(carry, _):
+        """Update the solution and what is beside it side by side."""
         state, change = carry
-        moved = follow(state, change, 1)
+        here, rebuild = moving_parts((solution, state))
+        both = jax.vmap(rebuild)(jnp.stack([here, here + change]))
+        after = jax.vmap(lambda z, s: rule.update(field, z, s, batches))(*both)
+        base, beside = jax.vmap(vector)(*after)
+        moved = beside - base
         size = jnp.linalg.norm(moved)
-        kept = LENGTH * moved / jnp.where(size > 0, size, 1)
-        state = rule.update(field, solution, state, batches)[1]
-        return (state, kept), jnp.log(size / LENGTH)
+        state = jax.tree.map(lambda leaf: leaf[0], after[1])
+        return (state, LENGTH * moved / jnp.where(size > 0, size, 1)), size
 
-    size = moving_parts((solution, state))[0].size
-    change = jnp.zeros(size).at[: direction.size].set(direction)
-    change = LENGTH * change / jnp.linalg.norm(change)
-    _, growth = jax.lax.scan(step, (state, change), length=STEPS)
-    quotients = [
-        jnp.linalg.norm(follow(state, s * change, rule.period) / s - first @ change)
-        / LENGTH
-        for s in (1.0, 1e-3)
-    ]
-    half = growth[STEPS // 2 :]
-    return first, later, jnp.mean(half), jnp.stack(quotients)
+    # The run begins like any other: what the rule remembers is made from the start.
+    flat, unravel = ravel_pytree(solution)
+    beside = unravel(flat + LENGTH * change)
+    state = rule.init(solution)
+    start = vector(beside, rule.init(beside)) - vector(solution, state)
+    _, sizes = jax.lax.scan(step, (state, start), length=STEPS)
+    return jacobians, jnp.mean(jnp.log(sizes[STEPS // 2 :] / LENGTH))
 
 
-def examine(rule_name, game_name):
-    """Predict, measure, and say which of the reasons explains a gap.
+def is_curved_at_any_length(rule_name, problem, solution, step_size, change, jacobian):
+    """Whether quotients do not tend to what the Jacobian says, however short the move.
 
-    Returns:
-        "agrees"; "not autonomous" or "no Jacobian", by the library's own tests of the
-        Jacobian; "not differentiable", where difference quotients do not tend to the
-        Jacobian however short the perturbation; else "differs", with the numbers.
+    Then the map has no derivative there, and the Jacobian predicts nothing.
     """
-    problem, solution = smooth_games()[game_name]
-    field = gd.fields.gradient(problem.game)
-    bound = np.linalg.norm(np.asarray(game_jacobian(field, solution)), 2)
-    random = np.random.default_rng(len(rule_name) + 100 * len(game_name))
-    direction = random.normal(size=ravel_pytree(solution)[0].size)
-    _, on_simplex, _ = kinds(problem)
-    if all(on_simplex):
-        direction = tangent(solution, direction)
-    with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
-        first, later, growth, quotients = map(
-            np.asarray,
-            observe(
-                rule_name,
-                problem,
-                solution,
-                jnp.float64(RELATIVE_STEP / bound),
-                jnp.asarray(direction),
-            ),
-        )
-        period = build(rule_name, problem, 0.1).period
-    if not (np.isfinite(first).all() and np.isfinite(later).all()):
-        return "no Jacobian"
-    if np.abs(later - first).max() > 1e-9 * max(1, np.abs(first).max()):
-        return "not autonomous"
-    if rule_cases.has_keys(build(rule_name, problem, 0.1).init(solution)):
-        return "not autonomous"
-    radius = np.abs(np.linalg.eigvals(first)).max() ** (1 / period)
-    due = math.log(max(radius, 1e-300))
-    if abs(growth - due) <= 0.02 * abs(due) + 2e-3:
-        return "agrees"
-    if quotients.min() > 1e-3:
-        return "not differentiable"
-    return f"differs: predicted {radius:.6f}, seen {math.exp(growth):.6f}"
+    rule = build(rule_name, problem, step_size)
+    field, batches = gd.fields.gradient(problem.game), (None,) * rule.num_batches
+
+    @jax.jit
+    def quotient(length):
+        state = settled(field, rule, solution, rule.init(solution), batches, 10)
+        vector, rebuild = moving_parts((solution, state))
+        moved = vector.at[: change.size].add(length * change)
+        after = [rule.update(field, *rebuild(v), batches) for v in (vector, moved)]
+        return (moving_parts(after[1])[0] - moving_parts(after[0])[0]) / length
+
+    expected = jacobian[:, : change.size] @ change
+    gaps = [np.linalg.norm(quotient(s) - expected) for s in (1e-4, 1e-6, 1e-8)]
+    return min(gaps) > 1e-3 and max(gaps) < 1.2 * min(gaps)
 
 
-def tangent(solution, direction):
-    """Take the mean of every player's part away: stay in the plane of the simplex."""
-    parts, first = [], 0
-    for own in solution:
-        size = ravel_pytree(own)[0].size
-        part = direction[first : first + size]
-        parts.append(part - part.mean())
-        first += size
-    return np.concatenate(parts)
+def examine(rule_name, game_names):
+    """Predict, measure, and say for every game which of the reasons explains a gap."""
+    problems = tuple(smooth_games()[name] for name in game_names)
+    for which, (name, problem) in enumerate(zip(game_names, problems, strict=True)):
+        solution, bound = solution_of(name)
+        step_size = jnp.float64(RELATIVE_STEP / bound)
+        change = direction(problem, solution)
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
+            arguments = problems, which, solution, step_size, change
+            (first, later), growth = observe(rule_name, *arguments)
+            rule = build(rule_name, problem, step_size)
+            coins = rule_cases.has_keys(rule.init(solution))
+        growth, first, later = float(growth), np.asarray(first), np.asarray(later)
+        if not (np.isfinite(first).all() and np.isfinite(later).all()):
+            yield name, "no Jacobian"
+        elif coins or np.abs(later - first).max() > 1e-9 * max(1, np.abs(first).max()):
+            yield name, "not autonomous"
+        else:
+            radius = np.abs(np.linalg.eigvals(first)).max() ** (1 / rule.period)
+            due = math.log(max(radius, 1e-300))
+            arguments = problem, solution, step_size, change, first
+            if abs(growth - due) <= 0.02 * abs(due) + 2e-3:
+                yield name, "agrees"
+            elif rule.period == 1 and is_curved_at_any_length(rule_name, *arguments):
+                yield name, "not differentiable"
+            else:
+                yield name, f"predicted {radius:.6f}, seen {math.exp(growth):.6f}"
+
+
+def direction(problem, solution):
+    """A random direction of length one; on simplices in their planes."""
+    random = np.random.default_rng(0)
+    parts = [random.normal(size=ravel_pytree(own)[0].size) for own in solution]
+    if geometry_of(problem)[1]:
+        parts = [part - part.mean() for part in parts]
+    whole = np.concatenate(parts)
+    return jnp.asarray(whole / np.linalg.norm(whole))
 
 
 EXPLAINED = ("agrees", "not autonomous", "no Jacobian", "not differentiable")
+# No map that stays the same: anchors, schedules, averages, steps that adapt, coins.
+CHANGING = (
+    "anchored_descent",
+    "averaged_extragradient",
+    "double_step_extragradient",
+    "eag_c",
+    "feg",
+    "quantised_descent",
+    "universal_mirror_prox",
+)
+# Maps that stay the same without having a derivative at a solution.
+KINKED = ("adaptive_extragradient_plus", "curvature_extragradient_plus")
+NAMES = [
+    name
+    for name, entry in ENTRIES.items()
+    if not {"finite sum", "constraints"} & set(entry.needs)
+]
 
 
-@pytest.mark.parametrize(("rule_name", "game_name"), a_tenth())
-def test_growth_is_the_predicted_radius(rule_name, game_name):
-    assert examine(rule_name, game_name) in EXPLAINED
+def check(rule_name, game_names):
+    found = dict(examine(rule_name, game_names))
+    assert set(found.values()) <= set(EXPLAINED), found
+    if rule_name in CHANGING:
+        assert set(found.values()) == {"not autonomous"}
+    if rule_name in KINKED:
+        assert "not differentiable" in found.values()
+    return found
+
+
+@pytest.mark.parametrize("rule_name", NAMES)
+def test_growth_is_the_predicted_radius(rule_name):
+    check(rule_name, a_tenth(rule_name))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("rule_name", "game_name"), [pair for pair in PAIRS if pair not in a_tenth()]
-)
-def test_growth_is_the_predicted_radius_everywhere(rule_name, game_name):
-    assert examine(rule_name, game_name) in EXPLAINED
+@pytest.mark.parametrize("rule_name", NAMES)
+def test_growth_is_the_predicted_radius_everywhere(rule_name):
+    for group in families(rule_name):
+        check(rule_name, group)
+
+
+def test_most_rules_are_predicted():
+    """The reasons do not explain everything away."""
+    for rule_name in ("simultaneous", "extragradient", "optimistic", "lookahead"):
+        assert set(check(rule_name, a_tenth(rule_name)).values()) == {"agrees"}

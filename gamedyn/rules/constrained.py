@@ -25,7 +25,7 @@ from gamedyn.rules.base import (
 )
 from gamedyn.rules.integrators import default_tolerance, resolvent
 
-_NEWTON_STEPS = 100
+_NEWTON_STEPS = 200
 _HALVINGS = 40
 
 
@@ -152,26 +152,35 @@ def interior_point(
 
 
 def _barrier_step(constraints, start, centre, weight):
-    """Minimise |y - centre|^2 / 2 - weight sum log(-constraints(y)) from the inside."""
+    """Minimise |y - centre|^2 / 2 - weight sum log(-constraints(y)) from the inside.
 
-    def value(y):
+    Newton's method along the central path: begun with a weight that keeps y away from
+    the border, lowered whenever y is near the minimiser of the current one. With a
+    small weight from the outset, y would run into the border and creep along it.
+    """
+    eps = float(jnp.finfo(start.dtype).eps)
+    tolerance = 4 * eps
+    # Below this, the room that is left to the border would be rounding.
+    weight = jnp.maximum(weight, 64 * eps)
+
+    def value(y, weight):
         room = -constraints(y)
         inside = jnp.min(room) > 0
         logs = jnp.sum(jnp.log(jnp.where(inside, room, 1)))
         total = 0.5 * jnp.sum((y - centre) ** 2) - weight * logs
         return jnp.where(inside, total, jnp.inf)
 
-    tolerance = 4 * jnp.finfo(start.dtype).eps
-
     def unfinished(carry):
-        y, moved, count = carry
+        y, current, moved, count = carry
         far = jnp.linalg.norm(moved) > tolerance * (1 + jnp.linalg.norm(y))
-        return (count == 0) | (far & (count < _NEWTON_STEPS))
+        return ((current > weight) | far) & (count < _NEWTON_STEPS)
 
     def newton(carry):
-        y, _, count = carry
-        direction = -jnp.linalg.solve(jax.hessian(value)(y), jax.grad(value)(y))
-        room, height = -constraints(y), value(y)
+        y, current, _, count = carry
+        slope = jax.grad(value)(y, current)
+        direction = -jnp.linalg.solve(jax.hessian(value)(y, current), slope)
+        decrement = -jnp.vdot(slope, direction) / current
+        room, height = -constraints(y), value(y, current)
 
         def rejected(trial):
             size, halvings = trial
@@ -179,7 +188,7 @@ def _barrier_step(constraints, start, centre, weight):
             # Keep a hundredth of the way to the border, and do not climb.
             kept = jnp.all(-constraints(there) >= 0.01 * room)
             slack = tolerance * (1 + jnp.abs(height))
-            ok = kept & (value(there) <= height + slack)
+            ok = kept & (value(there, current) <= height + slack)
             return ~ok & (halvings < _HALVINGS)
 
         size, halvings = jax.lax.while_loop(
@@ -188,7 +197,11 @@ def _barrier_step(constraints, start, centre, weight):
             (jnp.ones((), y.dtype), jnp.zeros((), jnp.int32)),
         )
         moved = jnp.where(halvings < _HALVINGS, size, 0) * direction
-        return y + moved, moved, count + 1
+        lower = jnp.maximum(weight, 0.1 * current)
+        current = jnp.where(decrement < 0.25, lower, current)
+        return y + moved, current, moved, count + 1
 
-    carry = start, jnp.zeros_like(start), jnp.zeros((), jnp.int32)
+    first = jnp.maximum(weight, jnp.sum((start - centre) ** 2))
+    everywhere = jnp.full_like(start, jnp.inf)
+    carry = start, first, everywhere, jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(unfinished, newton, carry)[0]

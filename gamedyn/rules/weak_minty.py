@@ -229,9 +229,10 @@ def curvature_extragradient(
             return field(subtract(params, scale(gamma, slope)), batch)
 
         def too_far(carry):
-            gamma, ahead, trials = carry
+            _, ahead, trials = carry
+            # Both sides of the condition hold gamma, as |w - z| = gamma |F(z)|.
             turned = subtract(ahead, slope)
-            bend = gamma**2 * inner(turned, turned, dtype)
+            bend = inner(turned, turned, dtype)
             allowed = jnp.asarray(safety, dtype) ** 2 * inner(slope, slope, dtype)
             return (bend > allowed) & (trials < max_trials)
 

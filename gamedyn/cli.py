@@ -236,7 +236,6 @@ def _console() -> Any:
 
 
 def _list(what: str) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from gamedyn import games, recipes, rules
@@ -248,25 +247,27 @@ def _list(what: str) -> None:
         for name, summary in recipes.summaries().items():
             table.add_row(name, summary)
     else:
-        of_rules = what == "rules"
-        if of_rules:
-            table.add_column("cost", no_wrap=True)
-            table.add_column("needs")
-        table.add_column("source")
-        entries: dict[str, Any] = (rules if of_rules else games).entries()
+        entries: dict[str, Any] = (rules if what == "rules" else games).entries()
+        table.add_column("cost" if what == "rules" else "source")
         for name, entry in entries.items():
-            if not of_rules:
+            if what == "rules":
+                table.add_row(name, _described(entry), _cost(entry))
+            else:
                 table.add_row(name, entry.summary, entry.source)
-                continue
-            said = f"{escape(entry.summary)}\n[dim]{escape(entry.guarantee)}[/dim]"
-            needs = ", ".join(entry.needs)
-            table.add_row(name, said, _cost(entry), needs, escape(entry.source))
     _console().print(table)
     if what == "rules":
-        print(
-            "cost per step: g evaluations of the field, J products with its Jacobian;"
-        )
-        print("below each line what is proven (L Lipschitz constant, mu monotonicity)")
+        print("cost per step: g evaluations of the field, J products with its Jacobian")
+        print("d parameters, L Lipschitz constant, mu strong monotonicity, h step size")
+
+
+def _described(entry: Any) -> str:
+    """Say what a rule is, how it steps, what is proven, and what it needs."""
+    from rich.markup import escape
+
+    needs = f"needs: {', '.join(entry.needs)}" if entry.needs else ""
+    lines = entry.formula, f"proven: {entry.guarantee}", needs, entry.source
+    rest = "\n".join(escape(line) for line in lines if line)
+    return f"{escape(entry.summary)}\n[dim]{rest}[/dim]\n"
 
 
 def _cost(entry: Any) -> str:

@@ -26,8 +26,9 @@ class UpdateJacobian(NamedTuple):
             numpy array of shape `(n, n)`.
         status: OK; NOT_DIFFERENTIABLE where an entry is not finite (Adam at its fixed
             point with `eps_root=0`) or short moves do not follow the matrix (kinks,
-            steps that depend on the direction only); NOT_AUTONOMOUS where the next cycles have another
-            Jacobian (schedules, anchors, uniform averages) or the rule tosses coins.
+            steps that depend on the direction only); NOT_AUTONOMOUS where the next
+            cycles have another Jacobian (schedules, anchors, uniform averages) or the
+            rule tosses coins.
         period: the number of steps in one cycle.
     """
 

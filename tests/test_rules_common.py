@@ -314,7 +314,8 @@ def test_a_zero_field_moves_nobody(name):
 
     with promotion(name):
         after, state = steps(params)
-    assert_close(after, params, 0)
+    # The barrier of the interior-point method pushes a little, by itself.
+    assert_close(after, params, 1e-5 if name == "interior_point" else 0)
     for leaf in jax.tree.leaves(rule_cases.plain_keys(state)):
         assert np.all(np.isfinite(leaf))
 

@@ -217,17 +217,41 @@ def direction(problem, solution):
 
 
 EXPLAINED = ("agrees", "not autonomous", "no Jacobian", "not differentiable")
-# No map that stays the same: anchors, schedules, averages, steps that adapt, coins.
+# Not autonomous anywhere: anchors, schedules, averages, steps that adapt, coins.
 CHANGING = (
+    "adaptive_golden_ratio",
+    "adaptive_mirror_prox",
     "anchored_descent",
+    "anchored_popov",
     "averaged_extragradient",
+    "bias_corrected_extragradient",
+    "decaying_anchor_extragradient",
+    "diana",
     "double_step_extragradient",
     "eag_c",
+    "eag_v",
+    "fast_optimistic",
     "feg",
+    "fictitious_play",
+    "frank_wolfe",
+    "halpern",
+    "predictive_regret_matching_plus",
     "quantised_descent",
+    "regret_matching",
+    "regret_matching_plus",
+    "stochastic_extragradient_plus",
     "universal_mirror_prox",
 )
-# Maps that stay the same without having a derivative at a solution.
+# Without a Jacobian at solutions: square roots and quotients of what vanishes there.
+SINGULAR = (
+    "adam",
+    "anderson",
+    "extra_adam",
+    "optimistic_adam",
+    "past_extra_adam",
+    "two_time_scale_adam",
+)
+# Maps that stay the same, with a matrix that is no derivative.
 KINKED = ("adaptive_extragradient_plus", "curvature_extragradient_plus")
 NAMES = [
     name
@@ -239,26 +263,25 @@ NAMES = [
 def check(rule_name, game_names):
     found = dict(examine(rule_name, game_names))
     assert set(found.values()) <= set(EXPLAINED), found
-    if rule_name in CHANGING:
-        assert set(found.values()) == {"not autonomous"}
-    if rule_name in KINKED:
-        assert "not differentiable" in found.values()
-    return found
+    return set(found.values())
 
 
-@pytest.mark.parametrize("rule_name", NAMES)
+@pytest.mark.parametrize("rule_name", [n for n in NAMES if n not in CHANGING])
 def test_growth_is_the_predicted_radius(rule_name):
-    check(rule_name, a_tenth(rule_name))
+    found = check(rule_name, a_tenth(rule_name))
+    # The reasons do not explain everything away.
+    if rule_name in SINGULAR:
+        assert found == {"no Jacobian"}
+    elif rule_name in KINKED:
+        assert found == {"not differentiable"}
+    else:
+        assert found == {"agrees"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule_name", NAMES)
 def test_growth_is_the_predicted_radius_everywhere(rule_name):
     for group in families(rule_name):
-        check(rule_name, group)
-
-
-def test_most_rules_are_predicted():
-    """The reasons do not explain everything away."""
-    for rule_name in ("simultaneous", "extragradient", "optimistic", "lookahead"):
-        assert set(check(rule_name, a_tenth(rule_name)).values()) == {"agrees"}
+        found = check(rule_name, group)
+        if rule_name in CHANGING:
+            assert found == {"not autonomous"}

@@ -237,11 +237,12 @@ def _is_kinked(field, rule, params, state, batches, matrix) -> jax.Array:
     # No special direction, and the same for everybody.
     direction = jnp.cos(1.0 + 2 * jnp.arange(size, dtype=vector.dtype))
     direction = jnp.zeros_like(vector).at[:size].set(direction)
-    expected, here = matrix @ direction, cycle(vector)
-    far, near = (
-        (cycle(vector + length * direction) - here) / length
-        for length in (scale * eps**0.4, scale * eps**0.5)
-    )
+    expected = matrix @ direction
+    lengths = jnp.stack([scale * eps**0.4, scale * eps**0.5])
+    # Mapped, not called thrice: the update is compiled once.
+    points = vector[None] + jnp.append(0, lengths)[:, None] * direction[None]
+    here, *there = jax.lax.map(cycle, points)
+    far, near = ((y - here) / s for y, s in zip(there, lengths, strict=True))
     gap = jnp.linalg.norm(near - expected)
     drift = jnp.linalg.norm(far - near)
     return (gap > 0.01 * jnp.linalg.norm(expected)) & (drift < 0.1 * gap)

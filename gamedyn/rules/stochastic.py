@@ -27,6 +27,7 @@ from gamedyn.rules.variance_reduction import (
     Snapshot,
     batch_size,
     check_components,
+    check_indices,
     first_snapshot,
     fresh_key,
     refreshed,
@@ -235,6 +236,7 @@ def compressed_descent(
         remembered, snapshot, own_key = rule_state
         own_key, *keys = jax.random.split(own_key, num_workers + 1)
         if num_components is not None:
+            check_indices(batches, "compressed_descent")
             snapshot = refreshed(snapshot, field, params, num_components)
 
         def slope(batch: Batch) -> Params:

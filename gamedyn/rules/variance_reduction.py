@@ -109,7 +109,8 @@ def check_components(num_components: int | None, rule: str) -> int:
     return int(num_components)
 
 
-def _check_indices(batches: tuple[Batch, ...], rule: str) -> None:
+def check_indices(batches: tuple[Batch, ...], rule: str) -> None:
+    """Raise `ValueError` unless all batches are one-dimensional arrays of indices."""
     for batch in batches:
         if batch_size(batch) is None:
             got = getattr(batch, "dtype", type(batch).__name__)
@@ -148,7 +149,7 @@ def _build(
         return apply_updates(geometry, base, scale(-step_size, direction))
 
     def update(field, params, rule_state, batches):
-        _check_indices(batches, name)
+        check_indices(batches, name)
         snapshot = refreshed(rule_state, field, params, n)
         moved = step(field, params, rule_state.point, snapshot, move, batches)
         return moved, tossed(snapshot, batches[0], n, probability)
@@ -431,7 +432,7 @@ def alternating_variance_reduced(
         return AlternatingSnapshotState(params, slope, jnp.zeros((), jnp.int32))
 
     def update(field, params, rule_state, batches):
-        _check_indices(batches, "alternating_variance_reduced")
+        check_indices(batches, "alternating_variance_reduced")
         every = period or -(-n // (batch_size(batches[0]) or 1))
         point, slope = jax.lax.cond(
             rule_state.num_steps == 0,

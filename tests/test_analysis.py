@@ -205,6 +205,7 @@ VARIANTS = {
     "generalised_optimistic",
     "half_step_extragradient",
     "inner_steps",
+    "interior_point",
     "loopless_svrgda",
     "forward_reflected_variance_reduced",
     "momentum_extragradient",

@@ -237,7 +237,12 @@ def _dense(entry):
 
 
 def _left_out():
-    return [n for n, e in gd.rules.entries().items() if e.on_simplex or _dense(e)]
+    unfit = {"simplex", "finite sum", "constraints"}
+    return [
+        name
+        for name, entry in gd.rules.entries().items()
+        if unfit & set(entry.needs) or _dense(entry)
+    ]
 
 
 def _rules(report, smoke):

@@ -280,11 +280,34 @@ def _list(what: str) -> None:
         for name, summary in recipes.summaries().items():
             table.add_row(name, summary)
     else:
-        table.add_column("source")
-        entries: dict[str, Any] = (games if what == "games" else rules).entries()
+        entries: dict[str, Any] = (rules if what == "rules" else games).entries()
+        table.add_column("cost" if what == "rules" else "source")
         for name, entry in entries.items():
-            table.add_row(name, entry.summary, entry.source)
+            if what == "rules":
+                table.add_row(name, _described(entry), _cost(entry))
+            else:
+                table.add_row(name, entry.summary, entry.source)
     _console().print(table)
+    if what == "rules":
+        print("cost per step: g evaluations of the field, J products with its Jacobian")
+        print("d parameters, L Lipschitz constant, mu strong monotonicity, h step size")
+
+
+def _described(entry: Any) -> str:
+    """Say what a rule is, how it steps, what is proven, and what it needs."""
+    from rich.markup import escape
+
+    needs = f"needs: {', '.join(entry.needs)}" if entry.needs else ""
+    lines = entry.formula, f"proven: {entry.guarantee}", needs, entry.source
+    rest = "\n".join(escape(line) for line in lines if line)
+    return f"{escape(entry.summary)}\n[dim]{rest}[/dim]\n"
+
+
+def _cost(entry: Any) -> str:
+    """Say what a step costs: evaluations, by the number d of parameters if need be."""
+    count, per_parameter = entry.evaluations(0), entry.evaluations(1)
+    cost = f"{count}g" if count == per_parameter else f"(d + {count})g"
+    return cost + (f" + {entry.products}J" if entry.products else "")
 
 
 def _train(recipe: str, arguments: list[str]) -> None:

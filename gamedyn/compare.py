@@ -19,7 +19,7 @@ from gamedyn.fields import Field, gradient, noisy
 from gamedyn.game import Params
 from gamedyn.games import Problem
 from gamedyn.geometry import entropic, natural_map, per_player, simplex
-from gamedyn.rules.table import RuleEntry, entry
+from gamedyn.rules.registry import RuleEntry, entry, options_for
 from gamedyn.solve import Status, solve
 from gamedyn.sweep import sweep
 
@@ -313,7 +313,11 @@ def _run(
     found = entry(name)
     num_players = problem.game.num_players
     build = partial(
-        rules.make, name, num_players=num_players, geometry=problem.geometry
+        rules.make,
+        name,
+        num_players=num_players,
+        geometry=problem.geometry,
+        **options_for(name, problem.info.num_components),
     )
     shape = build(1.0)
     size = sum(leaf[0].size for leaf in jax.tree.leaves(starts))
@@ -560,7 +564,11 @@ def _predict(
         gaps = [np.linalg.norm(end - ravel_pytree(s)[0]) for s in problem.solutions]
         solution = problem.solutions[int(np.argmin(gaps))]
     rule = rules.make(
-        name, step, num_players=problem.game.num_players, geometry=problem.geometry
+        name,
+        step,
+        num_players=problem.game.num_players,
+        geometry=problem.geometry,
+        **options_for(name, problem.info.num_components),
     )
     matrix, status, period = update_jacobian(field, rule, solution)
     nullity = 0
@@ -665,22 +673,18 @@ def _plan(
         raise ValueError(f"a rule is named twice in {', '.join(chosen)}")
     # Independent samples make a difference only where there is something to sample.
     stochastic = noisy or problem.sample is not None
-    several = [name for name in chosen if _num_batches(name, problem) > 1]
+    several = [name for name in chosen if "independent batches" in entry(name).needs]
+    sums = [name for name in chosen if "finite sum" in entry(name).needs]
     plan = [
         (name, False)
         for name in chosen
-        if noisy or name not in several or (names and not stochastic)
+        if name not in sums
+        and (noisy or name not in several or (names and not stochastic))
     ]
     if problem.sample is not None:
-        plan += [(name, True) for name in chosen if names or name in SAMPLED]
+        sampled = (*SAMPLED, *sums)
+        plan += [(name, True) for name in chosen if names or name in sampled]
     return plan
-
-
-def _num_batches(name: str, problem: Problem) -> int:
-    num_players = problem.game.num_players
-    return rules.make(
-        name, 1.0, num_players=num_players, geometry=problem.geometry
-    ).num_batches
 
 
 def misfit(name: str, problem: Problem, num_players: int) -> str | None:
@@ -696,12 +700,18 @@ def misfit(name: str, problem: Problem, num_players: int) -> str | None:
     """
     found = entry(name)
     geometries = per_player(problem.geometry, num_players, "geometry")
+    if "constraints" in found.needs:
+        return "needs inequality constraints, which problems do not state"
+    if "zero-sum" in found.needs and not problem.game.zero_sum:
+        return "is for zero-sum games, this one is not"
+    if "finite sum" in found.needs and problem.info.num_components is None:
+        return "is for finite sums, this game has no components"
     if found.num_players not in (None, num_players):
         return f"is for {found.num_players} players, this game has {num_players}"
     if found.on_simplex:
         if all(g in (simplex(), entropic) for g in geometries):
             return None
-        return "takes entropic steps: every player needs a probability simplex"
+        return "is for simplices: every player needs a probability simplex"
     kinds = {g.kind for g in geometries}
     if not kinds <= set(found.geometries):
         return f"is not defined on {' and '.join(sorted(kinds))} geometry"

@@ -109,6 +109,68 @@ def l2_ball(radius: float = 1.0) -> Geometry:
     return projected(lambda point: optax.projections.projection_l2_ball(point, radius))
 
 
+def proximal(
+    prox: Callable[[PyTree, Any], PyTree], step_size: float | jax.Array
+) -> Geometry:
+    r"""Let every step end in the proximal map of a convex function g of the player's.
+
+    $$z^+ = \operatorname{prox}_{\eta g}(z + u), \qquad
+      \operatorname{prox}_{\eta g}(v) = \arg\min_w g(w) + \frac{\|w - v\|^2}{2\eta}.$$
+
+    The player then minimises their loss plus g. With the indicator of a set it is the
+    projection. Note the square: the minimiser of $g(w) + \|w - v\|/\eta$ is another.
+
+    Args:
+        prox: `prox(point, step)`, the proximal map of `step` times g.
+        step_size: eta, that of the player's steps.
+
+    Returns:
+        A projected geometry whose `project` is the proximal map for a step of one, so
+        that the natural residual vanishes exactly at the solutions.
+
+    Raises:
+        TypeError: if `prox` is not a function.
+        ValueError: if `step_size` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import gamedyn as gd
+        >>> lasso = gd.geometry.proximal(gd.geometry.soft_threshold, 1.0)
+        >>> lasso.apply(jnp.array([3.0, 0.5]), jnp.zeros(2)).tolist()
+        [2.0, 0.0]
+    """
+    if not callable(prox):
+        raise TypeError(
+            f"a proximal map must be a function of a point and a step, "
+            f"got {type(prox).__name__}"
+        )
+    check_positive("step_size", step_size)
+
+    def apply(point: PyTree, update: PyTree) -> PyTree:
+        return prox(optax.apply_updates(point, update), step_size)
+
+    return Geometry(apply, lambda point: prox(point, 1.0), "projected")
+
+
+def soft_threshold(point: PyTree, step: float | jax.Array) -> PyTree:
+    r"""Compute the proximal map of the l1 norm: shrink every entry by `step`.
+
+    $$\operatorname{prox}_{\eta\|\cdot\|_1}(v)_i = \operatorname{sign}(v_i)
+      \max(|v_i| - \eta, 0).$$
+
+    Args:
+        point: the point v.
+        step: eta, the step size times the weight of the norm.
+
+    Returns:
+        The shrunken point.
+    """
+    return jax.tree.map(
+        lambda x: jnp.sign(x) * jnp.maximum(jnp.abs(x) - jnp.asarray(step, x.dtype), 0),
+        point,
+    )
+
+
 # Optax's own two lift float32 to float64 where that is enabled, and fail under strict
 # dtype promotion.
 

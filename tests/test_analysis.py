@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import rule_cases
 from jax.flatten_util import ravel_pytree
 
 import gamedyn as gd
@@ -91,11 +92,24 @@ SMOOTH = gd.general_sum(
     lambda x, y: payoff(x, y), lambda x, y: -payoff(x, y) + 0.2 * jnp.sin(y[0] * x["a"])
 )
 POINT = {"a": jnp.array(0.4)}, jnp.array([-0.3, 0.8])
+NOT_SMOOTH = {
+    "anderson",  # least squares over differences that vanish
+    "adaptive_golden_ratio",
+    "fictitious_play",  # best responses jump
+    "frank_wolfe",
+}
 ON_SIMPLEX = {name for name, entry in gd.rules.entries().items() if entry.on_simplex}
 SIMPLEX_GAME = gd.zero_sum(
     lambda x, y: x @ jnp.array([[1.0, -0.5], [0.2, 2.0]]) @ y + jnp.sum(x**3) * y[0]
 )
 SIMPLEX_POINT = jnp.array([0.3, 0.7]), jnp.array([0.6, 0.4])
+
+
+def is_opaque(leaf):
+    """What an inner solver reports, and keys."""
+    return isinstance(leaf, InnerSolve) or jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    )
 
 
 def split_inexact(tree):
@@ -106,9 +120,7 @@ def split_inexact(tree):
     leaves, treedef = jax.tree.flatten(
         tree, is_leaf=lambda node: isinstance(node, InnerSolve)
     )
-    leaves = [
-        leaf if isinstance(leaf, InnerSolve) else np.asarray(leaf) for leaf in leaves
-    ]
+    leaves = [leaf if is_opaque(leaf) else np.asarray(leaf) for leaf in leaves]
     moving = [
         i
         for i, leaf in enumerate(leaves)
@@ -135,12 +147,12 @@ def split_inexact(tree):
     return vector, rebuild
 
 
-def differences(game, rule, params, warmup):
+def differences(game, rule, params, warmup, batch=None):
     """The Jacobian of one cycle, by central differences of jitted single steps."""
     field = gd.fields.gradient(game)
     step = jax.jit(
         lambda params, state: rule.update(
-            field, params, state, (None,) * rule.num_batches
+            field, params, state, (batch,) * rule.num_batches
         )
     )
     state = rule.init(params)
@@ -162,10 +174,10 @@ def differences(game, rule, params, warmup):
     return np.stack(columns, axis=1)
 
 
-def check_against_differences(game, rule, params, warmup=10):
+def check_against_differences(game, rule, params, warmup=10, batch=None):
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
-        found = update_jacobian(game, rule, params, warmup=warmup)
-        expected = differences(game, rule, params, warmup)
+        found = update_jacobian(game, rule, params, batch, warmup=warmup)
+        expected = differences(game, rule, params, warmup, batch)
     assert found.period == rule.period
     assert found.matrix.shape == expected.shape
     np.testing.assert_allclose(found.matrix, expected, rtol=2e-6, atol=2e-8)
@@ -186,11 +198,42 @@ VARIANTS = {
     "optimistic_multiplicative_weights",
     "runge_kutta_4",
     "stochastic_extragradient",
+    "adaptive_extragradient_plus",
+    "alternating_optimistic",
+    "diana",
+    "exponentially_averaged_extragradient",
+    "generalised_optimistic",
+    "half_step_extragradient",
+    "inner_steps",
+    "interior_point",
+    "loopless_svrgda",
+    "forward_reflected_variance_reduced",
+    "momentum_extragradient",
+    "nested_lookahead",
+    "optimistic_mirror_descent",
+    "past_extra_adam",
+    "predictive_regret_matching_plus",
+    "primal_dual",
+    "quantised_descent",
+    "regret_matching_plus",
+    "reshuffled_extragradient",
+    "restarted_feg",
+    "slingshot",
+    "stochastic_extragradient_plus",
+    "svre",
+    "two_time_scale_adam",
+    "two_time_scales",
+    "vr_diana",
 }
 NAMES = [
     pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
     for name in gd.rules.names()
+    if name not in NOT_SMOOTH
 ]
+
+
+def batch_for(name):
+    return rule_cases.batches(name, rule_cases.make(name, 0.1))[0]
 
 
 class TestUpdateJacobian:
@@ -200,21 +243,23 @@ class TestUpdateJacobian:
             rule = gd.rules.make(name, 0.1, geometry=gd.geometry.entropic)
             check_against_differences(SIMPLEX_GAME, rule, SIMPLEX_POINT)
         else:
-            check_against_differences(SMOOTH, gd.rules.make(name, 0.1), POINT)
+            rule = rule_cases.make(name, 0.1)
+            check_against_differences(SMOOTH, rule, POINT, batch=batch_for(name))
 
     # Standing still, the adaptive step has a kink: whichever bound is the smaller one
     # depends on the direction of the perturbation.
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        "name", [n for n in gd.rules.names() if n != "adaptive_golden_ratio"]
+        "name", [n for n in gd.rules.names() if n not in NOT_SMOOTH]
     )
     def test_equals_finite_differences_elsewhere(self, name):
         point = {"a": jnp.array(-0.9)}, jnp.array([0.5, -0.2])
         game = SMOOTH
         if name in ON_SIMPLEX:
             game, point = SIMPLEX_GAME, (jnp.array([0.8, 0.2]), jnp.array([0.1, 0.9]))
-        rule = gd.rules.make(name, 0.3)
-        check_against_differences(game, rule, point, warmup=3)
+        rule = rule_cases.make(name, 0.3)
+        batch = batch_for(name)
+        check_against_differences(game, rule, point, warmup=3, batch=batch)
 
     @pytest.mark.parametrize(
         "rule",

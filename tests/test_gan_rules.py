@@ -6,12 +6,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rule_cases
 
 import gamedyn as gd
 from gamedyn import data, gan, nets
 
 ENTRIES = gd.rules.entries()
-TRAINS = [name for name, entry in ENTRIES.items() if not entry.on_simplex]
+NOT_GANS = {"simplex", "finite sum", "constraints"}  # needs that no GAN meets
+TRAINS = [name for name, entry in ENTRIES.items() if not NOT_GANS & set(entry.needs)]
+# Their code is that of another rule here, with other numbers in it.
+VARIANTS = {
+    "adaptive_extragradient_plus",
+    "alternating_optimistic",
+    "eag_v",
+    "exponentially_averaged_extragradient",
+    "extragradient_plus",
+    "forward_reflected_backward",
+    "generalised_optimistic",
+    "golden_ratio",
+    "half_step_extragradient",
+    "inner_steps",
+    "momentum_extragradient",
+    "nested_lookahead",
+    "optimistic_adam",
+    "past_extra_adam",
+    "primal_dual",
+    "quantised_descent",
+    "restarted_feg",
+    "runge_kutta_2",
+    "slingshot",
+    "stochastic_extragradient",
+    "stochastic_extragradient_plus",
+    "two_time_scale_adam",
+    "two_time_scales",
+    "universal_mirror_prox",
+}
 ON_SIMPLEX = [name for name, entry in ENTRIES.items() if entry.on_simplex]
 
 STEPS = 50
@@ -92,7 +121,13 @@ def check(solution, dtype):
             assert np.any(np.asarray(new) != np.asarray(old)), path
 
 
-@pytest.mark.parametrize("name", TRAINS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
+        for name in TRAINS
+    ],
+)
 def test_rule_trains_a_gan(name):
     with promotion(name):
         rule = gd.rules.make(name, 0.01)
@@ -128,12 +163,23 @@ def test_noisy_field_trains_a_gan():
     check(train(field, rule, jnp.float32, None, record), jnp.float32)
 
 
+@pytest.mark.parametrize("name", sorted(set(ENTRIES) - set(TRAINS) - set(ON_SIMPLEX)))
+def test_rule_with_other_needs_says_so(name):
+    with pytest.raises(ValueError, match="num_components=|constraints="):
+        gd.rules.make(name, 0.01)
+    rule = rule_cases.make(name, 0.01)
+    if "finite sum" in ENTRIES[name].needs and name != "reshuffled_extragradient":
+        sample = functools.partial(draw, jnp.float32)
+        with pytest.raises(ValueError, match="one-dimensional arrays of indices"):
+            gd.solve(GAME, rule, start(jnp.float32), STEPS, key=KEY, sample=sample)
+
+
 @pytest.mark.parametrize("name", ON_SIMPLEX)
 def test_rule_on_simplices_refuses_a_gan(name):
     """Entropic steps take logarithms of parameters: networks have negative ones."""
     rule = gd.rules.make(name, 0.01)
     sample = functools.partial(draw, jnp.float32)
-    message = r"player 0 starts with -\d\.\d+, expected a point of the simplex"
+    message = r"player 0 starts with -\d\.\d+.* expected a point of the simplex"
     with pytest.raises(ValueError, match=message):
         gd.solve(GAME, rule, start(jnp.float32), STEPS, key=KEY, sample=sample)
 

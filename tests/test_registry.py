@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import rule_cases
 
 import gamedyn as gd
 from gamedyn.registry import Registry
@@ -118,8 +119,23 @@ class TestRulesFromTransformations:
     def test_either_it_takes_one_or_it_says_so(self, name):
         entry = gd.rules.entries()[name]
         if entry.takes_transformation:
-            gd.rules.make(name, (0.1, 0.2), transformation=optax.adam)
+            rule_cases.make(name, (0.1, 0.2), transformation=optax.adam)
             return
         for arguments in (((0.1, 0.2), {}), (0.1, {"transformation": optax.adam})):
             with pytest.raises(ValueError, match=f"{name} owns its steps"):
                 gd.rules.make(name, arguments[0], **arguments[1])
+
+
+@pytest.mark.parametrize("name", gd.rules.names())
+def test_columns_of_rules(name):
+    entry = gd.rules.entries()[name]
+    assert entry.guarantee
+    assert "\n" not in entry.guarantee + entry.formula
+    assert set(entry.needs) <= set(gd.rules.NEEDS)
+    assert ("two players" in entry.needs) == (entry.num_players == 2)
+    assert ("simplex" in entry.needs) == entry.on_simplex
+    rule = rule_cases.make(name, 0.1)
+    several = rule.num_batches > 1
+    assert ("independent batches" in entry.needs) == several
+    assert entry.products >= 0
+    assert not entry.flops <= 0  # NaN where it is no multiple of a gradient

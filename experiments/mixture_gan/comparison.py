@@ -80,6 +80,8 @@ def compare(
     evaluations = entry.evaluations(_size(setting))
     if entry.on_simplex:
         return Row(name, reason="takes entropic steps: for players on a simplex")
+    if missing := {"finite sum", "constraints"} & set(entry.needs):
+        return Row(name, reason=f"needs what a GAN is not: {', '.join(missing)}")
     if evaluations > budget:
         return Row(
             name, reason=f"one Newton step takes {evaluations:,} gradient evaluations"

@@ -25,8 +25,10 @@ class UpdateJacobian(NamedTuple):
             with respect to those before, complex leaves as real and imaginary part; a
             numpy array of shape `(n, n)`.
         status: OK; NOT_DIFFERENTIABLE where an entry is not finite (Adam at its fixed
-            point with `eps_root=0`); NOT_AUTONOMOUS where the next cycles have another
-            Jacobian (schedules, anchors, uniform averages).
+            point with `eps_root=0`) or short moves do not follow the matrix (kinks,
+            steps that depend on the direction only); NOT_AUTONOMOUS where the next
+            cycles have another Jacobian (schedules, anchors, uniform averages) or the
+            rule tosses coins.
         period: the number of steps in one cycle.
     """
 
@@ -93,18 +95,19 @@ def update_jacobian(
 
     @jax.jit
     def differentiate(state):
-        return cycle_jacobian(field, rule, params, state, batches)
+        matrix = cycle_jacobian(field, rule, params, state, batches)
+        return matrix, _is_kinked(field, rule, params, state, batches, matrix)
 
     warmup = -(-warmup // period) * period
     state = settle(rule.init(params), warmup)
-    matrix = np.asarray(differentiate(state))
+    matrix, kinked = map(np.asarray, differentiate(state))
     # Seven more cycles: enough to tell a schedule, prime to the usual periods.
-    later = np.asarray(differentiate(settle(state, 7 * period)))
-    if not np.all(np.isfinite([matrix, later])):
+    later = np.asarray(differentiate(settle(state, 7 * period))[0])
+    if not np.all(np.isfinite([matrix, later])) or kinked:
         status = Status.NOT_DIFFERENTIABLE
-    elif np.max(np.abs(later - matrix)) > _AUTONOMY_TOLERANCE * max(
-        1.0, np.max(np.abs(matrix))
-    ):
+    elif _tosses_coins(state) or np.max(
+        np.abs(later - matrix)
+    ) > _AUTONOMY_TOLERANCE * max(1.0, np.max(np.abs(matrix))):
         status = Status.NOT_AUTONOMOUS
     else:
         status = Status.OK
@@ -199,7 +202,14 @@ def cycle_jacobian(
     Returns:
         The matrix of shape `(n, n)` of `UpdateJacobian`.
     """
-    vector, rebuild = moving_parts((params, state))
+    return jax.jacfwd(_cycle(field, rule, params, state, batches))(
+        moving_parts((params, state))[0]
+    )
+
+
+def _cycle(field, rule, params, state, batches):
+    """The map of one cycle on the vector of what moves."""
+    _, rebuild = moving_parts((params, state))
 
     def cycle(vector):
         after = jax.lax.fori_loop(
@@ -210,7 +220,32 @@ def cycle_jacobian(
         )
         return moving_parts(after)[0]
 
-    return jax.jacfwd(cycle)(vector)
+    return cycle
+
+
+def _is_kinked(field, rule, params, state, batches, matrix) -> jax.Array:
+    """Whether moves of the point, however short, go elsewhere than the matrix says.
+
+    Two lengths that agree with each other and not with the matrix tell a kink, or a
+    map that is homogeneous without being linear, from curvature.
+    """
+    cycle = _cycle(field, rule, params, state, batches)
+    vector, _ = moving_parts((params, state))
+    size = moving_parts(params)[0].size
+    eps = float(jnp.finfo(vector.dtype).eps)
+    scale = jnp.maximum(1, jnp.max(jnp.abs(vector[:size]), initial=0))
+    # No special direction, and the same for everybody.
+    direction = jnp.cos(1.0 + 2 * jnp.arange(size, dtype=vector.dtype))
+    direction = jnp.zeros_like(vector).at[:size].set(direction)
+    expected = matrix @ direction
+    lengths = jnp.stack([scale * eps**0.4, scale * eps**0.5])
+    # Mapped, not called thrice: the update is compiled once.
+    points = vector[None] + jnp.append(0, lengths)[:, None] * direction[None]
+    here, *there = jax.lax.map(cycle, points)
+    far, near = ((y - here) / s for y, s in zip(there, lengths, strict=True))
+    gap = jnp.linalg.norm(near - expected)
+    drift = jnp.linalg.norm(far - near)
+    return (gap > 0.01 * jnp.linalg.norm(expected)) & (drift < 0.1 * gap)
 
 
 def moving_parts(tree: PyTree) -> tuple[jax.Array, Any]:
@@ -246,6 +281,13 @@ def moving_parts(tree: PyTree) -> tuple[jax.Array, Any]:
         return jax.tree.unflatten(treedef, filled)
 
     return jnp.concatenate(parts), rebuild
+
+
+def _tosses_coins(state: RuleState) -> bool:
+    return any(
+        jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        for leaf in jax.tree.leaves(state)
+    )
 
 
 def _is_report(node: Any) -> bool:

@@ -4,10 +4,35 @@ Every rule is a function that builds a `Rule` from optax transformations (or fro
 step size that the scheme owns); `names`, `entries` and `make` give the registry.
 """
 
-from gamedyn.rules.anchored import anchored_extragradient, halpern
+import gamedyn.rules.table  # noqa: F401  fills the registry
+from gamedyn.rules.adaptive import (
+    adaptive_mirror_prox,
+    golden_ratio,
+    universal_mirror_prox,
+)
+from gamedyn.rules.anchored import (
+    anchored_descent,
+    anchored_extragradient,
+    decaying_anchor_extragradient,
+    halpern,
+)
 from gamedyn.rules.base import InnerSolve, Rule, RuleState
-from gamedyn.rules.extrapolation import extragradient, optimistic, past_extragradient
+from gamedyn.rules.constrained import interior_point
+from gamedyn.rules.extrapolation import (
+    extragradient,
+    fast_optimistic,
+    optimistic,
+    past_extragradient,
+)
 from gamedyn.rules.integrators import proximal_point, runge_kutta
+from gamedyn.rules.registry import NEEDS, RuleEntry, entries, make, names
+from gamedyn.rules.simplices import (
+    fictitious_play,
+    frank_wolfe,
+    magnetic_mirror_descent,
+    regret_matching,
+    replicator,
+)
 from gamedyn.rules.splitting import (
     adaptive_golden_ratio,
     alex_gda,
@@ -15,32 +40,74 @@ from gamedyn.rules.splitting import (
     forward_reflected_backward,
     projected_reflected_gradient,
 )
-from gamedyn.rules.table import RuleEntry, entries, make, names
+from gamedyn.rules.stochastic import (
+    compressed_descent,
+    reshuffled,
+    stochastic_hamiltonian,
+)
 from gamedyn.rules.turns import alternating, simultaneous
-from gamedyn.rules.wrappers import averaged, lookahead
+from gamedyn.rules.variance_reduction import (
+    alternating_variance_reduced,
+    extragradient_variance_reduced,
+    forward_reflected_variance_reduced,
+    loopless_svrgda,
+    svre,
+)
+from gamedyn.rules.weak_minty import (
+    bias_corrected_extragradient,
+    curvature_extragradient,
+    half_step_extragradient,
+)
+from gamedyn.rules.wrappers import anderson, averaged, lookahead, restarted
 
 __all__ = [
+    "NEEDS",
     "InnerSolve",
     "Rule",
     "RuleEntry",
     "RuleState",
     "adaptive_golden_ratio",
+    "adaptive_mirror_prox",
     "alex_gda",
     "alternating",
+    "alternating_variance_reduced",
+    "anchored_descent",
     "anchored_extragradient",
+    "anderson",
     "averaged",
+    "bias_corrected_extragradient",
+    "compressed_descent",
+    "curvature_extragradient",
+    "decaying_anchor_extragradient",
     "entries",
     "extragradient",
+    "extragradient_variance_reduced",
+    "fast_optimistic",
+    "fictitious_play",
     "forward_backward_forward",
     "forward_reflected_backward",
+    "forward_reflected_variance_reduced",
+    "frank_wolfe",
+    "golden_ratio",
+    "half_step_extragradient",
     "halpern",
+    "interior_point",
     "lookahead",
+    "loopless_svrgda",
+    "magnetic_mirror_descent",
     "make",
     "names",
     "optimistic",
     "past_extragradient",
     "projected_reflected_gradient",
     "proximal_point",
+    "regret_matching",
+    "replicator",
+    "reshuffled",
+    "restarted",
     "runge_kutta",
     "simultaneous",
+    "stochastic_hamiltonian",
+    "svre",
+    "universal_mirror_prox",
 ]

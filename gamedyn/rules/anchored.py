@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gamedyn.checks import check_positive, is_known
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
@@ -186,6 +187,123 @@ def anchored_extragradient(
             anchor, num_steps + 1, ratio * decay(k, beta, ratio**2), current
         )
         return move(current, eta), state if reuse else state._replace(past=None)
+
+    return build(init, update)
+
+
+class DecayingState(NamedTuple):
+    """The anchor z_0, and the number k of steps done."""
+
+    anchor: Params
+    num_steps: jax.Array
+
+
+def decaying_anchor_extragradient(
+    step_size: float | jax.Array,
+    *,
+    alpha: float = 2.0,
+    beta: float = 4.0,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+) -> Rule:
+    r"""Extragradient on the field plus a vanishing pull, taken implicitly.
+
+    $$\bar z = z - \eta\varepsilon_k (z - z_0) - \eta F(z), \qquad
+      z^+ = z_0 + \frac{z - z_0 - \eta F(\bar z)}{1 + \eta\varepsilon_{k+1}}, \qquad
+      \eta\varepsilon_k = \frac{\alpha}{k + \beta}.$$
+
+    The general anchored extragradient method: a flow with Tikhonov regularisation,
+    discretised. Two field evaluations per step.
+
+    Args:
+        step_size: eta, one positive number for all players, below 1/L.
+        alpha: how slowly the pull vanishes, positive.
+        beta: when it begins to, at least alpha.
+        geometry: euclidean only.
+
+    Returns:
+        The rule.
+
+    Raises:
+        TypeError: if `step_size` is not a real scalar.
+        ValueError: if it is not positive, not $0 < \alpha \le \beta$, or the geometry
+            is not euclidean.
+
+    References:
+        Bot and Chenchene, Extra-gradient method with flexible anchoring: strong
+        convergence and fast residual decay, 2024, arXiv:2410.14369.
+    """
+    check_step_size(step_size, "decaying_anchor_extragradient")
+    check_geometry(geometry, ("euclidean",), "decaying_anchor_extragradient")
+    if is_known(alpha) and is_known(beta) and not 0 < alpha <= beta:
+        raise ValueError(f"expected 0 < alpha <= beta, got {alpha} and {beta}")
+
+    def init(params):
+        return DecayingState(params, jnp.zeros((), jnp.int32))
+
+    def update(field, params, rule_state, batches):
+        (batch,) = batches
+        anchor, num_steps = rule_state
+        k = num_steps.astype(working_dtype(params))
+        away = subtract(params, anchor)
+        pull = scale(-alpha / (k + beta), away)
+        ahead = add(params, pull, scale(-step_size, field(params, batch)))
+        moved = subtract(away, scale(step_size, field(ahead, batch)))
+        moved = add(anchor, scale(1 / (1 + alpha / (k + 1 + beta)), moved))
+        return moved, DecayingState(anchor, num_steps + 1)
+
+    return build(init, update)
+
+
+def anchored_descent(
+    step_size: float | jax.Array,
+    *,
+    pull: float = 0.3,
+    step_decay: float = 0.7,
+    pull_decay: float = 0.9,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+) -> Rule:
+    r"""Descend simultaneously with ever smaller steps, pulled back to the start.
+
+    $$z_{k+1} = P\bigl(z_k - \eta_k F(z_k) + r_k (z_0 - z_k)\bigr), \qquad
+      \eta_k = \frac{\eta}{k^p}, \quad r_k = \frac{r}{k^q}, \quad k = 1, 2, \dots$$
+
+    The pull makes plain descent converge on monotone games, also under noise. One field
+    evaluation per step.
+
+    Args:
+        step_size: eta, one positive number for all players; .3 as published.
+        pull: r, positive.
+        step_decay: p.
+        pull_decay: q, above p for the pull to die out first.
+        geometry: euclidean or projected, one for all players, or a tuple of one each.
+
+    Returns:
+        The rule.
+
+    Raises:
+        TypeError: if `step_size` is not a real scalar.
+        ValueError: if it or `pull` is not positive, or the geometry is entropic.
+
+    References:
+        Ryu, Yuan and Yin, ODE analysis of stochastic gradient methods with optimism and
+        anchoring for minimax problems, 2019, arXiv:1905.10899.
+    """
+    check_step_size(step_size, "anchored_descent")
+    check_geometry(geometry, ("euclidean", "projected"), "anchored_descent")
+    check_positive("pull", pull)
+
+    def init(params):
+        per_player(geometry, len(params), "geometry")
+        return DecayingState(params, jnp.zeros((), jnp.int32))
+
+    def update(field, params, rule_state, batches):
+        anchor, num_steps = rule_state
+        k = num_steps.astype(working_dtype(params)) + 1
+        eta = jnp.asarray(step_size, k.dtype) / k**step_decay
+        back = scale(pull / k**pull_decay, subtract(anchor, params))
+        step = add(back, scale(-eta, field(params, batches[0])))
+        moved = apply_updates(geometry, params, step)
+        return moved, DecayingState(anchor, num_steps + 1)
 
     return build(init, update)
 

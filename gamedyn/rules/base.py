@@ -121,13 +121,13 @@ class Stepper(NamedTuple):
 
         Raises:
             ValueError: if a player whose steps are entropic starts, as far as can be
-                seen outside jit, with a negative entry.
+                seen outside jit, off the simplex.
         """
         optimizers = per_player(self.optimizers, len(params), "optimizer")
         domains = per_player(self.geometry, len(params), "geometry")
         for player, (domain, own) in enumerate(zip(domains, params, strict=True)):
             if domain.kind == "entropic":
-                _check_weights(player, own)
+                check_simplex(player, own, "an entropic step")
         return tuple(
             optimizer.init(own)
             for optimizer, own in zip(optimizers, params, strict=True)
@@ -250,14 +250,22 @@ def select(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), on_true, on_false)
 
 
-def _check_weights(player: int, point: PyTree) -> None:
-    for leaf in jax.tree.leaves(point):
-        if is_known(leaf) and (smallest := np.asarray(leaf).min(initial=0)) < 0:
-            raise ValueError(
-                f"entropic steps multiply weights: player {player} starts with "
-                f"{smallest:.3g}, expected a point of the simplex, positive entries "
-                f"that sum to 1"
-            )
+def check_simplex(player: int, point: PyTree, rule: str) -> None:
+    """Raise `ValueError` where a player is seen to be off the probability simplex.
+
+    All leaves of one player's parameters together are one simplex.
+    """
+    leaves = jax.tree.leaves(point)
+    if not all(map(is_known, leaves)):
+        return
+    smallest = min(float(np.asarray(leaf).min(initial=np.inf)) for leaf in leaves)
+    total = sum(float(np.asarray(leaf, float).sum()) for leaf in leaves)
+    if smallest < 0 or abs(total - 1) > 1e-3:
+        raise ValueError(
+            f"{rule} moves on the simplex: player {player} starts with {smallest:.3g} "
+            f"as the smallest entry and {total:.6g} as the sum, expected a point of "
+            f"the simplex, positive entries that sum to 1"
+        )
 
 
 def check_step_size(step_size: Any, rule: str) -> None:
@@ -281,6 +289,26 @@ def check_step_size(step_size: Any, rule: str) -> None:
         )
     if is_known(step_size) and not 0 < float(step_size) < math.inf:
         raise ValueError(f"{rule} needs a positive step size, got {step_size}")
+
+
+def check_players(params: Params, expected: int, rule: str) -> None:
+    """Raise `ValueError` unless there are as many players as a rule is for."""
+    if len(params) != expected:
+        raise ValueError(f"{rule} is for {expected} players, got {len(params)}")
+
+
+def inner(left: PyTree, right: PyTree, dtype: Any) -> jax.Array:
+    """Sum the products of all entries of two trees, a scalar of the given dtype."""
+    products = jax.tree.map(
+        lambda a, b: jnp.sum(a.astype(dtype) * b.astype(dtype)), left, right
+    )
+    return functools.reduce(jnp.add, jax.tree.leaves(products), jnp.zeros((), dtype))
+
+
+def project(geometry: Geometry | tuple[Geometry, ...], params: Params) -> Params:
+    """Project all players' points, each onto their own domain."""
+    domains = per_player(geometry, len(params), "geometry")
+    return tuple(d.project(own) for d, own in zip(domains, params, strict=True))
 
 
 def working_dtype(params: Params) -> Any:
@@ -313,3 +341,23 @@ def apply_updates(
         domain.apply(point, update)
         for domain, point, update in zip(domains, params, updates, strict=True)
     )
+
+
+def flatten(tree: Params) -> jax.Array:
+    """Lay all leaves out in one vector of the widest dtype."""
+    dtype = working_dtype(tree)
+    return jnp.concatenate(
+        [leaf.ravel().astype(dtype) for leaf in jax.tree.leaves(tree)]
+    )
+
+
+def unflatten(vector: jax.Array, like: Params) -> Params:
+    """Undo `flatten`, with the shapes and dtypes of `like`."""
+    leaves, treedef = jax.tree.flatten(like)
+    pieces = []
+    first = 0
+    for leaf in leaves:
+        piece = vector[first : first + leaf.size]
+        pieces.append(piece.reshape(leaf.shape).astype(leaf.dtype))
+        first += leaf.size
+    return jax.tree.unflatten(treedef, pieces)

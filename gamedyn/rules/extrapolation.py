@@ -6,9 +6,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gamedyn.checks import is_known
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean
-from gamedyn.rules.base import Rule, build, select, stepper
+from gamedyn.rules.base import (
+    Rule,
+    add,
+    build,
+    check_geometry,
+    check_step_size,
+    scale,
+    select,
+    stepper,
+    subtract,
+    working_dtype,
+)
 
 
 class ExtragradientState(NamedTuple):
@@ -216,5 +228,75 @@ def optimistic(
         ahead = jax.tree.map(lambda u, v: u + optimism * (u - v), updates, last)
         params = steps.apply(params, ahead)
         return params, OptimisticState(states, updates, jnp.array(False))
+
+    return build(init, update)
+
+
+class FastOptimisticState(NamedTuple):
+    """The point before, the field at the last middle point, and the step count."""
+
+    previous: Params
+    past: Params
+    num_steps: jax.Array
+
+
+def fast_optimistic(
+    step_size: float | jax.Array,
+    *,
+    alpha: float = 3.0,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
+) -> Rule:
+    r"""Combine optimistic steps with vanishing friction (fast OGDA, explicit).
+
+    $$\bar z_k = z_k + \frac{k}{k + \alpha}(z_k - z_{k-1}) -
+      \frac{s\alpha}{k + \alpha} F(\bar z_{k-1}), \qquad
+      z_{k+1} = \bar z_k - s\,\frac{2k + \alpha}{k + \alpha}
+      \bigl(F(\bar z_k) - F(\bar z_{k-1})\bigr),$$
+
+    k = 1, 2, ..., started by $z_0 = z_1$, $\bar z_0 = z_1$. The residual falls faster
+    than 1/k on monotone games. One field evaluation per step (two in the first one).
+
+    Args:
+        step_size: s, one positive number for all players; below 1/(8L).
+        alpha: the friction, above 2.
+        geometry: euclidean only.
+
+    Returns:
+        The rule.
+
+    Raises:
+        TypeError: if `step_size` is not a real scalar.
+        ValueError: if it is not positive, `alpha` not above 2, or the geometry is not
+            euclidean.
+
+    References:
+        Bot, Csetnek and Nguyen, Fast OGDA in continuous and discrete time, 2023,
+        arXiv:2203.10947.
+    """
+    check_step_size(step_size, "fast_optimistic")
+    check_geometry(geometry, ("euclidean",), "fast_optimistic")
+    if is_known(alpha) and not alpha > 2:
+        raise ValueError(f"alpha must be above 2, got {alpha}")
+
+    def init(params):
+        past = jax.tree.map(jnp.zeros_like, params)
+        return FastOptimisticState(params, past, jnp.zeros((), jnp.int32))
+
+    def update(field, params, rule_state, batches):
+        (batch,) = batches
+        previous, past, num_steps = rule_state
+        # Only the first step evaluates the field twice: a branch, not a select.
+        past = jax.lax.cond(num_steps == 0, lambda: field(params, batch), lambda: past)
+        k = num_steps.astype(working_dtype(params)) + 1
+        step = jnp.asarray(step_size, k.dtype)
+        middle = add(
+            params,
+            scale(k / (k + alpha), subtract(params, previous)),
+            scale(-step * alpha / (k + alpha), past),
+        )
+        current = field(middle, batch)
+        weight = -step * (2 * k + alpha) / (k + alpha)
+        moved = add(middle, scale(weight, subtract(current, past)))
+        return moved, FastOptimisticState(params, current, num_steps + 1)
 
     return build(init, update)

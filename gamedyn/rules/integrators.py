@@ -1,7 +1,8 @@
 """Follow the flow of the field more closely: Runge-Kutta and implicit steps."""
 
 import functools
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,10 @@ from gamedyn.rules.base import (
     build,
     check_geometry,
     check_step_size,
+    flatten,
     scale,
     stepper,
+    unflatten,
     working_dtype,
 )
 
@@ -139,25 +142,60 @@ def proximal_point(
 
     def update(field, params, rule_state, batches):
         (batch,) = batches
-        start = _flatten(params)
-        eta = jnp.asarray(step_size, start.dtype)
-        goal = _default_tolerance(params) if tolerance is None else tolerance
-
-        def gap(point):
-            direction = field(_unflatten(point, params), batch)
-            return point - start + eta * _flatten(direction)
-
-        newton = functools.partial(_newton, tolerance=goal, max_steps=max_steps)
-        tangent_solve = functools.partial(_linear_solve, tolerance=goal)
-        point, (residual, inner_steps) = jax.lax.custom_root(
-            gap, start, newton, tangent_solve, has_aux=True
+        goal = default_tolerance(params) if tolerance is None else tolerance
+        point, residual, inner_steps = resolvent(
+            lambda point: field(point, batch),
+            params,
+            step_size,
+            tolerance=goal,
+            max_steps=max_steps,
         )
         # Not `residual > goal`: a NaN is a failure, too.
         failed = rule_state.failed | ~(residual <= goal)
-        report = InnerSolve(residual, inner_steps.astype(jnp.int32), failed)
-        return _unflatten(point, params), report
+        return point, InnerSolve(residual, inner_steps, failed)
 
     return build(init, update)
+
+
+def resolvent(
+    slope: Callable[[Params], Params],
+    params: Params,
+    step_size: Any,
+    *,
+    tolerance: float,
+    max_steps: int,
+    guess: Params | None = None,
+) -> tuple[Params, jax.Array, jax.Array]:
+    r"""Solve $w + \eta F(w) = z$ by Newton's method.
+
+    Args:
+        slope: the field F.
+        params: the point z.
+        step_size: eta.
+        tolerance: of the residual relative to $\|z\| + \eta\|F(z)\|$.
+        max_steps: the largest number of Newton steps; at least one is done.
+        guess: where to begin; at z if `None`.
+
+    Returns:
+        The point w, the relative residual and the number of steps. Derivatives are
+        those of the equation.
+    """
+    start = flatten(params)
+    eta = jnp.asarray(step_size, start.dtype)
+
+    def gap(point):
+        return point - start + eta * flatten(slope(unflatten(point, params)))
+
+    newton = functools.partial(_newton, tolerance=tolerance, max_steps=max_steps)
+    tangent_solve = functools.partial(_linear_solve, tolerance=tolerance)
+    point, (residual, inner_steps) = jax.lax.custom_root(
+        gap,
+        start if guess is None else flatten(guess),
+        newton,
+        tangent_solve,
+        has_aux=True,
+    )
+    return unflatten(point, params), residual, inner_steps.astype(jnp.int32)
 
 
 def _newton(function, start, *, tolerance, max_steps):
@@ -206,26 +244,7 @@ def _linear_solve(tangent, right, *, tolerance):
     return jax.lax.custom_linear_solve(tangent, right, krylov, krylov)
 
 
-def _default_tolerance(params: Params) -> float:
+def default_tolerance(params: Params) -> float:
+    """The three-quarter power of the machine precision of the coarsest parameter."""
     leaves = jax.tree.leaves(params)
     return max(float(jnp.finfo(leaf.dtype).eps) for leaf in leaves) ** 0.75
-
-
-def _flatten(tree: Params) -> jax.Array:
-    """Lay all leaves out in one vector of the widest dtype."""
-    dtype = working_dtype(tree)
-    return jnp.concatenate(
-        [leaf.ravel().astype(dtype) for leaf in jax.tree.leaves(tree)]
-    )
-
-
-def _unflatten(vector: jax.Array, like: Params) -> Params:
-    """Undo `_flatten`, with the shapes and dtypes of `like`."""
-    leaves, treedef = jax.tree.flatten(like)
-    pieces = []
-    first = 0
-    for leaf in leaves:
-        piece = vector[first : first + leaf.size]
-        pieces.append(piece.reshape(leaf.shape).astype(leaf.dtype))
-        first += leaf.size
-    return jax.tree.unflatten(treedef, pieces)

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import jax
+import jaxlib.version
 
 _SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold"
 # Which operations XLA hands to its newer library of CPU kernels. A jaxlib that does not
@@ -64,7 +65,7 @@ def configure(
     )
     sets_library = (
         eigen_products
-        and jax.lib.__version__ in _KNOWS_LIBRARY
+        and jaxlib.version.__version__ in _KNOWS_LIBRARY
         and _LIBRARY not in flags
     )
     if (sets_flags or sets_devices or sets_library) and _backend_runs():

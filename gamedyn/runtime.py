@@ -1,6 +1,7 @@
 """Set up JAX for fast small loops, and report the environment."""
 
 import ctypes
+import importlib.metadata as metadata
 import os
 import platform
 import re
@@ -64,7 +65,7 @@ def configure(
     )
     sets_library = (
         eigen_products
-        and jax.lib.__version__ in _KNOWS_LIBRARY
+        and metadata.version("jaxlib") in _KNOWS_LIBRARY
         and _LIBRARY not in flags
     )
     if (sets_flags or sets_devices or sets_library) and _backend_runs():
@@ -92,8 +93,6 @@ def configure(
 
 def environment() -> dict[str, Any]:
     """Describe versions, devices, flags, threads and load, as plain JSON values."""
-    import importlib.metadata as metadata
-
     packages = ("jax", "jaxlib", "optax", "numpy", "scipy", "flax")
     versions = {}
     for package in packages:

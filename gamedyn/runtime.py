@@ -1,13 +1,13 @@
 """Set up JAX for fast small loops, and report the environment."""
 
 import ctypes
+import importlib.metadata as metadata
 import os
 import platform
 import re
 from typing import Any
 
 import jax
-import jaxlib.version
 
 _SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold"
 # Which operations XLA hands to its newer library of CPU kernels. A jaxlib that does not
@@ -65,7 +65,7 @@ def configure(
     )
     sets_library = (
         eigen_products
-        and jaxlib.version.__version__ in _KNOWS_LIBRARY
+        and metadata.version("jaxlib") in _KNOWS_LIBRARY
         and _LIBRARY not in flags
     )
     if (sets_flags or sets_devices or sets_library) and _backend_runs():
@@ -93,8 +93,6 @@ def configure(
 
 def environment() -> dict[str, Any]:
     """Describe versions, devices, flags, threads and load, as plain JSON values."""
-    import importlib.metadata as metadata
-
     packages = ("jax", "jaxlib", "optax", "numpy", "scipy", "flax")
     versions = {}
     for package in packages:

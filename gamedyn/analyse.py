@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gamedyn import rules
+from gamedyn import methods, rules
 from gamedyn.analysis import (
     EquilibriumReport,
     Stability,
@@ -46,7 +46,7 @@ from gamedyn.analysis.matrix_games import simplex_response
 from gamedyn.analysis.updates import cycle_jacobian, settled
 from gamedyn.checks import check_positive
 from gamedyn.compare import full_field, misfit
-from gamedyn.fields import as_field
+from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import Problem
 from gamedyn.geometry import (
@@ -293,7 +293,7 @@ def analyse(
     Args:
         problem: the problem; of a finite sum, all components are used.
         points: what to call each point, and the point.
-        rule: a registered rule.
+        rule: a registered rule, or another method.
         step_size: its step size.
         error: see `analysis.certify`.
         polish: see `analysis.certify`.
@@ -346,7 +346,8 @@ def analyse(
                 batch,
                 error=error,
                 polish=polish,
-                rule=None if near is None else near.build(n),
+                rule=None if near is None else near.build(problem.game)[1],
+                rule_field=as_field if near is None else near.field,
                 own_cost_convex=own_cost_convex,
             )
             point = params if report.params is None else report.params
@@ -376,7 +377,15 @@ class _Near:
     step_size: float
     problem: Problem
 
-    def build(self, num_players: int) -> Rule:
+    def build(self, game: Game) -> tuple[Field, Rule]:
+        return methods.make(
+            self.name, game, self.step_size, geometry=self.problem.geometry
+        )
+
+    def field(self, game: Game) -> Field:
+        return self.build(game)[0]
+
+    def rule(self, num_players: int) -> Rule:
         return rules.make(
             self.name,
             self.step_size,
@@ -418,10 +427,12 @@ def _spectrum(
         return Spectrum(values, limits, caption=caption), ()
     region, inside, caption = None, None, ""
     n = game.num_players
-    rule, shown = near.build(n), near.build(min(2, n))
-    if not modewise(rule, shown, n, near.step_size):
+    if near.name.replace("-", "_") not in rules.names():
+        caption = f"no region: {near.name} is more than a rule on the gradient"
+    elif not modewise(near.rule(n), near.rule(min(2, n)), n, near.step_size):
         caption = f"no region: {near.name} depends on more than eigenvalues of J"
     else:
+        shown = near.rule(min(2, n))
         radii = mode_radii(shown, values, n)
         gap = abs(radii.max() - np.abs(update).max() ** (1 / period))
         if gap <= _AGREEMENT * max(1.0, radii.max()):
@@ -440,9 +451,7 @@ def _update(
     game: Game, near: _Near, params: Params, batch: Batch
 ) -> tuple[np.ndarray | None, int, str]:
     """Eigenvalues of the rule's own update map, its period, or why there are none."""
-    matrix, status, period = update_jacobian(
-        game, near.build(game.num_players), params, batch
-    )
+    matrix, status, period = update_jacobian(*near.build(game), params, batch)
     if status != Status.OK:
         return None, period, f"{status.name}, {status.message}"
     return np.linalg.eigvals(matrix), period, ""

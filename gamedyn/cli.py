@@ -54,7 +54,8 @@ class Compare(_OneGame):
     """
 
     rules: tuple[str, ...] = ()
-    """Registered rules to compare (`gamedyn list rules`); all that apply by default."""
+    """Rules to compare (`gamedyn list rules`) or other methods (`gamedyn list
+    methods`); all rules that apply by default."""
 
     steps: int = 4000
     """Budget of gradient evaluations for each rule: a rule that evaluates the field
@@ -97,7 +98,8 @@ class Analyse(_OneGame):
     order."""
 
     rule: str | None = None
-    """A registered rule (`gamedyn list rules`) whose local convergence to examine."""
+    """A rule (`gamedyn list rules`), or another method (`gamedyn list methods`), whose
+    local convergence to examine."""
 
     step_size: str | None = None
     """Its step size."""
@@ -182,7 +184,10 @@ class Evaluate:
 class List:
     """Print a registry: names, one line each, and the source."""
 
-    what: Annotated[Literal["games", "rules", "recipes"], tyro.conf.Positional]
+    what: Annotated[
+        Literal["games", "rules", "fields", "methods", "recipes"],
+        tyro.conf.Positional,
+    ]
     """Which registry."""
 
 
@@ -271,7 +276,7 @@ def _console() -> Any:
 def _list(what: str) -> None:
     from rich.table import Table
 
-    from gamedyn import games, recipes, rules
+    from gamedyn import fields, games, methods, recipes, rules
 
     table = Table(box=None, header_style="bold")
     table.add_column("name", no_wrap=True)
@@ -280,7 +285,8 @@ def _list(what: str) -> None:
         for name, summary in recipes.summaries().items():
             table.add_row(name, summary)
     else:
-        entries: dict[str, Any] = (rules if what == "rules" else games).entries()
+        tables = {"games": games, "rules": rules, "fields": fields, "methods": methods}
+        entries: dict[str, Any] = tables[what].entries()
         table.add_column("cost" if what == "rules" else "source")
         for name, entry in entries.items():
             if what == "rules":
@@ -306,7 +312,9 @@ def _described(entry: Any) -> str:
 def _cost(entry: Any) -> str:
     """Say what a step costs: evaluations, by the number d of parameters if need be."""
     count, per_parameter = entry.evaluations(0), entry.evaluations(1)
-    cost = f"{count}g" if count == per_parameter else f"(d + {count})g"
+    slope = per_parameter - count
+    many = "d" if slope == 1 else f"{slope}d"
+    cost = f"({many} + {count})g" if slope else f"{count}g"
     return cost + (f" + {entry.products}J" if entry.products else "")
 
 

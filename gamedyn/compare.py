@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import Partial
 
-from gamedyn import rules
+from gamedyn import methods, rules
 from gamedyn.analysis import MeasuredRate, game_jacobian, measured_rate, update_jacobian
 from gamedyn.checks import check_positive, check_positive_integer
-from gamedyn.fields import Field, gradient, noisy
+from gamedyn.fields import Field, at_batch, gradient, noisy
 from gamedyn.game import Params
 from gamedyn.games import Problem
 from gamedyn.geometry import entropic, natural_map, per_player, simplex
-from gamedyn.rules.registry import RuleEntry, entry, options_for
+from gamedyn.methods import MethodEntry
+from gamedyn.rules import Rule
 from gamedyn.solve import Status, solve
 from gamedyn.sweep import sweep
 
@@ -45,7 +45,10 @@ NOTES = {
     "directions along it are left out of the prediction",
     "stochastic": "stochastic: residual and distance are medians over the last "
     "quarter, the noise floor",
-    "implicit": "implicit: evaluations count one Newton step with a dense Jacobian",
+    "implicit": "implicit: evaluations count one Newton step with a dense Jacobian, or "
+    "as many steps of a Krylov method as there are parameters",
+    "corrected": "corrected field: its evaluations count as many gradients as it takes "
+    "operations on a game of networks",
     "period": "measured at multiples of its period",
     "passes": "passed through the solution and left it again",
     "repelled": "the solution repels: the run ends elsewhere, on no predicted rate",
@@ -80,7 +83,7 @@ class Row:
 
     Attributes:
         name: the registered name, with "(sampled)" behind it for minibatches.
-        rule: the registered name.
+        rule: the registered name of the rule, or of another method.
         step_size: the step size it is shown at.
         evaluations: joint field evaluations spent.
         evaluations_per_step: of one step.
@@ -199,7 +202,8 @@ def compare(
 
     Args:
         problem: the problem.
-        names: registered rules; all that apply if `None`.
+        names: registered rules or other methods (`methods.names()`); all rules that
+            apply if `None`.
         evaluations: the budget of joint field evaluations for each rule.
         step_size: one positive number for all, or "auto".
         seeds: the number of starts (and noise sequences); numbers are their medians.
@@ -285,7 +289,8 @@ class _Race:
     points, d) for the first seed, `status` (steps, seeds).
     """
 
-    entry: RuleEntry
+    entry: MethodEntry
+    varies: bool
     num_batches: int
     period: int
     cost: int
@@ -310,18 +315,10 @@ def _run(
     seed: int,
 ) -> _Race:
     """Run one rule at all step sizes from all starts, in one jitted sweep."""
-    found = entry(name)
-    num_players = problem.game.num_players
-    build = partial(
-        rules.make,
-        name,
-        num_players=num_players,
-        geometry=problem.geometry,
-        **options_for(name, problem.info.num_components),
-    )
-    shape = build(1.0)
+    found, zero_sum = methods.entry(name), problem.game.zero_sum
+    _, shape = _build(name, problem, 1.0)
     size = sum(leaf[0].size for leaf in jax.tree.leaves(starts))
-    cost = found.evaluations(size)
+    cost = found.evaluations(size, zero_sum=zero_sum)
     num_steps = max(1, budget // cost)
     max_rows = next(rows for limit, rows in _MAX_ROWS.items() if size <= limit)
     stride = max(1, -(-num_steps // max_rows))
@@ -329,10 +326,8 @@ def _run(
     num_steps = max(1, num_steps // stride) * stride
     stochastic = sampled or noise > 0
     keep_points = size <= _POINTS_UP_TO
-    if sampled:
-        descended, sample = gradient(problem.game), problem.sample
-    else:
-        descended, sample = (noisy(field, noise) if noise else field), None
+    sample = problem.sample if sampled else None
+    _, batch = full_field(problem)
 
     def observe(problem, field, rule, params, state):
         output = rule.output(params, state)
@@ -341,12 +336,16 @@ def _run(
         point = ravel_pytree(output)[0] if keep_points else None
         return residual, distance, point
 
-    # The problem and the fields are arguments: their arrays are not compiled in.
+    # The problem and its field are arguments: their arrays are not compiled in.
     @jax.jit
-    def race(problem, field, descended, sample, points):
+    def race(problem, field, batch, sample, points):
         def one(point):
             step, start, key = point
-            rule = build(step)
+            descended, rule = _build(name, problem, step)
+            if not sampled and batch is not None:
+                descended = at_batch(descended, batch)
+            if noise:
+                descended = noisy(descended, noise)
             solution = solve(
                 descended,
                 rule,
@@ -377,7 +376,7 @@ def _run(
         jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(steps)), starts),
         jnp.concatenate([keys] * len(steps)),
     )
-    (residual, distance, path), status = race(problem, field, descended, sample, grid)
+    (residual, distance, path), status = race(problem, field, batch, sample, grid)
 
     def shaped(array):
         array = np.asarray(array)
@@ -385,6 +384,8 @@ def _run(
 
     return _Race(
         entry=found,
+        varies=found.evaluations(1, zero_sum=zero_sum)
+        != found.evaluations(2, zero_sum=zero_sum),
         num_batches=shape.num_batches,
         period=shape.period,
         cost=cost,
@@ -448,8 +449,10 @@ def _row(
         notes.append("diverged")
     if race.period > 1:
         notes.append("period")
-    if race.entry.evaluations(1) != race.entry.evaluations(2):
+    if race.varies:
         notes.append("implicit")
+    elif race.entry.field != "gradient":
+        notes.append("corrected")
     if race.stochastic:
         notes.append("stochastic")
     predicted, degenerate, why = (
@@ -563,14 +566,9 @@ def _predict(
         end = curve.points[np.isfinite(curve.points).all(axis=1)][-1]
         gaps = [np.linalg.norm(end - ravel_pytree(s)[0]) for s in problem.solutions]
         solution = problem.solutions[int(np.argmin(gaps))]
-    rule = rules.make(
-        name,
-        step,
-        num_players=problem.game.num_players,
-        geometry=problem.geometry,
-        **options_for(name, problem.info.num_components),
-    )
-    matrix, status, period = update_jacobian(field, rule, solution)
+    descended, rule = _build(name, problem, step)
+    _, batch = full_field(problem)
+    matrix, status, period = update_jacobian(descended, rule, solution, batch)
     nullity = 0
     if _unconstrained(problem):
         jacobian = np.asarray(game_jacobian(field, solution))
@@ -650,12 +648,15 @@ def full_field(problem: Problem) -> tuple[Field, Any]:
         batch = problem.sample(jax.random.key(0))
     else:
         return field, None
-    return Partial(_at_batch, field, batch), batch
+    return at_batch(field, batch), batch
 
 
-def _at_batch(field: Field, full: Any, params: Params, batch: Any = None) -> Params:
-    del batch
-    return field(params, full)
+def _build(name: str, problem: Problem, step: Any) -> tuple[Field, Rule]:
+    """Field and rule of a method, with the options that this problem asks for."""
+    options = {}
+    if "finite sum" in methods.entry(name).needs:
+        options["num_components"] = problem.info.num_components
+    return methods.make(name, problem.game, step, geometry=problem.geometry, **options)
 
 
 def _plan(
@@ -673,8 +674,9 @@ def _plan(
         raise ValueError(f"a rule is named twice in {', '.join(chosen)}")
     # Independent samples make a difference only where there is something to sample.
     stochastic = noisy or problem.sample is not None
-    several = [name for name in chosen if "independent batches" in entry(name).needs]
-    sums = [name for name in chosen if "finite sum" in entry(name).needs]
+    needs = {name: methods.entry(name).needs for name in chosen}
+    several = [name for name in chosen if "independent batches" in needs[name]]
+    sums = [name for name in chosen if "finite sum" in needs[name]]
     plan = [
         (name, False)
         for name in chosen
@@ -688,17 +690,17 @@ def _plan(
 
 
 def misfit(name: str, problem: Problem, num_players: int) -> str | None:
-    """Say why a rule is not defined on a problem.
+    """Say why a rule, or another method, is not defined on a problem.
 
     Args:
-        name: the registered name.
+        name: its name.
         problem: the problem.
         num_players: its number of players.
 
     Returns:
         The end of a sentence on the rule, or `None` where it is defined.
     """
-    found = entry(name)
+    found, reason = methods.entry(name), methods.misfit(name, problem.game)
     geometries = per_player(problem.geometry, num_players, "geometry")
     if "constraints" in found.needs:
         return "needs inequality constraints, which problems do not state"
@@ -706,8 +708,8 @@ def misfit(name: str, problem: Problem, num_players: int) -> str | None:
         return "is for zero-sum games, this one is not"
     if "finite sum" in found.needs and problem.info.num_components is None:
         return "is for finite sums, this game has no components"
-    if found.num_players not in (None, num_players):
-        return f"is for {found.num_players} players, this game has {num_players}"
+    if reason is not None:
+        return reason
     if found.on_simplex:
         if all(g in (simplex(), entropic) for g in geometries):
             return None

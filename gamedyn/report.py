@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from gamedyn import plot, rules, runtime
+from gamedyn import methods, plot, runtime
 from gamedyn.analyse import Analysis
 from gamedyn.compare import NOTES, Comparison, Row
 from gamedyn.fields import Field
@@ -131,7 +131,7 @@ def write(comparison: Comparison, out: Path, field: Field, command: str) -> None
     title = f"{comparison.settings['game']}: residual against work"
     families: dict[str, list[str]] = {}
     for row in comparison.rows:
-        families.setdefault(rules.entries()[row.rule].family, []).append(row.name)
+        families.setdefault(methods.entry(row.rule).family, []).append(row.name)
     pictures = {"convergence.png": plot.convergence(comparison.curves, families, title)}
     if comparison.settings["dimension"] == 2:
         pictures["phase.png"] = plot.phase(
@@ -232,7 +232,7 @@ def _summary(comparison: Comparison, command: str) -> dict[str, Any]:
         "rows": [_jsonable(_record(row)) for row in comparison.rows],
         "notes": {key: NOTES[key] for key in footnotes(comparison.rows)},
         "sources": {
-            row.rule: rules.entries()[row.rule].source for row in comparison.rows
+            row.rule: methods.entry(row.rule).source for row in comparison.rows
         },
     }
 
@@ -290,7 +290,7 @@ def _page(
         body.append(f"<tr>{tags}</tr>")
     notes = "".join(f"<li>{html.escape(NOTES[key])}</li>" for key in numbers)
     sources = "".join(
-        f"<li><b>{html.escape(name)}</b>: {html.escape(rules.entries()[name].summary)}"
+        f"<li><b>{html.escape(name)}</b>: {html.escape(methods.entry(name).summary)}"
         f" ({html.escape(source)})</li>"
         for name, source in summary["sources"].items()
     )

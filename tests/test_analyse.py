@@ -415,3 +415,14 @@ def test_the_picture_shows_every_eigenvalue():
             assert math.isfinite(top)
     figure = plot.spectrum(found, "title")
     assert len(figure.axes) == 2
+
+
+def test_other_methods_than_rules_have_their_own_update_map():
+    found = finding("bilinear", rule="consensus", step_size=0.5)
+    radius = found.report.dynamics.update_radius
+    np.testing.assert_allclose(radius, math.hypot(0.5, 0.5), rtol=1e-9)
+    assert found.report.dynamics.update_stability is Stability.STABLE
+    assert found.spectrum.region is None
+    assert "consensus is more than a rule on the gradient" in str(found)
+    with pytest.raises(ValueError, match="unknown rule 'consensis'"):
+        finding("bilinear", rule="consensis", step_size=0.5)

@@ -228,13 +228,13 @@ def test_own_functions(folder, capsys):
     assert "ZeroDivisionError" in error
 
 
-@pytest.mark.parametrize("what", ["games", "rules"])
+@pytest.mark.parametrize("what", ["games", "rules", "fields", "methods"])
 def test_list(what, capsys):
     import gamedyn as gd
 
     assert main(["list", what]) == 0
     printed = capsys.readouterr().out
-    names = gd.games.names() if what == "games" else gd.rules.names()
+    names = getattr(gd, what).names()
     assert all(name in printed for name in names)
 
 

@@ -262,3 +262,23 @@ def test_numbers_and_names_are_checked():
         compare(gd.games.make("symplectic_four_player"), ["inner_steps"])
     with pytest.raises(ValueError, match="twice"):
         compare(problem, ["optimistic", "optimistic"])
+
+
+def test_corrected_fields_meet_their_prediction_at_their_honest_cost():
+    names = ("consensus", "competitive", "competitive_gradient", "two_time_scales")
+    found = compare(gd.games.make("bilinear"), names, evaluations=1200, step_size=0.5)
+    rows = by_name(found)
+    assert set(rows) == set(names)
+    for row in rows.values():
+        assert row.agrees or row.name == "two_time_scales", row
+    assert rows["consensus"].evaluations_per_step == 3
+    assert rows["consensus"].notes == ("corrected",)
+    assert "implicit" in rows["competitive"].notes
+    radius = rows["consensus"].predicted ** 3
+    np.testing.assert_allclose(radius, np.hypot(0.5, 0.5), rtol=1e-9)
+    assert rows["two_time_scales"].behaviour == "diverging"
+
+
+def test_a_field_that_does_not_fit_the_game_says_so():
+    with pytest.raises(ValueError, match="'follow_the_ridge' is for 2 players, this"):
+        compare(gd.games.make("symplectic_four_player"), ("follow_the_ridge",))

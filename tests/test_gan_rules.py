@@ -57,16 +57,16 @@ COMPILE = {
 }
 
 
-def fields():
-    """Every field made of a game alone: of the registry once there is one."""
-    if hasattr(gd.fields, "names"):
-        return {
-            name: functools.partial(gd.fields.make, name) for name in gd.fields.names()
-        }
-    return {"gradient": gd.fields.gradient}
-
-
-FIELDS = fields()
+# The others take the same code a longer while to compile.
+FIELDS = [
+    pytest.param(
+        name,
+        marks=()
+        if name in ("gradient", "consensus", "competitive")
+        else pytest.mark.slow,
+    )
+    for name in gd.fields.names()
+]
 
 
 def promotion(name):
@@ -146,7 +146,8 @@ def test_rule_trains_a_gan_in_float64(name):
 def test_field_trains_a_gan(name):
     rule = gd.rules.make("simultaneous", 0.01)
     sample = functools.partial(draw, jnp.float32)
-    check(train(FIELDS[name](GAME), rule, jnp.float32, sample), jnp.float32)
+    field = gd.fields.make(name, GAME, 0.01)
+    check(train(field, rule, jnp.float32, sample), jnp.float32)
 
 
 def test_noisy_field_trains_a_gan():

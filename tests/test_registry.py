@@ -65,8 +65,16 @@ def test_duplicates_are_refused(registry):
     assert registry["adam"] == 2
 
 
-@pytest.mark.parametrize("table", [gd.rules, gd.games], ids=["rules", "games"])
-class TestTheTwoTables:
+TABLES = {
+    "rules": gd.rules,
+    "games": gd.games,
+    "fields": gd.fields,
+    "methods": gd.methods,
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+class TestTheTables:
     def test_names_are_snake_case_and_unique(self, table):
         names = table.names()
         assert len(names) == len(set(names)) > 10
@@ -81,7 +89,10 @@ class TestTheTwoTables:
 
     def test_unknown_names(self, table):
         misspelt = table.names()[0][:-1] + "zz"
-        arguments = (0.1,) if table is gd.rules else ()
+        game = gd.zero_sum(lambda x, y: x * y)
+        arguments = {"rules": (0.1,), "games": ()}.get(
+            table.__name__.removeprefix("gamedyn."), (game, 0.1)
+        )
         with pytest.raises(ValueError, match=f"did you mean.*{table.names()[0]}"):
             table.make(misspelt, *arguments)
 

@@ -34,6 +34,7 @@ UNEQUAL = ("two_time_scales", "two_time_scale_adam", "slingshot")
 # Which entries are kept depends on their place.
 RANDOM = ("quantised_descent", "diana", "vr_diana")
 NEWTON = ("proximal_point", "halpern", "interior_point")
+KRYLOV = ("competitive_gradient", "adaptive_competitive_gradient")
 
 # The builders that take optax transformations.
 FROM_TRANSFORMATIONS = {
@@ -433,7 +434,7 @@ def test_projected_steps_stay_in_the_set(name):
         wrong.init(start(2))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in NEWTON])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in NEWTON + KRYLOV])
 def test_evaluations_are_counted_rightly(name):
     """Counted in the second step, in Python; two partial ones make a joint one."""
     calls = []

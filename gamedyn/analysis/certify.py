@@ -1,5 +1,6 @@
 """Equilibria of small and middling games: proved, refuted, or honestly left open."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from gamedyn.analysis.report import (
     conclude,
 )
 from gamedyn.analysis.stackelberg import stackelberg_finding
+from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
 from gamedyn.rules.base import Rule
 
@@ -33,6 +35,7 @@ def certify(
     tolerance: float | None = None,
     polish: int = 0,
     rule: Rule | None = None,
+    rule_field: Callable[[Game], Field] = gradient,
     own_cost_convex: bool = False,
     lipschitz: float | None = None,
     eigenvalues: bool | None = None,
@@ -68,6 +71,7 @@ def certify(
         polish: the most Newton steps on F = 0 to take beforehand, in float64, as long
             as they make |F| smaller; the report says how far they moved the point.
         rule: an update rule whose local convergence is to be reported.
+        rule_field: makes the field that the rule descends, `fields.consensus` say.
         own_cost_convex: the caller's word that every loss is convex in the player's own
             parameters: a stationary point is then a Nash equilibrium.
         lipschitz: a Lipschitz constant L of J near the point, in the spectral norm.
@@ -128,7 +132,13 @@ def certify(
             dynamics = flow_dynamics(values, local, players, error + extra, eigenvalues)
             if rule is not None:
                 dynamics = with_rule(
-                    dynamics, game, rule, params, batch, eigenvalues, bool(local.low)
+                    dynamics,
+                    rule_field(game),
+                    rule,
+                    params,
+                    batch,
+                    eigenvalues,
+                    bool(local.low),
                 )
         stackelberg = ()
         if game.num_players == 2:

@@ -30,6 +30,7 @@ from gamedyn.analysis.report import (
     TimescaleStability,
 )
 from gamedyn.analysis.updates import update_jacobian
+from gamedyn.fields import Field
 from gamedyn.game import Batch, Game, Params
 from gamedyn.rules.base import Rule
 from gamedyn.solve import Status
@@ -201,7 +202,7 @@ def flow_dynamics(
 
 def with_rule(
     dynamics: Dynamics,
-    game: Game,
+    field: Field,
     rule: Rule,
     params: Params,
     batch: Batch,
@@ -212,7 +213,7 @@ def with_rule(
 
     Args:
         dynamics: the finding on the flow.
-        game: the game, its arrays in float64.
+        field: the field that the rule descends, its arrays in float64.
         rule: the update rule.
         params: the point, in float64.
         batch: the batch of every evaluation.
@@ -227,7 +228,7 @@ def with_rule(
         return dataclasses.replace(
             dynamics, update_remark=f"spectral radius left out at {size} parameters"
         )
-    matrix, status, period = update_jacobian(game, rule, params, batch)
+    matrix, status, period = update_jacobian(field, rule, params, batch)
     if status != Status.OK:
         return dataclasses.replace(
             dynamics, update_remark=f"{status.name}: {status.message}"

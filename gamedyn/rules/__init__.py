@@ -17,6 +17,10 @@ from gamedyn.rules.anchored import (
     halpern,
 )
 from gamedyn.rules.base import InnerSolve, Rule, RuleState
+from gamedyn.rules.competitive import (
+    adaptive_competitive_gradient,
+    competitive_gradient,
+)
 from gamedyn.rules.constrained import interior_point
 from gamedyn.rules.extrapolation import (
     extragradient,
@@ -66,6 +70,7 @@ __all__ = [
     "Rule",
     "RuleEntry",
     "RuleState",
+    "adaptive_competitive_gradient",
     "adaptive_golden_ratio",
     "adaptive_mirror_prox",
     "alex_gda",
@@ -76,6 +81,7 @@ __all__ = [
     "anderson",
     "averaged",
     "bias_corrected_extragradient",
+    "competitive_gradient",
     "compressed_descent",
     "curvature_extragradient",
     "decaying_anchor_extragradient",

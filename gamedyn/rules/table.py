@@ -19,6 +19,10 @@ from gamedyn.rules.anchored import (
     halpern,
 )
 from gamedyn.rules.base import Rule, check_geometry
+from gamedyn.rules.competitive import (
+    adaptive_competitive_gradient,
+    competitive_gradient,
+)
 from gamedyn.rules.constrained import interior_point
 from gamedyn.rules.extrapolation import (
     extragradient,
@@ -1117,4 +1121,39 @@ register(
     needs=("finite sum",),
     flops=2,
     guarantee="strongly monotone and cocoercive: linear",
+)
+
+# The local game solved, with memory.
+
+
+def _krylov_evaluations(size: int) -> int:
+    """Count as many turns of the inner solver as there are parameters, at most 100."""
+    return 4 + 4 * min(size, 100)
+
+
+register(
+    "competitive_gradient",
+    "the local game solved",
+    owned(competitive_gradient),
+    "step to the equilibrium of the local bilinear game, warm-started (CGD)",
+    "z' = z - h (I + h H_o)^-1 F(z)",
+    "Schaefer and Anandkumar 2019, arXiv:1905.12103",
+    _krylov_evaluations,
+    PROJECTED,
+    products=4,
+    flops=7.2,
+    guarantee="bilinear: 1/sqrt(1 + h^2 s^2), the proximal point method",
+)
+register(
+    "adaptive_competitive_gradient",
+    "the local game solved",
+    owned(adaptive_competitive_gradient),
+    "competitive steps, sizes following the gradients' second moments (ACGD)",
+    "z' = z - R (I + R H_o R)^-1 R F(z), R^2 = diag(h/(sqrt(v) + eps))",
+    "Schaefer et al. 2020, arXiv:1910.05852",
+    _krylov_evaluations,
+    PROJECTED,
+    products=4,
+    flops=7.2,
+    guarantee="none",
 )

@@ -1,8 +1,11 @@
-"""Fields: the direction in which the players are pushed, to be descended."""
+"""The gradient field, products with its Jacobian, and the parts of that Jacobian."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gamedyn.game import Batch, Game, Params
@@ -11,14 +14,23 @@ Field = Callable[..., Params]
 """`field(params, batch=None) -> direction`, of the structure of `params`; no memory."""
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """A hashable option of a field, which is a pytree, that jit must not trace."""
+
+    value: Any
+
+
 def gradient(game: Game) -> Field:
     r"""Let every player follow the gradient of their own loss.
 
     $$F(z) = (\nabla_{z_1} \ell_1(z), \dots, \nabla_{z_n} \ell_n(z)).$$
 
-    Each component is its own `jax.grad`: under jit the shared forward passes are
-    merged, and a rule that uses only one component pays only for that one. Always
-    call under jit; eagerly the unused losses are computed too.
+    Each component is its own `jax.grad` (in a zero-sum game of two, they are one with a
+    sign): under jit the shared forward passes are merged, and a rule that uses only one
+    component pays only for that one. Always call under jit; eagerly the unused losses
+    are computed too.
 
     Args:
         game: the game.
@@ -39,6 +51,12 @@ def gradient(game: Game) -> Field:
 def _gradient(game: Game, params: Params, batch: Batch = None) -> Params:
     # The other players' parameters stay ordinary variables (no stop_gradient): the
     # Jacobian of the field needs their mixed derivatives.
+    if game.zero_sum:
+        # One reverse pass through the one payoff: no cheaper by itself, but products
+        # with the transposed Jacobian then run through it once, not once per player.
+        leader, follower = jax.grad(lambda z: game(z, batch)[0])(params)
+        return leader, jax.tree.map(jnp.negative, follower)
+
     def own_loss(own, player):
         return game(params[:player] + (own,) + params[player + 1 :], batch)[player]
 
@@ -116,3 +134,74 @@ def _noisy(field: Field, scale: float, params: Params, batch: Batch) -> Params:
         treedef,
         [leaf + scale * xi for leaf, xi in zip(leaves, noise, strict=True)],
     )
+
+
+def at_batch(field: Field, batch: Batch) -> Field:
+    """Evaluate a field at one batch always, whatever batch it is given.
+
+    Args:
+        field: a field.
+        batch: the batch.
+
+    Returns:
+        A deterministic field.
+    """
+    return Partial(_at_batch, field, batch)
+
+
+def _at_batch(field: Field, fixed: Batch, params: Params, batch: Batch = None):
+    del batch
+    return field(params, fixed)
+
+
+def is_zero_sum(game_or_field: Game | Field) -> bool:
+    """Whether this is known to be a zero-sum game of two, or the gradient of one.
+
+    The gradient may be evaluated at a fixed batch, or with noise. Of any other function
+    nothing is known.
+    """
+    if isinstance(game_or_field, Game):
+        return game_or_field.zero_sum
+    if isinstance(game_or_field, Partial):
+        transparent = game_or_field.func in (_gradient, _at_batch, _noisy)
+        return transparent and is_zero_sum(game_or_field.args[0])
+    return False
+
+
+def check_num_players(params: Params, expected: int, field: str) -> None:
+    """Raise `ValueError` unless there are as many players as a field is for."""
+    if len(params) != expected:
+        raise ValueError(f"{field} is for {expected} players, got {len(params)}")
+
+
+# J = H_d + H_o: what everybody's gradient owes to themselves, and to the others. Each
+# part is the Jacobian of one of the maps below; what they keep are constants of these
+# maps only, so that derivatives of a field made of them are exact.
+
+
+def coupling(field: Field, params: Params, batch: Batch = None) -> Callable[..., Any]:
+    """The field as a function of the others: its Jacobian at `params` is H_o.
+
+    Args:
+        field: the field F.
+        params: the point z, where everybody keeps their own parameters.
+        batch: the batch of this evaluation.
+
+    Returns:
+        The map from w to $(F_i(z_i, w_{-i}))_i$.
+    """
+
+    def others(point: Params) -> Params:
+        return tuple(
+            field(point[:i] + (own,) + point[i + 1 :], batch)[i]
+            for i, own in enumerate(params)
+        )
+
+    return others
+
+
+def cross_jvp(
+    field: Field, params: Params, tangents: Params, batch: Batch = None
+) -> Params:
+    """Multiply the cross blocks H_o of the Jacobian with a vector; see `coupling`."""
+    return jax.jvp(coupling(field, params, batch), (params,), (tangents,))[1]

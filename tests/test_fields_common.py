@@ -266,6 +266,8 @@ def test_composes_with_schemes_transformations_geometries_and_wrappers(name):
         assert specs(carried(field, make(), params)) == specs(params)
 
 
+# The schemes above stand for the others, which are left to the long run.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", gd.rules.names())
 def test_every_rule_takes_a_coupled_field(name):
     params = jnp.full(2, 0.5, "float32"), jnp.full(2, 0.5, "float32")

@@ -244,6 +244,7 @@ CHANGING = (
 )
 # Without a Jacobian at solutions: square roots and quotients of what vanishes there.
 SINGULAR = (
+    "adaptive_competitive_gradient",
     "adam",
     "anderson",
     "extra_adam",

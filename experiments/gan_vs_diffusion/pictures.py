@@ -16,8 +16,8 @@ from experiments.gan_vs_diffusion.rows import (
     Sampling,
     row,
     size,
-    steady_seconds,
     timed,
+    trained,
 )
 from gamedyn import train
 
@@ -63,9 +63,9 @@ def compare(
     for method, (recipe, options, moves) in GANS.items():
         options = dataclasses.replace(options, **(tiny if config.tiny else {}))
         made = recipe.setup(options)
-        state = _trained(_image_gans.fit, options, made)
+        state, spent = _trained(_image_gans.fit, options, made)
         theta = state.averaged[0]
-        cost = Cost(size(state.params), options.steps * moves, steady_seconds(state))
+        cost = Cost(size(state.params), options.steps * moves, spent)
         labels = made.held_out.labels[:_TIMED]
         generator = made.generator
         latents = _image_gans.LATENT(jax.random.key(0), _TIMED, np.float32)
@@ -81,9 +81,9 @@ def compare(
         options = dataclasses.replace(options, chain=50, **tiny)
     options = ddpm.complete(options)
     made = diffused.setup(options)
-    state = _trained(diffused.fit, options, made)
+    state, spent = _trained(diffused.fit, options, made)
     theta = state.averaged[0]
-    cost = Cost(size(state.params), options.steps, steady_seconds(state))
+    cost = Cost(size(state.params), options.steps, spent)
     found: dict[str, Any] = {}
     for sampling in samplings:
         options = dataclasses.replace(
@@ -111,9 +111,10 @@ def compare(
     return rows, figure(shown)
 
 
-def _trained(fit: Any, options: Any, made: Any) -> train.TrainState:
+def _trained(fit: Any, options: Any, made: Any) -> tuple[train.TrainState, float]:
     with tempfile.TemporaryDirectory() as folder:
-        return fit(dataclasses.replace(options, out=Path(folder) / "run"), made)
+        run = dataclasses.replace(options, out=Path(folder) / "run")
+        return trained(functools.partial(fit, run, made))
 
 
 def _renamed(found: dict[str, Any]) -> dict[str, Any]:

@@ -19,14 +19,15 @@ from experiments.gan_vs_diffusion.rows import (
     Sampling,
     row,
     size,
-    steady_seconds,
     timed,
+    trained,
 )
 from experiments.mixture_gan import protocols, training
 from gamedyn import divergences
 from gamedyn.diffusion import exact, likelihood, process, schedules
 
 _HELD_OUT = 1000  # points whose likelihood is taken
+_FLOW_STEPS = 200
 
 
 def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any]]:
@@ -111,11 +112,9 @@ def compare(
         ]
     )
     best = exact.model(law, made.model.chain)
-    quality = judge(protocol, law, true) | {
-        "- log p(held-out)": [
-            held_out_density(made, best, seed) for seed in config.seeds
-        ]
-    }
+    likely = log_likelihood(made, lambda theta, x, t: best(x, t))
+    densities = [-likely((), held_out(made, seed)) for seed in config.seeds]
+    quality = judge(protocol, law, true) | {"- log p(held-out)": densities}
     rows.append(row(name, "true points", Cost(0, 0, 0.0), 0, 0.0, quality))
     shown["true points"] = true[0]
     return rows, figure(name, shown, made.points)
@@ -130,21 +129,25 @@ def diffusion(
         base = dataclasses.replace(base, width=16, steps=60, batch_size=32, chain=50)
     samples: dict[Sampling, list[np.ndarray]] = {s: [] for s in samplings}
     densities, seconds, costs, evaluations = [], {}, [], {}
-    made = diffused.setup(ddpm.complete(base))
+    base = ddpm.complete(base)
+    made = diffused.setup(base)
+    drawing = {
+        sampling: diffused.setup(
+            dataclasses.replace(
+                base, sampler=sampling.sampler, sampling_steps=sampling.steps
+            )
+        )
+        for sampling in samplings
+    }
+    likely = log_likelihood(made, made.model.net.apply)
     for seed in config.seeds:
         with tempfile.TemporaryDirectory() as folder:
             run = dataclasses.replace(base, seed=seed, out=Path(folder) / "run")
-            run = ddpm.complete(run)
-            state = diffused.fit(run, diffused.setup(run))
+            state, spent = trained(functools.partial(diffused.fit, run, made))
         theta = state.averaged[0]
-        cost = Cost(size(theta), run.steps, steady_seconds(state))
+        cost = Cost(size(theta), run.steps, spent)
         costs.append(cost)
-        for sampling in samplings:
-            other = diffused.setup(
-                dataclasses.replace(
-                    run, sampler=sampling.sampler, sampling_steps=sampling.steps
-                )
-            )
+        for sampling, other in drawing.items():
             draw = functools.partial(
                 diffused.generate, other, theta, protocols.SAMPLES, seed
             )
@@ -152,8 +155,7 @@ def diffusion(
             if sampling not in seconds:
                 seconds[sampling] = timed(draw, protocols.SAMPLES)
             evaluations[sampling] = other.model.sampler.num_evaluations
-        network = functools.partial(made.model.net.apply, theta)
-        densities.append(held_out_density(made, network, seed))
+        densities.append(-likely(theta, held_out(made, seed)))
     mean = Cost(
         costs[0].parameters,
         costs[0].gradients,
@@ -166,22 +168,39 @@ def diffusion(
     return drawn, mean, made
 
 
-def held_out_density(made: diffused.Setup, network: Any, seed: int) -> float:
-    """Take - log p of points by the probability-flow ODE of the chain, in nats.
+def held_out(made: diffused.Setup, seed: int) -> np.ndarray:
+    """Draw the points whose likelihood is taken."""
+    return diffused.true_points(made.points, _HELD_OUT, 1000 + seed)
+
+
+def log_likelihood(made: diffused.Setup, apply: Any) -> Any:
+    """Make the mean log density by the probability-flow ODE of the chain, in nats.
 
     From the chain's least noise-to-signal ratio to its greatest, where N(0, sigma^2)
     takes over: what is less than the former is not told apart.
+
+    Args:
+        made: the chain.
+        apply: `apply(theta, x, t)`, which predicts the noise.
+
+    Returns:
+        `log_likelihood(theta, x)`, compiled once.
     """
     chain = made.model.chain
-    sigmas = schedules.sigmas(chain)
-    denoise = process.variance_exploding(network, chain, "eps")
-    x = jnp.asarray(diffused.true_points(made.points, _HELD_OUT, 1000 + seed))
-    found = jax.jit(
-        lambda x: likelihood.flow_log_likelihood(
-            denoise, x, num_steps=200, low=float(sigmas[0]), high=float(sigmas[-1])
+    low, *_, high = map(float, schedules.sigmas(chain))
+
+    @jax.jit
+    def of_each(theta: Any, x: jax.Array) -> jax.Array:
+        network = functools.partial(apply, theta)
+        denoise = process.variance_exploding(network, chain, "eps")
+        found = likelihood.flow_log_likelihood(
+            denoise, x, num_steps=_FLOW_STEPS, low=low, high=high
         )
-    )(x)
-    return -float(np.mean(np.asarray(found.log_likelihood, np.float64)))
+        return found.log_likelihood
+
+    return lambda theta, x: float(
+        np.mean(np.asarray(of_each(theta, jnp.asarray(x)), np.float64))
+    )
 
 
 def judge(

@@ -129,11 +129,13 @@ def figure(shown: dict[str, np.ndarray]) -> Any:
     """Draw samples side by side, ten in a row; asked for as 0 to 9 where asked."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(3.1 * len(shown), 2.2), layout="constrained")
-    line = drawing.subplots(1, len(shown))
-    for axes, (title, images) in zip(line, shown.items(), strict=True):
+    lines = -(-len(shown) // 3)
+    drawing = Figure(figsize=(9.6, 2.0 * lines), layout="constrained")
+    panels = drawing.subplots(lines, 3, squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    for axes, (title, images) in zip(panels.flat, shown.items(), strict=False):
         grid = train.grid(np.round(images * (255 / 16)).astype(np.uint8), 10)
         axes.imshow(grid[:, :, 0], cmap="gray", vmin=0, vmax=255)
         axes.set_title(title, fontsize=10)
-        axes.axis("off")
     return drawing

@@ -236,19 +236,22 @@ def figure(name: str, shown: dict[str, np.ndarray], points: Any) -> Any:
     """Draw the first seed's samples side by side."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(3.1 * len(shown), 3.6), layout="constrained")
+    lines = -(-len(shown) // 3)
+    drawing = Figure(figsize=(9.6, 3.4 * lines + 0.4), layout="constrained")
     reach = 1.25 * np.abs(np.asarray(points.law.means)).max()
-    line = drawing.subplots(1, len(shown), sharey=True)
-    for axes, (title, x) in zip(line, shown.items(), strict=True):
+    grid = drawing.subplots(lines, 3, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.axis("off")
+    for axes, (title, x) in zip(grid.flat, shown.items(), strict=False):
         axes.plot(*np.asarray(x).T, ".", ms=1.5, alpha=0.6)
         axes.set(
             title=title,
             xlabel="$x_1$",
+            ylabel="$x_2$",
             xlim=(-reach, reach),
             ylim=(-reach, reach),
             aspect="equal",
         )
         axes.title.set_fontsize(10)
-    line[0].set_ylabel("$x_2$")
     drawing.suptitle(f"{name}: {protocols.SAMPLES:,} samples of one run each")
     return drawing

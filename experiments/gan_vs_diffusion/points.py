@@ -30,8 +30,8 @@ _HELD_OUT = 1000  # points whose likelihood is taken
 _FLOW_STEPS = 200
 
 
-def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any]]:
-    """Say what is trained: settings, and rules where they are not the settings' own.
+def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any, int]]:
+    """Say what is trained: settings, rules (or their own), gradients of a step.
 
     The Wasserstein GAN has the networks, batches and length of the other; five steps
     of the critic to one of the generator, Adam with b1 = 0 and b2 = .9, and lambda =
@@ -49,20 +49,23 @@ def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any]]:
         num_steps=steps - steps % chosen.stages,
     )
 
-    def five_to_one(learning_rate: Any, num_steps: int) -> gd.Rule:
+    # Five copies of a step in one program take long to compile.
+    critic = 1 if config.tiny else 5
+
+    def critic_first(learning_rate: Any, num_steps: int) -> gd.Rule:
         players = (
             optax.adam(
                 optax.cosine_decay_schedule(learning_rate, moves * num_steps),
                 b1=0.0,
                 b2=0.9,
             )
-            for moves in (1, 5)
+            for moves in (1, critic)
         )
-        return gd.alternating(*players, order=(1,) * 5 + (0,), resample=True)
+        return gd.alternating(*players, order=(1,) * critic + (0,), resample=True)
 
     return {
-        "GAN, Adam + R1 + R2": (chosen, None),
-        "WGAN-GP": (wasserstein, five_to_one),
+        "GAN, Adam + R1 + R2": (chosen, None, 2),
+        "WGAN-GP": (wasserstein, critic_first, critic + 1),
     }
 
 
@@ -78,11 +81,10 @@ def compare(
     law = diffused.point_set(protocol.data).law
     assert law is not None
     scale = float(np.asarray(protocol.mixture().centres).std())
-    for method, (setting, rule) in gans(config, name).items():
+    for method, (setting, rule, moves) in gans(config, name).items():
         runs = training.train(
             protocol, setting, training.points(setting, config.seeds), rule
         )
-        moves = 6 if rule is not None else 2
         generator, critic = training.networks(setting)
         theta, phi = (net.init(jax.random.key(0)) for net in (generator, critic))
         cost = Cost(
@@ -214,22 +216,24 @@ def judge(
     scale = float(np.asarray(protocol.mixture().centres).std())
     scores = protocols.evaluate(protocol, samples * scale)
 
-    @jax.jit
-    def distance(x: jax.Array, key: jax.Array) -> jax.Array:
-        y = exact.draw(law, key, len(x))
-        key = jax.random.fold_in(key, 1)
-        return divergences.sliced_wasserstein(key, x, y, p=1, num_directions=64)
-
     keys = jax.random.split(jax.random.key(0), len(samples))
     return {
         "modes": scores.modes,
         "high quality": scores.quality,
         "reverse KL": scores.reverse_kl,
         "sliced W1": [
-            float(distance(jnp.asarray(x, jnp.float32), key))
+            float(_distance(law, jnp.asarray(x, jnp.float32), key))
             for x, key in zip(samples, keys, strict=True)
         ],
     }
+
+
+@jax.jit
+def _distance(law: exact.Mixture, x: jax.Array, key: jax.Array) -> jax.Array:
+    """Compare points with as many drawn from their law, in the sliced distance."""
+    y = exact.draw(law, key, len(x))
+    key = jax.random.fold_in(key, 1)
+    return divergences.sliced_wasserstein(key, x, y, p=1, num_directions=64)
 
 
 def figure(name: str, shown: dict[str, np.ndarray], points: Any) -> Any:

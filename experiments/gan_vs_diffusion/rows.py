@@ -98,9 +98,15 @@ def timed(draw: Callable[[], Any], number: int) -> float:
 
 
 def trained(fit: Callable[[], train.TrainState]) -> tuple[train.TrainState, float]:
-    """Train, and say how many processor seconds that took without compiling."""
+    """Train, and say how many processor seconds that took without compiling.
+
+    Raises:
+        RuntimeError: if training did not do all its steps.
+    """
     begin = time.process_time()
     state = fit()
+    if state.status != train.Ending.OK:
+        raise RuntimeError(train.Ending(state.status).message)
     return state, (time.process_time() - begin) * steady_share(state)
 
 

@@ -16,8 +16,8 @@ from experiments.gan_vs_diffusion.rows import (
     Sampling,
     row,
     size,
-    steady_seconds,
     timed,
+    trained,
 )
 from gamedyn import train
 
@@ -63,9 +63,9 @@ def compare(
     for method, (recipe, options, moves) in GANS.items():
         options = dataclasses.replace(options, **(tiny if config.tiny else {}))
         made = recipe.setup(options)
-        state = _trained(_image_gans.fit, options, made)
+        state, spent = _trained(_image_gans.fit, options, made)
         theta = state.averaged[0]
-        cost = Cost(size(state.params), options.steps * moves, steady_seconds(state))
+        cost = Cost(size(state.params), options.steps * moves, spent)
         labels = made.held_out.labels[:_TIMED]
         generator = made.generator
         latents = _image_gans.LATENT(jax.random.key(0), _TIMED, np.float32)
@@ -81,9 +81,9 @@ def compare(
         options = dataclasses.replace(options, chain=50, **tiny)
     options = ddpm.complete(options)
     made = diffused.setup(options)
-    state = _trained(diffused.fit, options, made)
+    state, spent = _trained(diffused.fit, options, made)
     theta = state.averaged[0]
-    cost = Cost(size(state.params), options.steps, steady_seconds(state))
+    cost = Cost(size(state.params), options.steps, spent)
     found: dict[str, Any] = {}
     for sampling in samplings:
         options = dataclasses.replace(
@@ -111,9 +111,10 @@ def compare(
     return rows, figure(shown)
 
 
-def _trained(fit: Any, options: Any, made: Any) -> train.TrainState:
+def _trained(fit: Any, options: Any, made: Any) -> tuple[train.TrainState, float]:
     with tempfile.TemporaryDirectory() as folder:
-        return fit(dataclasses.replace(options, out=Path(folder) / "run"), made)
+        run = dataclasses.replace(options, out=Path(folder) / "run")
+        return trained(functools.partial(fit, run, made))
 
 
 def _renamed(found: dict[str, Any]) -> dict[str, Any]:
@@ -128,11 +129,13 @@ def figure(shown: dict[str, np.ndarray]) -> Any:
     """Draw samples side by side, ten in a row; asked for as 0 to 9 where asked."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(3.1 * len(shown), 2.2), layout="constrained")
-    line = drawing.subplots(1, len(shown))
-    for axes, (title, images) in zip(line, shown.items(), strict=True):
+    lines = -(-len(shown) // 3)
+    drawing = Figure(figsize=(9.6, 2.0 * lines), layout="constrained")
+    panels = drawing.subplots(lines, 3, squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    for axes, (title, images) in zip(panels.flat, shown.items(), strict=False):
         grid = train.grid(np.round(images * (255 / 16)).astype(np.uint8), 10)
         axes.imshow(grid[:, :, 0], cmap="gray", vmin=0, vmax=255)
         axes.set_title(title, fontsize=10)
-        axes.axis("off")
     return drawing

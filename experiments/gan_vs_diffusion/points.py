@@ -19,18 +19,19 @@ from experiments.gan_vs_diffusion.rows import (
     Sampling,
     row,
     size,
-    steady_seconds,
     timed,
+    trained,
 )
 from experiments.mixture_gan import protocols, training
 from gamedyn import divergences
 from gamedyn.diffusion import exact, likelihood, process, schedules
 
 _HELD_OUT = 1000  # points whose likelihood is taken
+_FLOW_STEPS = 200
 
 
-def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any]]:
-    """Say what is trained: settings, and rules where they are not the settings' own.
+def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any, int]]:
+    """Say what is trained: settings, rules (or their own), gradients of a step.
 
     The Wasserstein GAN has the networks, batches and length of the other; five steps
     of the critic to one of the generator, Adam with b1 = 0 and b2 = .9, and lambda =
@@ -48,20 +49,23 @@ def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any]]:
         num_steps=steps - steps % chosen.stages,
     )
 
-    def five_to_one(learning_rate: Any, num_steps: int) -> gd.Rule:
+    # Five copies of a step in one program take long to compile.
+    critic = 1 if config.tiny else 5
+
+    def critic_first(learning_rate: Any, num_steps: int) -> gd.Rule:
         players = (
             optax.adam(
                 optax.cosine_decay_schedule(learning_rate, moves * num_steps),
                 b1=0.0,
                 b2=0.9,
             )
-            for moves in (1, 5)
+            for moves in (1, critic)
         )
-        return gd.alternating(*players, order=(1,) * 5 + (0,), resample=True)
+        return gd.alternating(*players, order=(1,) * critic + (0,), resample=True)
 
     return {
-        "GAN, Adam + R1 + R2": (chosen, None),
-        "WGAN-GP": (wasserstein, five_to_one),
+        "GAN, Adam + R1 + R2": (chosen, None, 2),
+        "WGAN-GP": (wasserstein, critic_first, critic + 1),
     }
 
 
@@ -77,11 +81,10 @@ def compare(
     law = diffused.point_set(protocol.data).law
     assert law is not None
     scale = float(np.asarray(protocol.mixture().centres).std())
-    for method, (setting, rule) in gans(config, name).items():
+    for method, (setting, rule, moves) in gans(config, name).items():
         runs = training.train(
             protocol, setting, training.points(setting, config.seeds), rule
         )
-        moves = 6 if rule is not None else 2
         generator, critic = training.networks(setting)
         theta, phi = (net.init(jax.random.key(0)) for net in (generator, critic))
         cost = Cost(
@@ -111,11 +114,9 @@ def compare(
         ]
     )
     best = exact.model(law, made.model.chain)
-    quality = judge(protocol, law, true) | {
-        "- log p(held-out)": [
-            held_out_density(made, best, seed) for seed in config.seeds
-        ]
-    }
+    likely = log_likelihood(made, lambda theta, x, t: best(x, t))
+    densities = [-likely((), held_out(made, seed)) for seed in config.seeds]
+    quality = judge(protocol, law, true) | {"- log p(held-out)": densities}
     rows.append(row(name, "true points", Cost(0, 0, 0.0), 0, 0.0, quality))
     shown["true points"] = true[0]
     return rows, figure(name, shown, made.points)
@@ -130,21 +131,25 @@ def diffusion(
         base = dataclasses.replace(base, width=16, steps=60, batch_size=32, chain=50)
     samples: dict[Sampling, list[np.ndarray]] = {s: [] for s in samplings}
     densities, seconds, costs, evaluations = [], {}, [], {}
-    made = diffused.setup(ddpm.complete(base))
+    base = ddpm.complete(base)
+    made = diffused.setup(base)
+    drawing = {
+        sampling: diffused.setup(
+            dataclasses.replace(
+                base, sampler=sampling.sampler, sampling_steps=sampling.steps
+            )
+        )
+        for sampling in samplings
+    }
+    likely = log_likelihood(made, made.model.net.apply)
     for seed in config.seeds:
         with tempfile.TemporaryDirectory() as folder:
             run = dataclasses.replace(base, seed=seed, out=Path(folder) / "run")
-            run = ddpm.complete(run)
-            state = diffused.fit(run, diffused.setup(run))
+            state, spent = trained(functools.partial(diffused.fit, run, made))
         theta = state.averaged[0]
-        cost = Cost(size(theta), run.steps, steady_seconds(state))
+        cost = Cost(size(theta), run.steps, spent)
         costs.append(cost)
-        for sampling in samplings:
-            other = diffused.setup(
-                dataclasses.replace(
-                    run, sampler=sampling.sampler, sampling_steps=sampling.steps
-                )
-            )
+        for sampling, other in drawing.items():
             draw = functools.partial(
                 diffused.generate, other, theta, protocols.SAMPLES, seed
             )
@@ -152,8 +157,7 @@ def diffusion(
             if sampling not in seconds:
                 seconds[sampling] = timed(draw, protocols.SAMPLES)
             evaluations[sampling] = other.model.sampler.num_evaluations
-        network = functools.partial(made.model.net.apply, theta)
-        densities.append(held_out_density(made, network, seed))
+        densities.append(-likely(theta, held_out(made, seed)))
     mean = Cost(
         costs[0].parameters,
         costs[0].gradients,
@@ -166,22 +170,39 @@ def diffusion(
     return drawn, mean, made
 
 
-def held_out_density(made: diffused.Setup, network: Any, seed: int) -> float:
-    """Take - log p of points by the probability-flow ODE of the chain, in nats.
+def held_out(made: diffused.Setup, seed: int) -> np.ndarray:
+    """Draw the points whose likelihood is taken."""
+    return diffused.true_points(made.points, _HELD_OUT, 1000 + seed)
+
+
+def log_likelihood(made: diffused.Setup, apply: Any) -> Any:
+    """Make the mean log density by the probability-flow ODE of the chain, in nats.
 
     From the chain's least noise-to-signal ratio to its greatest, where N(0, sigma^2)
     takes over: what is less than the former is not told apart.
+
+    Args:
+        made: the chain.
+        apply: `apply(theta, x, t)`, which predicts the noise.
+
+    Returns:
+        `log_likelihood(theta, x)`, compiled once.
     """
     chain = made.model.chain
-    sigmas = schedules.sigmas(chain)
-    denoise = process.variance_exploding(network, chain, "eps")
-    x = jnp.asarray(diffused.true_points(made.points, _HELD_OUT, 1000 + seed))
-    found = jax.jit(
-        lambda x: likelihood.flow_log_likelihood(
-            denoise, x, num_steps=200, low=float(sigmas[0]), high=float(sigmas[-1])
+    low, *_, high = map(float, schedules.sigmas(chain))
+
+    @jax.jit
+    def of_each(theta: Any, x: jax.Array) -> jax.Array:
+        network = functools.partial(apply, theta)
+        denoise = process.variance_exploding(network, chain, "eps")
+        found = likelihood.flow_log_likelihood(
+            denoise, x, num_steps=_FLOW_STEPS, low=low, high=high
         )
-    )(x)
-    return -float(np.mean(np.asarray(found.log_likelihood, np.float64)))
+        return found.log_likelihood
+
+    return lambda theta, x: float(
+        np.mean(np.asarray(of_each(theta, jnp.asarray(x)), np.float64))
+    )
 
 
 def judge(
@@ -195,41 +216,46 @@ def judge(
     scale = float(np.asarray(protocol.mixture().centres).std())
     scores = protocols.evaluate(protocol, samples * scale)
 
-    @jax.jit
-    def distance(x: jax.Array, key: jax.Array) -> jax.Array:
-        y = exact.draw(law, key, len(x))
-        key = jax.random.fold_in(key, 1)
-        return divergences.sliced_wasserstein(key, x, y, p=1, num_directions=64)
-
     keys = jax.random.split(jax.random.key(0), len(samples))
     return {
         "modes": scores.modes,
         "high quality": scores.quality,
         "reverse KL": scores.reverse_kl,
         "sliced W1": [
-            float(distance(jnp.asarray(x, jnp.float32), key))
+            float(_distance(law, jnp.asarray(x, jnp.float32), key))
             for x, key in zip(samples, keys, strict=True)
         ],
     }
+
+
+@jax.jit
+def _distance(law: exact.Mixture, x: jax.Array, key: jax.Array) -> jax.Array:
+    """Compare points with as many drawn from their law, in the sliced distance."""
+    y = exact.draw(law, key, len(x))
+    key = jax.random.fold_in(key, 1)
+    return divergences.sliced_wasserstein(key, x, y, p=1, num_directions=64)
 
 
 def figure(name: str, shown: dict[str, np.ndarray], points: Any) -> Any:
     """Draw the first seed's samples side by side."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(3.1 * len(shown), 3.6), layout="constrained")
+    lines = -(-len(shown) // 3)
+    drawing = Figure(figsize=(9.6, 3.4 * lines + 0.4), layout="constrained")
     reach = 1.25 * np.abs(np.asarray(points.law.means)).max()
-    line = drawing.subplots(1, len(shown), sharey=True)
-    for axes, (title, x) in zip(line, shown.items(), strict=True):
+    grid = drawing.subplots(lines, 3, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.axis("off")
+    for axes, (title, x) in zip(grid.flat, shown.items(), strict=False):
         axes.plot(*np.asarray(x).T, ".", ms=1.5, alpha=0.6)
         axes.set(
             title=title,
             xlabel="$x_1$",
+            ylabel="$x_2$",
             xlim=(-reach, reach),
             ylim=(-reach, reach),
             aspect="equal",
         )
         axes.title.set_fontsize(10)
-    line[0].set_ylabel("$x_2$")
     drawing.suptitle(f"{name}: {protocols.SAMPLES:,} samples of one run each")
     return drawing

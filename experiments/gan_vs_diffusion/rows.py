@@ -97,13 +97,27 @@ def timed(draw: Callable[[], Any], number: int) -> float:
     return (time.process_time() - begin) / rounds * 1000 / number
 
 
-def steady_seconds(state: train.TrainState) -> float:
-    """Say how long a run took, at the speed after its first row: without compiling."""
+def trained(fit: Callable[[], train.TrainState]) -> tuple[train.TrainState, float]:
+    """Train, and say how many processor seconds that took without compiling.
+
+    Raises:
+        RuntimeError: if training did not do all its steps.
+    """
+    begin = time.process_time()
+    state = fit()
+    if state.status != train.Ending.OK:
+        raise RuntimeError(train.Ending(state.status).message)
+    return state, (time.process_time() - begin) * steady_share(state)
+
+
+def steady_share(state: train.TrainState) -> float:
+    """Say what part of a run's time its steps take, going by all but the first row."""
     first, last = state.history[0], state.history[-1]
     done = last["step"] - first["step"]
     if not done:
-        return last["seconds"]
-    return (last["seconds"] - first["seconds"]) / done * last["step"]
+        return 1.0
+    steady = (last["seconds"] - first["seconds"]) / done * last["step"]
+    return steady / last["seconds"]
 
 
 def rounded(value: Any) -> float | None:

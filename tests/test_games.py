@@ -326,7 +326,7 @@ def test_members_of_a_family_do_not_retrace_and_can_be_mapped_over(name):
     members = [games.make(name, **options) for options in FAMILIES[name]]
     key = jax.random.key(0)
     samples = [None if m.sample is None else m.sample(key) for m in members]
-    points = [member.init(key) for member in members]
+    points = [members[0].init(key)] * 3
     values = list(map(direction, members, points, samples))
     assert len(traces) == 1
     assert len({ravel_pytree(value)[0].tobytes() for value in values}) == 3

@@ -186,11 +186,13 @@ def coupled_riccati(
             q + k.T @ r @ k + closed.T @ p @ closed
             for q, r, k, p in zip(Q, R, np.split(new, ends), values, strict=True)
         ]
-        change, gains = np.abs(new - gains).max(), new
+        last, change = change, np.abs(new - gains).max()
+        gains = new
         if not np.isfinite(change):
             return None
-        if change <= 1e-16 * max(1.0, np.abs(new).max()):
+        # Until rounding is all that changes: then no step is smaller than the last.
+        if change <= 1e-13 * max(1.0, np.abs(new).max()) and change >= last:
             break
     stable = np.abs(np.linalg.eigvals(A - joint @ gains)).max() < 1
-    settled = change <= 1e-13 * max(1.0, np.abs(gains).max())
+    settled = change <= 1e-12 * max(1.0, np.abs(gains).max())
     return tuple(np.split(gains, ends)) if stable and settled else None

@@ -280,12 +280,29 @@ def _list(what: str) -> None:
 
     table = Table(box=None, header_style="bold")
     table.add_column("name", no_wrap=True)
-    table.add_column("what it is")
+    if what == "games":
+        for column in ("players", "domain", "solution"):
+            table.add_column(column, overflow="fold")
+    table.add_column("what it is", overflow="fold")
     if what == "recipes":
         for name, summary in recipes.summaries().items():
             table.add_row(name, summary)
+    elif what == "games":
+        table.add_column("what it shows", overflow="fold")
+        table.add_column("source", overflow="fold")
+        for name, game in games.entries().items():
+            table.add_row(
+                name,
+                f"{game.num_players} {'zero-sum' if game.zero_sum else 'general'}"
+                + " finite sum" * game.finite_sum,
+                game.domain,
+                game.solution,
+                game.summary + f"; needs the files of {game.files}" * bool(game.files),
+                game.shows,
+                game.source,
+            )
     else:
-        tables = {"games": games, "rules": rules, "fields": fields, "methods": methods}
+        tables = {"rules": rules, "fields": fields, "methods": methods}
         entries: dict[str, Any] = tables[what].entries()
         table.add_column("cost" if what == "rules" else "source")
         for name, entry in entries.items():

@@ -639,11 +639,11 @@ def _starts(problem: Problem, seeds: int, seed: int) -> Params:
 
 
 def full_field(problem: Problem) -> tuple[Field, Any]:
-    """The deterministic field: over all components of a finite sum."""
+    """The deterministic field: over all components of a finite sum, or the mean one."""
     field = gradient(problem.game)
     if problem.info.num_components is not None:
         batch = jnp.arange(problem.info.num_components)
-    elif problem.sample is not None:
+    elif problem.sample is not None and not problem.info.has_mean:
         # An endless stream: one fixed batch stands for it in what is measured.
         batch = problem.sample(jax.random.key(0))
     else:

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn.checks import check_positive
 from gamedyn.game import Params, PyTree
+from gamedyn.treeplex import Treeplex, entropic_step, project
 
 
 class Geometry(NamedTuple):
@@ -23,18 +24,20 @@ class Geometry(NamedTuple):
             residual (also where steps are not projections).
         kind: "euclidean", "projected" or "entropic"; rules whose theory needs a
             kind check it when they are built.
+        domain: the domain in a word, for tables.
     """
 
     apply: Callable[[PyTree, PyTree], PyTree]
     project: Callable[[PyTree], PyTree]
     kind: str
+    domain: str = "a set"
 
 
 def _identity(point: PyTree) -> PyTree:
     return point
 
 
-euclidean = Geometry(optax.apply_updates, _identity, "euclidean")
+euclidean = Geometry(optax.apply_updates, _identity, "euclidean", "unconstrained")
 """No constraint: a step is `z + u`."""
 
 
@@ -72,41 +75,47 @@ def _projected(projection: Callable[[PyTree], PyTree]) -> Geometry:
     return Geometry(apply, projection, "projected")
 
 
+def _named(domain: str, projection: Callable[[PyTree], PyTree]) -> Geometry:
+    return _projected(projection)._replace(domain=domain)
+
+
 @functools.cache
 def box(lower: float, upper: float) -> Geometry:
     """Project every coordinate onto `[lower, upper]` (weight clipping)."""
     if not lower <= upper:
         raise ValueError(f"a box needs lower <= upper, got [{lower}, {upper}]")
-    return projected(
-        lambda point: jax.tree.map(lambda x: jnp.clip(x, lower, upper), point)
+    return _named(
+        "box", lambda point: jax.tree.map(lambda x: jnp.clip(x, lower, upper), point)
     )
 
 
 @functools.cache
 def non_negative() -> Geometry:
     """Project every coordinate onto `[0, inf)`."""
-    return projected(optax.projections.projection_non_negative)
+    return _named("non-negative", optax.projections.projection_non_negative)
 
 
 @functools.cache
 def simplex(scale: float = 1.0) -> Geometry:
     """Project onto the points with non-negative entries that sum to `scale`."""
     check_positive("scale", scale)
-    return projected(lambda point: _project_simplex(point, scale))
+    return _named("simplex", lambda point: _project_simplex(point, scale))
 
 
 @functools.cache
 def l1_ball(radius: float = 1.0) -> Geometry:
     """Project onto points whose absolute entries sum to at most `radius`."""
     check_positive("radius", radius)
-    return projected(lambda point: _project_l1_ball(point, radius))
+    return _named("l1 ball", lambda point: _project_l1_ball(point, radius))
 
 
 @functools.cache
 def l2_ball(radius: float = 1.0) -> Geometry:
     """Project onto points of Euclidean norm at most `radius`."""
     check_positive("radius", radius)
-    return projected(lambda point: optax.projections.projection_l2_ball(point, radius))
+    return _named(
+        "l2 ball", lambda point: optax.projections.projection_l2_ball(point, radius)
+    )
 
 
 def proximal(
@@ -205,13 +214,46 @@ def _entropic_apply(point: PyTree, update: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf / total, weights)
 
 
-entropic = Geometry(_entropic_apply, _project_simplex, "entropic")
+entropic = Geometry(_entropic_apply, _project_simplex, "entropic", "simplex")
 r"""The unit simplex with entropic steps: $x^+_i \propto x_i e^{u_i}$.
 
 With `u = -step * gradient` this is mirror descent with the negative entropy, the
 multiplicative weights update (Nemirovski and Yudin, 1983). The start must be strictly
 inside: a coordinate that is zero stays zero.
 """
+
+
+@functools.cache
+def treeplex(tree: Treeplex) -> Geometry:
+    """Project onto the strategies of a sequential game, in sequence form.
+
+    Args:
+        tree: the player's decision points.
+
+    Returns:
+        The geometry of one array of shape `(tree.num_sequences,)`.
+    """
+    return _named("treeplex", lambda point: project(tree, point))
+
+
+@functools.cache
+def dilated_entropic(tree: Treeplex) -> Geometry:
+    r"""Take entropic steps at all decision points of a sequential game.
+
+    With `u = -step * gradient` this is mirror descent with the dilated entropy, see
+    `treeplex.entropic_step`. The start must be strictly inside.
+
+    Args:
+        tree: the player's decision points.
+
+    Returns:
+        The geometry of one array of shape `(tree.num_sequences,)`.
+    """
+
+    def apply(point: PyTree, update: PyTree) -> PyTree:
+        return entropic_step(tree, point, update)
+
+    return Geometry(apply, treeplex(tree).project, "entropic", "treeplex")
 
 
 def natural_map(

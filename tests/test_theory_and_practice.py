@@ -43,7 +43,9 @@ def geometry_of(problem):
 def smooth_games():
     """Deterministic games with a solution around which nothing is constrained."""
     found = {}
-    for name in gd.games.names():
+    for name, entry in gd.games.entries().items():
+        if entry.finite_sum or entry.files or entry.solution == "none":
+            continue
         problem = gd.games.make(name)
         if problem.sample is not None or not problem.solutions:
             continue

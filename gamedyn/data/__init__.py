@@ -1,6 +1,6 @@
-"""Data: strict readers, named sets, mixtures of the plane, the order of batches."""
+"""Data: strict readers, named sets, a census, mixtures, the order of batches."""
 
-from gamedyn.data import augment, mixtures, order, readers, sets
+from gamedyn.data import augment, census, mixtures, order, readers, sets
 from gamedyn.data.mixtures import Curve, Mixture
 from gamedyn.data.order import BatchOrder
 from gamedyn.data.sets import ImageSet, load, names
@@ -11,6 +11,7 @@ __all__ = [
     "ImageSet",
     "Mixture",
     "augment",
+    "census",
     "load",
     "mixtures",
     "names",

@@ -438,3 +438,99 @@ def read_image_folder(path: PathLike) -> Folder:
 
 def _listing(folder: Path) -> list[Any]:
     return sorted(child for child in folder.iterdir() if child.name[0] != ".")
+
+
+class Census(NamedTuple):
+    """The rows of a file of the Adult (Census Income) data.
+
+    Attributes:
+        numbers: shape `(n, 6)`, int64, the columns `CENSUS_NUMBERS`.
+        words: shape `(n, 8)`, the columns `CENSUS_WORDS`; what is unknown is "?".
+        target: shape `(n,)`, whether the income exceeds 50K.
+    """
+
+    numbers: np.ndarray
+    words: np.ndarray
+    target: np.ndarray
+
+
+CENSUS_NUMBERS = (
+    "age",
+    "fnlwgt",
+    "education-num",
+    "capital-gain",
+    "capital-loss",
+    "hours-per-week",
+)
+CENSUS_WORDS = (
+    "workclass",
+    "education",
+    "marital-status",
+    "occupation",
+    "relationship",
+    "race",
+    "sex",
+    "native-country",
+)
+_CENSUS_COLUMNS = (0, 2, 4, 10, 11, 12), (1, 3, 5, 6, 7, 8, 9, 13)
+_NUMBER, _WORD = re.compile(r"\d{1,9}"), re.compile(r"[\w?&().-]{1,40}")
+
+
+def read_census(path: PathLike) -> Census:
+    """Read a file of the Adult (Census Income) data in its original form.
+
+    One row a line, 15 fields separated by a comma and a blank. `adult.data` ends with
+    an empty line; `adult.test` has one line before its rows, which begins with a bar,
+    and a dot behind every target.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The rows.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is empty, truncated within a line, or a line is not of
+            this form; the message names the line.
+    """
+    path, data = _read(path)
+    try:
+        lines = data.decode("ascii").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file of ASCII: {error}") from error
+    if lines[-1]:
+        raise ValueError(f"{path} is truncated: its last line does not end")
+    first = 1 if lines[0].startswith("|") else 0
+    last = len(lines) - 1
+    while last > first and not lines[last - 1]:
+        last -= 1  # the empty line at the end
+    if last == first:
+        raise ValueError(f"{path} holds no rows")
+    ending = "." if lines[first].endswith(".") else ""
+    targets = {f"<=50K{ending}": False, f">50K{ending}": True}
+    numbers = np.empty((last - first, 6), np.int64)
+    words, target = [], np.empty(last - first, bool)
+    for row, line in enumerate(lines[first:last]):
+        fields = line.split(", ")
+        where = f"{path}, line {first + row + 1}"
+        if len(fields) != 15:
+            raise ValueError(f"{where}: got {len(fields)} fields, expected 15")
+        for column, index in enumerate(_CENSUS_COLUMNS[0]):
+            if not _NUMBER.fullmatch(fields[index]):
+                raise ValueError(
+                    f"{where}: {CENSUS_NUMBERS[column]} must be a whole number, got "
+                    f"{fields[index]!r}"
+                )
+            numbers[row, column] = int(fields[index])
+        words.append([fields[index] for index in _CENSUS_COLUMNS[1]])
+        for name, word in zip(CENSUS_WORDS, words[-1], strict=True):
+            if not _WORD.fullmatch(word):
+                raise ValueError(f"{where}: {name} must be a word, got {word!r}")
+        if fields[14] not in targets:
+            raise ValueError(
+                f"{where}: the target must be {' or '.join(targets)}, got "
+                f"{fields[14]!r}"
+            )
+        target[row] = targets[fields[14]]
+    return Census(numbers, np.array(words), target)

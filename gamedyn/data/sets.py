@@ -199,16 +199,34 @@ _OBTAIN = {
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz and unpack its *.bin "
         "files into the folder cifar10"
     ),
+    "adult": (
+        "adult.data and adult.test from https://archive.ics.uci.edu/dataset/2/adult "
+        "into the folder adult"
+    ),
 }
 _FOLDERS = {
     "mnist": ("mnist", "MNIST/raw", ""),
     "fashion_mnist": ("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", ""),
     "cifar10": ("cifar10", "cifar-10-batches-bin", ""),
+    "adult": ("adult", ""),
 }
 
 
-def _find(name: str, files: tuple[str, ...], root: PathLike | None) -> list[Path]:
-    """The paths of all files of a set, from one folder."""
+def find(name: str, files: tuple[str, ...], root: PathLike | None) -> list[Path]:
+    """Find all files of a named set in one folder.
+
+    Args:
+        name: the set.
+        files: the names of its files.
+        root: the data directory; the environment variable GAMEDYN_DATA if `None`.
+
+    Returns:
+        Their paths, in the order of `files`.
+
+    Raises:
+        FileNotFoundError: if the directory or a file is missing; the message says how
+            to obtain the set.
+    """
     advice = f"To obtain {name}: get {_OBTAIN[name]} of the data directory"
     given = root if root is not None else os.environ.get(ENVIRONMENT)
     if not given:
@@ -240,7 +258,8 @@ def _either(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _verify(path: Path, content: bytes, expected: str | None) -> None:
+def verify_content(path: Path, content: bytes, expected: str | None) -> None:
+    """Raise `ValueError` if a file's content has another SHA-256 than expected."""
     got = hashlib.sha256(content).hexdigest()
     if expected is not None and got != expected:
         raise ValueError(
@@ -253,7 +272,7 @@ def _load_idx_set(name, checksums, classes, split, root, verify) -> ImageSet:
     stem = {"train": "train", "test": "t10k"}[split]
     files = (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte")
     arrays = []
-    for file, path, rank in zip(files, _find(name, files, root), (3, 1), strict=True):
+    for file, path, rank in zip(files, find(name, files, root), (3, 1), strict=True):
         array = readers.read_idx(path)
         if array.dtype != np.uint8 or array.ndim != rank:
             raise ValueError(
@@ -261,7 +280,7 @@ def _load_idx_set(name, checksums, classes, split, root, verify) -> ImageSet:
                 f"of {rank}"
             )
         if verify:
-            _verify(path, readers.encode_idx(array), checksums[file])
+            verify_content(path, readers.encode_idx(array), checksums[file])
         arrays.append(array)
     images, labels = arrays
     if images.shape[1:] != (28, 28):
@@ -280,10 +299,10 @@ def _load_cifar10(split: str, root: PathLike | None, verify: bool) -> ImageSet:
         "test": ("test_batch.bin",),
     }[split]
     parts = []
-    for file, path in zip(files, _find("cifar10", files, root), strict=True):
+    for file, path in zip(files, find("cifar10", files, root), strict=True):
         parts.append(readers.read_cifar10(path))
         if verify:
-            _verify(path, path.read_bytes(), _CIFAR10.get(file))
+            verify_content(path, path.read_bytes(), _CIFAR10.get(file))
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     known = verify and all(file in _CIFAR10 for file in files)
     return ImageSet(

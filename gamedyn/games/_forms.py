@@ -130,6 +130,33 @@ def interior_start(standard: Params, key: Any) -> Params:
     return jax.tree.map(jax.nn.softmax, normal_start(standard, key))
 
 
+def positive_start(standard: Params, key: Any) -> Params:
+    """Start at the standard point without a key, else at |N(0, 1)| times it."""
+    if key is None:
+        return standard
+    return jax.tree.map(
+        lambda point, drawn: point * jnp.abs(drawn),
+        standard,
+        normal_start(standard, key),
+    )
+
+
+@functools.cache  # equal arguments give the identical function: no retracing
+def box_start(lower: float, upper: float) -> Callable[..., Params]:
+    """Make the start of a box: the standard point, or an evenly drawn one."""
+
+    def start(standard: Params, key: Any) -> Params:
+        if key is None:
+            return standard
+        # A normal variable pushed through its distribution function is uniform.
+        return jax.tree.map(
+            lambda drawn: lower + (upper - lower) * jax.scipy.special.ndtr(drawn),
+            normal_start(standard, key),
+        )
+
+    return start
+
+
 def ramp(size: int, dtype: Any = None) -> jax.Array:
     """Make the point of the simplex whose entries grow like 1, 2, ..., `size`."""
     weights = np.arange(1.0, size + 1)

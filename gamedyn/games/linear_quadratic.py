@@ -7,13 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gamedyn.game import Batch, Game, Params, zero_sum
+from gamedyn.checks import check_positive_integer
+from gamedyn.game import Batch, Game, Params, general_sum, zero_sum
 from gamedyn.games import _forms
 from gamedyn.games.problem import Info, Problem, register
+from gamedyn.geometry import non_negative
 
 
 @register(
-    "bilinear, x'Ay + b'x + c'y; without a matrix the scalar game xy", "classical"
+    "bilinear, x'Ay + b'x + c'y; without a matrix the scalar game xy",
+    "classical",
+    shows="simultaneous descent spirals out, alternating descent circles",
+    solution="Nash",
+    zero_sum=True,
 )
 def bilinear(matrix: Any = None, b: Any = None, c: Any = None) -> Problem:
     r"""Build the bilinear game, the smallest one on which gradient descent rotates.
@@ -101,7 +107,11 @@ def _least_squares(matrix: np.ndarray, offset: Any) -> np.ndarray | None:
 
 
 @register(
-    "quadratic, x'Px/2 + x'Ay - y'Qy/2; stiff by default, J = 1 +- 10i", "classical"
+    "quadratic, x'Px/2 + x'Ay - y'Qy/2; stiff by default, J = 1 +- 10i",
+    "classical",
+    shows="strongly monotone rates, rotation that dominates",
+    solution="Nash",
+    zero_sum=True,
 )
 def quadratic(P: Any = None, A: Any = None, Q: Any = None) -> Problem:
     r"""Build the quadratic game, strongly monotone where P and Q are positive definite.
@@ -133,10 +143,14 @@ def quadratic(P: Any = None, A: Any = None, Q: Any = None) -> Problem:
     P = _symmetric("P", np.eye(m) if P is None else P, m, dtype)
     Q = _symmetric("Q", np.eye(n) if Q is None else Q, n, dtype)
     ones = jnp.ones(m, dtype), jnp.ones(n, dtype)
+    convex = not _forms.known(P, Q) or all(
+        np.linalg.eigvalsh(np.asarray(own, np.float64)).min() >= 0 for own in (P, Q)
+    )
     return Problem(
         zero_sum(Partial(_quadratic, P, A, Q)),
         Partial(_forms.normal_start, ones),
         ((jnp.zeros_like(ones[0]), jnp.zeros_like(ones[1])),),
+        info=Info(solution="Nash" if convex else "stationary"),
     )
 
 
@@ -159,6 +173,9 @@ def _quadratic(P, A, Q, x: jax.Array, y: jax.Array) -> jax.Array:
 @register(
     "random quadratic-bilinear game of given strong monotonicity and smoothness",
     "Hsieh et al., 2020, arXiv:2003.10162",
+    shows="rates under strong monotonicity, with and without noise",
+    solution="Nash",
+    zero_sum=True,
 )
 def quadratic_bilinear(
     dim: int = 50, *, mu: float = 1.0, smoothness: float = 2.0, seed: int = 0
@@ -198,6 +215,9 @@ def quadratic_bilinear(
 @register(
     "quadratic on which the weak Minty inequality holds with equality, F repels from 0",
     "Pethick et al., 2023, arXiv:2302.09029",
+    shows="where extragradient with a small update step stops converging",
+    solution="stationary",
+    zero_sum=True,
 )
 def weak_minty(L: float = 1.0, rho: float = -0.1) -> Problem:
     r"""Build the quadratic on which the weak Minty variational inequality is tight.
@@ -231,6 +251,7 @@ def weak_minty(L: float = 1.0, rho: float = -0.1) -> Problem:
         zero_sum(Partial(_weak_minty, jnp.sqrt(bound**2 - d**2), d)),
         Partial(_forms.normal_start, (one, one)),
         ((zero, zero),),
+        info=_convex_if_positive(d),
     )
 
 
@@ -241,6 +262,9 @@ def _weak_minty(c: jax.Array, d: jax.Array, x: jax.Array, y: jax.Array) -> jax.A
 @register(
     "four players in a rotation, weakly attracted to 0",
     "Balduzzi et al., 2018, arXiv:1802.05642",
+    shows="symplectic adjustment against optimism, with four players",
+    solution="Nash",
+    num_players=4,
 )
 def symplectic_four_player(epsilon: float = 0.01) -> Problem:
     r"""Build the four-player game on which symplectic adjustment was shown.
@@ -263,7 +287,14 @@ def symplectic_four_player(epsilon: float = 0.01) -> Problem:
         Game(Partial(_four_player, weight), num_players=4),
         Partial(_forms.normal_start, (one,) * 4),
         ((zero,) * 4,),
+        info=_convex_if_positive(weight),
     )
+
+
+def _convex_if_positive(curvature: jax.Array) -> Info:
+    """Nobody gains by leaving 0 if the own curvature of all players is not negative."""
+    stationary = _forms.known(curvature) and curvature < 0
+    return Info(solution="stationary" if stationary else "Nash")
 
 
 def _four_player(epsilon: jax.Array, params: Params, batch: Batch) -> tuple[Any, ...]:
@@ -277,6 +308,10 @@ def _four_player(epsilon: jax.Array, params: Params, batch: Batch) -> tuple[Any,
 @register(
     "finite sum of bilinear games, one coordinate pair each, with random offsets",
     "Chavdarova et al., 2019, arXiv:1904.08598",
+    shows="variance reduction, stochastic extragradient",
+    solution="Nash",
+    zero_sum=True,
+    finite_sum=True,
 )
 def stochastic_bilinear(
     num_components: int = 100, *, batch_size: int = 1, seed: int = 0
@@ -325,3 +360,214 @@ def _component_mean(b, c, x: jax.Array, y: jax.Array, batch: Batch) -> jax.Array
         + _forms.rows_of(c, batch) @ y
     )
     return jnp.mean(components)
+
+
+@register(
+    "two players in a rotation, attracted to 0, circling it or repelled",
+    "Balduzzi et al., 2018, arXiv:1802.05642",
+    shows="attraction, a centre and repulsion by the sign of one number",
+    solution="Nash",
+)
+def balduzzi_two_player(epsilon: float = 0.1) -> Problem:
+    r"""Build the two-player game whose stability is the sign of one number.
+
+    $$\ell_1 = \tfrac \epsilon 2 x^2 + xy, \qquad
+      \ell_2 = \tfrac \epsilon 2 y^2 - xy.$$
+
+    The eigenvalues of J are $\epsilon \pm i$. The standard start is (1, 1), the
+    solution 0.
+
+    Args:
+        epsilon: the weight of the own quadratic.
+
+    Returns:
+        The problem, with scalar params.
+    """
+    weight = _forms.as_array("epsilon", epsilon, 0)
+    one, zero = jnp.ones_like(weight), jnp.zeros_like(weight)
+    return Problem(
+        general_sum(
+            Partial(_pulled, weight, jnp.ones_like(weight)),
+            Partial(_pushed, weight, jnp.ones_like(weight)),
+        ),
+        Partial(_forms.normal_start, (one, one)),
+        ((zero, zero),),
+        info=_convex_if_positive(weight),
+    )
+
+
+def _pulled(weight: jax.Array, rotation, x: jax.Array, y: jax.Array) -> jax.Array:
+    return 0.5 * weight * x**2 + rotation * x * y
+
+
+def _pushed(weight: jax.Array, rotation, x: jax.Array, y: jax.Array) -> jax.Array:
+    return 0.5 * weight * y**2 - rotation * x * y
+
+
+@register(
+    "two riders who pay for pedalling together and for standing still",
+    "Letcher et al., 2019, arXiv:1811.08469",
+    shows="arrogance: opponent shaping that leaves the line of solutions",
+    solution="Nash",
+)
+def tandem() -> Problem:
+    r"""Build the tandem game, with a line of solutions.
+
+    $$\ell_1 = (x + y)^2 - 2x, \qquad \ell_2 = (x + y)^2 - 2y.$$
+
+    All points with x + y = 1 are Nash, of total loss 0. A LOLA step of size $\alpha$
+    has the fixed line $x + y = (1 - 2\alpha)/(1 - 4\alpha)$ instead. The standard start
+    is (1, 0.5).
+
+    Returns:
+        The problem, with scalar params and the solution of least norm.
+    """
+    point = [jnp.array(value, float) for value in (1.0, 0.5)]
+    half = jnp.array(0.5, float)
+    return Problem(
+        general_sum(_tandem_first, _tandem_second),
+        Partial(_forms.normal_start, tuple(point)),
+        ((half, jnp.copy(half)),),
+    )
+
+
+def _tandem_first(x: jax.Array, y: jax.Array) -> jax.Array:
+    return (x + y) ** 2 - 2 * x
+
+
+def _tandem_second(x: jax.Array, y: jax.Array) -> jax.Array:
+    return (x + y) ** 2 - 2 * y
+
+
+@register(
+    "a weakly attracted rotation on the quadrant, with the solution in its corner",
+    "Yang et al., 2022, arXiv:2206.10575",
+    shows="projected methods against interior points",
+    solution="Nash",
+    domain="non-negative",
+)
+def constrained_bilinear(epsilon: float = 0.1) -> Problem:
+    r"""Build the rotation of `balduzzi_two_player` with both players not negative.
+
+    $$F(x, y) = \begin{pmatrix} \epsilon & 1 \\ -1 & \epsilon \end{pmatrix}
+      \begin{pmatrix} x \\ y \end{pmatrix}, \qquad x, y \ge 0.$$
+
+    The standard start is (1, 1), the solution 0; the source takes steps of 0.1.
+
+    Args:
+        epsilon: the attraction, positive.
+
+    Returns:
+        The problem, with scalar params.
+
+    Raises:
+        ValueError: if epsilon is not positive.
+    """
+    weight = _forms.as_array("epsilon", epsilon, 0)
+    if _forms.known(weight) and not weight > 0:
+        raise ValueError(f"epsilon must be positive, got {epsilon}")
+    one, zero = jnp.ones_like(weight), jnp.zeros_like(weight)
+    return Problem(
+        general_sum(
+            Partial(_pulled, weight, jnp.ones_like(weight)),
+            Partial(_pushed, weight, jnp.ones_like(weight)),
+        ),
+        Partial(_forms.positive_start, (one, one)),
+        ((zero, zero),),
+        geometry=non_negative(),
+    )
+
+
+@register(
+    "two bilinear games of unequal size, drawn with probabilities 0.2 and 0.8",
+    "Pethick et al., 2023, arXiv:2302.09029",
+    shows="Lipschitz constants that depend on the sample",
+    solution="Nash",
+    zero_sum=True,
+    finite_sum=True,
+)
+def scaled_bilinear(*, batch_size: int = 1) -> Problem:
+    r"""Build the finite sum of one steep and four flat bilinear games.
+
+    $$f_0 = 3 (x - 1)(y - 1), \qquad f_1 = \dots = f_4 = \tfrac12 xy :$$
+
+    the first one is drawn with probability 1/5, the flat one with 4/5. The mean is
+    $xy - \tfrac35 (x + y - 1)$, of Lipschitz constant 1. A batch is an array of
+    indices, the loss the mean over it; `None` stands for all. The standard start is
+    (1, 2), the solution (3/5, 3/5).
+
+    Args:
+        batch_size: the number of indices that `sample` draws, with replacement.
+
+    Returns:
+        The problem, with scalar params and `info.num_components = 5`.
+
+    Raises:
+        ValueError: if `batch_size` is not a positive integer.
+    """
+    scales = jnp.array([3.0, 0.5, 0.5, 0.5, 0.5], float)
+    centres = jnp.array([1.0, 0.0, 0.0, 0.0, 0.0], float)
+    start = jnp.array(1.0, float), jnp.array(2.0, float)
+    solution = jnp.array(0.6, float), jnp.array(0.6, float)
+    return Problem(
+        zero_sum(Partial(_scaled_mean, scales, centres), stochastic=True),
+        Partial(_forms.normal_start, start),
+        (solution,),
+        sample=_forms.index_sampler(5, batch_size),
+        info=Info(num_components=5),
+    )
+
+
+def _scaled_mean(scales, centres, x: jax.Array, y: jax.Array, batch: Batch):
+    scale, centre = _forms.rows_of(scales, batch), _forms.rows_of(centres, batch)
+    return jnp.mean(scale * (x - centre) * (y - centre))
+
+
+@register(
+    "the saddle problem on which first-order methods are as slow as they can be",
+    "Ouyang and Xu, 2021, arXiv:1808.02901; Yoon and Ryu, 2021, arXiv:2102.07922",
+    shows="lower bounds: information travels one coordinate a step",
+    solution="Nash",
+    zero_sum=True,
+)
+def worst_case(dim: int = 20) -> Problem:
+    r"""Build the quadratic saddle problem behind the lower bounds.
+
+    $$f(x, y) = \tfrac12 x^\top H x - h^\top x - \langle Ax - b, y \rangle, \qquad
+      H = 2 A^\top A, \quad b = \tfrac14 1, \quad h = \tfrac14 e_d,$$
+
+    with A a quarter of the matrix with ones on the antidiagonal and -1 beside each of
+    them. The standard start is 0; in the solution x = (1, 2, ..., d).
+
+    Args:
+        dim: d, the number of parameters of each player.
+
+    Returns:
+        The problem.
+
+    Raises:
+        ValueError: if `dim` is not a positive integer.
+    """
+    check_positive_integer("dim", dim)
+    A, b, h = _worst_case_arrays(dim)
+    x = np.linalg.solve(A, b)
+    y = np.linalg.solve(A.T, 2 * A.T @ (A @ x) - h)
+    arrays = [jnp.asarray(array, float) for array in (A, b, h)]
+    zeros = jnp.zeros(dim, float), jnp.zeros(dim, float)
+    return Problem(
+        zero_sum(Partial(_worst_case, *arrays)),
+        Partial(_forms.normal_start, zeros),
+        ((jnp.asarray(x, float), jnp.asarray(y, float)),),
+    )
+
+
+def _worst_case_arrays(dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    antidiagonal = np.eye(dim)[:, ::-1] - np.eye(dim, k=1)[:, ::-1]
+    h = np.zeros(dim)
+    h[dim - 1] = 0.25  # the last entry; jax drops a write behind the end silently
+    return antidiagonal / 4, np.full(dim, 0.25), h
+
+
+def _worst_case(A, b, h, x: jax.Array, y: jax.Array) -> jax.Array:
+    image = x @ A.T
+    return jnp.sum(image**2) - jnp.sum(h * x) - jnp.sum((image - b) * y)

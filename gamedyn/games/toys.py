@@ -17,6 +17,9 @@ def _scalars(*values: float) -> tuple[jax.Array, ...]:
 @register(
     "a local minimax point that every usual method misses for a spurious cycle",
     "Hsieh et al., 2021, arXiv:2006.09065",
+    shows="spurious cycles that attract every usual method",
+    solution="stationary",
+    zero_sum=True,
 )
 def forsaken() -> Problem:
     r"""Build the Forsaken game: extragradient ends on a cycle instead of the solution.
@@ -61,6 +64,9 @@ def _forsaken_solution() -> np.ndarray:
 @register(
     "Forsaken's well made global: extragradient with a small update step converges",
     "Pethick et al., 2022, arXiv:2302.09831",
+    shows="extragradient under the weak Minty inequality",
+    solution="Nash",
+    zero_sum=True,
 )
 def global_forsaken() -> Problem:
     r"""Build the GlobalForsaken game, weak Minty everywhere, with a limit cycle.
@@ -91,6 +97,8 @@ def _global_well(z: jax.Array) -> jax.Array:
 @register(
     "an attracting solution inside a repelling and an attracting cycle; not zero-sum",
     "Pethick et al., 2022, arXiv:2302.09831",
+    shows="limit cycles whose fate depends on the step size",
+    solution="Nash",
 )
 def polar(a: float = 1 / 3) -> Problem:
     r"""Build the polar game: a common potential plus a rotation.

@@ -12,10 +12,14 @@ the GANs have here, means over seeds; the digits are scikit-learn's, one seed.
 The folder gets `table.csv`, `summary.json` and `samples-*.png`.
 """
 
+import contextlib
 import csv
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from experiments.gan_vs_diffusion import pictures, points
 from experiments.gan_vs_diffusion.rows import Sampling
@@ -62,7 +66,7 @@ def main(config: Config) -> dict[str, Any]:
     if unknown := set(config.data) - {"ring", "grid", "digits"}:
         raise ValueError(f"data are ring, grid and digits, got {sorted(unknown)}")
     samplings = [Sampling.parse(text) for text in config.samplings]
-    with report.folder(config.out) as out:
+    with _compiling_quickly(config.tiny), report.folder(config.out) as out:
         rows = []
         for name in config.data:
             part = pictures if name == "digits" else points
@@ -81,3 +85,15 @@ def main(config: Config) -> dict[str, Any]:
         }
         recipes.write_json(out / "summary.json", summary)
     return summary
+
+
+@contextlib.contextmanager
+def _compiling_quickly(tiny: bool) -> Iterator[None]:
+    """Leave most optimisations out where compiling takes longer than what is run."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    jax.config.update(name, before or tiny)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)

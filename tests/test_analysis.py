@@ -174,13 +174,13 @@ def differences(game, rule, params, warmup, batch=None):
     return np.stack(columns, axis=1)
 
 
-def check_against_differences(game, rule, params, warmup=10, batch=None):
+def check_against_differences(game, rule, params, warmup=10, batch=None, atol=2e-8):
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
         found = update_jacobian(game, rule, params, batch, warmup=warmup)
         expected = differences(game, rule, params, warmup, batch)
     assert found.period == rule.period
     assert found.matrix.shape == expected.shape
-    np.testing.assert_allclose(found.matrix, expected, rtol=2e-6, atol=2e-8)
+    np.testing.assert_allclose(found.matrix, expected, rtol=2e-6, atol=atol)
     return found
 
 
@@ -244,7 +244,10 @@ class TestUpdateJacobian:
             check_against_differences(SIMPLEX_GAME, rule, SIMPLEX_POINT)
         else:
             rule = rule_cases.make(name, 0.1)
-            check_against_differences(SMOOTH, rule, POINT, batch=batch_for(name))
+            # An inner solver stops early by more than differences can bear.
+            atol = 5e-6 if "competitive" in name else 2e-8
+            batch = batch_for(name)
+            check_against_differences(SMOOTH, rule, POINT, batch=batch, atol=atol)
 
     # Standing still, the adaptive step has a kink: whichever bound is the smaller one
     # depends on the direction of the perturbation.

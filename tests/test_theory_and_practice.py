@@ -274,7 +274,8 @@ def test_growth_is_the_predicted_radius(rule_name):
     found = check(rule_name, a_tenth(rule_name))
     # The reasons do not explain everything away.
     if rule_name in SINGULAR:
-        assert found == {"no Jacobian"}
+        assert "no Jacobian" in found
+        assert found <= {"no Jacobian", "not autonomous"}
     elif rule_name in KINKED:
         assert found == {"not differentiable"}
     else:

@@ -8,8 +8,8 @@ Command:
    per dimension by the variational bound, by number of steps, schedule and variance;
    and by the probability-flow ODE, with the exact divergence and with Hutchinson's
    estimate (`exact.png`). The mean of the truth is the entropy.
-2. A perceptron trained on scikit-learn's digits (8 x 8, 17 grey levels), noise and
-   learned variance together (the hybrid loss), by `gamedyn.train.fit`: bits per
+2. A perceptron trained on scikit-learn's digits (8 x 8, 17 grey levels), v and learned
+   variance together (the hybrid loss), by `gamedyn.train.fit`: bits per
    dimension of dequantised held-out digits by both ways, beside three simple models
    (`digits.png`), and the terms of both bounds (`terms.png`).
 
@@ -223,7 +223,7 @@ def of_levels(nats_per_dimension: Any) -> Any:
 
 
 def network(config: Config) -> nets.Net:
-    """Make the perceptron, which returns noise and variance."""
+    """Make the perceptron, which returns v and variance."""
     # Slower sines: the ODE asks at times between the steps of training.
     widths = (config.width,) * 3
     return nets.point_mlp(SIZE, widths=widths, learned_variance=True, time_scale=0.1)
@@ -237,7 +237,9 @@ def train_on_digits(config: Config, folder: Path) -> tuple[Any, float]:
     """
     begin = time.process_time()
     net, chain = network(config), schedules.linear(1000)
-    game = diffusion.game(net, chain, objective="hybrid", decoder="gaussian")
+    game = diffusion.game(
+        net, chain, prediction="v", objective="hybrid", decoder="gaussian"
+    )
     pictures = data.load("digits", split="train").images
 
     def build(rows, key):
@@ -323,7 +325,10 @@ def on_digits(config: Config, folder: Path) -> Digits:
     def mean_only(x, t):
         return jnp.split(both(x, t), 2, axis=-1)[0]
 
-    denoise = process.variance_exploding(mean_only, chain, "eps")
+    # With v the noise is x itself where no signal is left: the ODE stays there. With eps
+    # a perceptron may answer more than x outside the shell that it was trained on, and
+    # paths run away.
+    denoise = process.variance_exploding(mean_only, chain, "v")
     low, high = (float(schedules.sigmas(chain)[i]) for i in (0, -1))
     judge = {
         f"bound, {variance}": jax.jit(
@@ -331,6 +336,7 @@ def on_digits(config: Config, folder: Path) -> Digits:
                 likelihood.bound,
                 model=both if variance == "learned" else mean_only,
                 schedule=chain,
+                prediction="v",
                 variance=variance,
                 decoder="gaussian",
             )

@@ -55,6 +55,9 @@ def exact(config: "Config", found: "Ring") -> Figure:
     for axis in (left, right):
         axis.grid(alpha=0.25, which="both")
         axis.legend(fontsize=8)
+    low, high = left.get_ylim()
+    left.set_ylim(low / 4, high)  # room for the legend
+    left.legend(fontsize=8, loc="lower left")
     figure.suptitle(
         "Eight Gaussians on a ring with the exact denoiser: likelihood by two ways"
     )

@@ -252,14 +252,17 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
             known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
             known.add_argument("-h", "--help", action="store_true")
-            known.add_argument("--number")
-            known.add_argument("--seed")
+            names = ("number", "seed", "prompt")
+            for name in names:
+                known.add_argument(f"--{name}")
             ours, others = known.parse_known_args(options)
             if ours.help:
                 return [arguments[0], "--help"], []
-            given = {"--number": ours.number, "--seed": ours.seed}
+            given = {name: getattr(ours, name) for name in names}
             words = [
-                (name, value) for name, value in given.items() if value is not None
+                (f"--{name}", value)
+                for name, value in given.items()
+                if value is not None
             ]
             return [*arguments[:2], *(word for pair in words for word in pair)], others
         case _:

@@ -211,8 +211,25 @@ def measure(config: Config, made: Parts, params: Parts) -> dict[str, Any]:
 
 
 def score(wanted: list[Scene], drawn: np.ndarray) -> dict[str, float]:
-    """Read pictures and compare them with the scenes asked for, see `parser.score`."""
-    return parser.score(wanted, map(parser.parse, drawn))
+    """Read pictures and compare them with the scenes asked for.
+
+    Args:
+        wanted: the scenes.
+        drawn: their pictures.
+
+    Returns:
+        See `parser.score`; where scenes have pairs of colour and shape that are held
+        out, also the share of these of which both are right, `held_out_pairs`.
+    """
+    found = [parser.parse(picture) for picture in drawn]
+    scores = parser.score(wanted, found)
+    pairs = [
+        group.kind in {other.kind for other in read.groups}
+        for scene, read in zip(wanted, found, strict=True)
+        for group in scene.groups
+        if group.kind in scenes.HELD_OUT
+    ]
+    return scores | ({"held_out_pairs": float(np.mean(pairs))} if pairs else {})
 
 
 def condition(

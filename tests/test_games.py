@@ -85,6 +85,17 @@ CASES = [pytest.param(name, {}, id=name) for name in NAMES] + [
 ]
 every_game = pytest.mark.parametrize(("name", "options"), CASES)
 
+
+def mostly_slow(values):
+    """Every third one, and all of them in the slow tests."""
+    return [
+        value
+        if number % 3 == 0
+        else pytest.param(*getattr(value, "values", (value,)), marks=pytest.mark.slow)
+        for number, value in enumerate(values)
+    ]
+
+
 built = functools.cache(lambda name, *options: games.make(name, **dict(options)))
 
 
@@ -266,7 +277,7 @@ def test_starts_are_reproducible_and_in_the_domain(name, options):
         assert leaf.size == 0 or np.any(leaf[1] != leaf[2])
 
 
-@every_game
+@pytest.mark.parametrize(("name", "options"), mostly_slow(CASES))
 def test_jacobian_equals_finite_differences(name, options):
     """A stop_gradient would leave the field as it is, but not its mixed blocks."""
     problem = _build(name, options)
@@ -314,7 +325,7 @@ def test_no_stop_gradient_in_losses_and_field(name, options):
     assert not any("stop" in primitive for primitive in names)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", mostly_slow(FAMILIES))
 def test_members_of_a_family_do_not_retrace_and_can_be_mapped_over(name):
     traces = []
 

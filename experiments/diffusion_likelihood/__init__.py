@@ -325,9 +325,9 @@ def on_digits(config: Config, folder: Path) -> Digits:
     def mean_only(x, t):
         return jnp.split(both(x, t), 2, axis=-1)[0]
 
-    # With v the noise is x itself where no signal is left: the ODE stays there. With
-    # eps a perceptron may answer more than x outside the shell that it was trained on,
-    # and paths run away.
+    # With v the noise is x itself where no signal is left: the ODE stays. With eps
+    # a perceptron may answer more than x outside the shell that it was trained on, and
+    # paths run away.
     denoise = process.variance_exploding(mean_only, chain, "v")
     low, high = (float(schedules.sigmas(chain)[i]) for i in (0, -1))
     judge = {

@@ -23,7 +23,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import gamedyn as gd
 from gamedyn import diffusion, gan, train
-from gamedyn.train import checkpoints, describe
+from gamedyn.train import checkpoints, describe, log
 
 KEY = jax.random.key(7)
 
@@ -758,6 +758,20 @@ def test_a_full_disk_is_a_clear_error(copy, finished, monkeypatch, resume):
     left = sorted(path.name for path in (copy / "checkpoints").iterdir())
     assert left == ["000000005", "000000010", "000000015"]
     same(state_of(resume(copy)), state_of(finished[1]))
+
+
+def test_a_full_disk_leaves_the_metrics_as_they_were(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    log.replace(path, "old\n")
+
+    def full(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics\.jsonl"):
+        log.replace(path, "new\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert path.read_text() == "old\n"
 
 
 # Which checkpoints are kept

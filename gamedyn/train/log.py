@@ -53,7 +53,7 @@ class Journal:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(row))
         except OSError as error:
-            raise OSError(error.errno, f"{error.strerror}: {self.path}") from error
+            raise _named(error, self.path) from error
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
@@ -73,13 +73,26 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file atomically: a reader finds the old text or the new one."""
+    """Write a file atomically: a reader finds the old text or the new one.
+
+    Raises:
+        OSError: if it cannot be written, naming the file; the old text is still there.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise _named(error, path) from error
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """Say which file could not be written: a full disk does not."""
+    return OSError(error.errno, f"{error.strerror}: {path}")
 
 
 @contextlib.contextmanager

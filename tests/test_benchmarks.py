@@ -44,6 +44,7 @@ def test_smoke(script, tmp_path):
 def test_scripts_are_there():
     expected = {
         "certify.py",
+        "diffusion.py",
         "gan.py",
         "overhead.py",
         "peers.py",

@@ -1,6 +1,7 @@
 """Convolutions: every implementation against XLA's, and against torch's definition."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from jax import lax
 
 from gamedyn import nets
+from gamedyn.nets import convolutions
 
 # Kernel, stride, padding, size of the larger picture (odd and even).
 SETTINGS = [
@@ -403,6 +405,68 @@ def test_output_padding_restores_even_and_odd_sizes(size, stride, padding, _):
         reduced = nets.output_size(rows, size, **options)
         options["output_padding"] = nets.output_padding_for(rows, size, **options)
         assert nets.transposed_output_size(reduced, size, **options) == rows
+
+
+# "direct": a convolution of stride 1 with transposes of its own.
+
+DIRECT = [(3, 1, 1, 5), (5, 1, 4, 3), (1, 1, 0, 4), ((2, 3), 1, ((0, 1), 2), 5)]
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+@pytest.mark.parametrize("setting", [*DIRECT, *SETTINGS[:2], SETTINGS[13]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_direct_equals_xla(kind, setting, layout):
+    x, kernel, layer = _problem(kind, setting)
+    expected = layer(x, kernel, "xla")
+    to = nets.swap_layout if layout == "CHWN" else lambda x: x
+    _assert_close(to(layer(to(x), kernel, "direct", layout)), expected)
+
+
+@pytest.mark.parametrize("setting", [*DIRECT[:2], SETTINGS[4]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_derivatives_of_direct_equal_those_of_xla(kind, setting, monkeypatch):
+    """The kernel's gradient as the sum over parts of the batch, too."""
+    monkeypatch.setattr(convolutions, "_PART", 1)
+    x, kernel, layer = _problem(kind, setting)
+    run = quick_jit(_derivatives, static_argnums=(0, 3))
+    expected = run(layer, x, kernel, "xla")
+    _assert_close(run(layer, x, kernel, "direct"), expected)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 2), (1, -1)])
+def test_vmap_of_direct(axes):
+    x, kernel, layer = _problem("convolve", DIRECT[0])
+
+    def both(impl, x, kernel):
+        y, back = jax.vjp(functools.partial(layer, impl=impl), x, kernel)
+        return y, back(jnp.sin(y))
+
+    many = [
+        value if axis is None else jnp.stack([value, 2 * value, -value], axis)
+        for value, axis in zip((x, kernel), axes, strict=True)
+    ]
+    direct, xla = (
+        quick_jit(jax.vmap(functools.partial(both, impl), in_axes=axes))(*many)
+        for impl in ("direct", "xla")
+    )
+    _assert_close(direct, xla)
+
+
+def test_direct_has_one_form_of_convolution_in_scans():
+    """XLA leaves other orders of axes in loops to code a thousand times slower."""
+    x, kernel, layer = _problem("convolve", DIRECT[0], np.float32)
+
+    def step(point, _):
+        loss = lambda x, kernel: jnp.sum(layer(x, kernel, "direct") ** 2)  # noqa: E731
+        slopes = jax.grad(loss, (0, 1))(*point)
+        return jax.tree.map(lambda p, s: p - s / 100, point, slopes), None
+
+    def run(x, kernel):
+        return lax.scan(step, (x, kernel), None, length=3)[0]
+
+    text = jax.jit(run).lower(x, kernel).compile().as_text()
+    forms = set(re.findall(r"convolution\(.*dim_labels=(\S+?)[,\s]", text))
+    assert forms == {"b01f_01io->b01f"}
 
 
 def test_auto_takes_matrix_products_on_the_cpu(monkeypatch):

@@ -241,13 +241,14 @@ def test_attend(heads):
         attention.attend(q, k, v, 4)
 
 
+@pytest.mark.parametrize("impl", ["auto", "direct"])
 @pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
-def test_convolution_of_upsampled(layout):
+def test_convolution_of_upsampled(layout, impl):
     x = jnp.asarray(RNG.normal(size=(2, 3, 4, 5)))
     inputs = 5 if layout == "NHWC" else 2
     kernel, bias = RNG.normal(size=(3, 3, inputs, 3)), RNG.normal(size=3)
     params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
-    actual = layers.conv_of_upsampled(params, x, layout=layout)
+    actual = layers.conv_of_upsampled(params, x, layout=layout, impl=impl)
     expected = layers.conv(params, layers.upsample(x), padding=1, layout=layout)
     close(actual, expected, 1e-12)
 
@@ -329,7 +330,7 @@ def _unet(params, x, t, tokens=None, *, scaling=False):
     return _conv(params["conv"], _silu(_norm(params["norm"], y)))
 
 
-@pytest.mark.parametrize("impl", ["xla", "matmul"])
+@pytest.mark.parametrize("impl", ["xla", "matmul", "direct"])
 @pytest.mark.parametrize(
     ("condition", "modulation"), [(None, "shift"), ("tokens", "scale_shift")]
 )
@@ -345,7 +346,7 @@ def test_implementations_agree():
     """In gradients, too."""
     x, t = batch("unet")
     found = []
-    for impl in ("xla", "matmul"):
+    for impl in ("xla", "direct"):
         net = make("unet", impl=impl)
         loss = lambda p, x, net=net: jnp.sum(jnp.sin(net.apply(p, x, t)))  # noqa: E731
         found.append(quick_jit(jax.grad(loss, argnums=(0, 1)))(draw(net), x))

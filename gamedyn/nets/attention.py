@@ -96,6 +96,7 @@ def attention(
     heads: int = 1,
     tokens: Any = None,
     there: jax.Array | None = None,
+    dense: Callable[..., jax.Array] = layers.dense,
 ) -> jax.Array:
     r"""Let every row of x attend to all rows, and to the tokens of a condition.
 
@@ -108,6 +109,7 @@ def attention(
         heads: see `attend`.
         tokens: c, (B, m, tokens), if the parameters are for them.
         there: which rows and tokens there are, see `attend`, (B, n + m).
+        dense: `dense(params, rows)`, what computes the affine functions.
 
     Returns:
         (B, n, C).
@@ -117,13 +119,13 @@ def attention(
         with Text-Guided Diffusion Models, 2021, for the keys of text beside those of
         pixels. <https://arxiv.org/abs/2112.10741>
     """
-    q, k, v = jnp.split(layers.dense(params["qkv"], x), 3, axis=-1)
+    q, k, v = jnp.split(dense(params["qkv"], x), 3, axis=-1)
     if "tokens" in params:
-        more = layers.dense(params["tokens"], tokens.astype(x.dtype))
+        more = dense(params["tokens"], tokens.astype(x.dtype))
         more_k, more_v = jnp.split(more, 2, axis=-1)
         k = jnp.concatenate([k, more_k], axis=1)
         v = jnp.concatenate([v, more_v], axis=1)
-    return layers.dense(params["out"], attend(q, k, v, heads, there=there))
+    return dense(params["out"], attend(q, k, v, heads, there=there))
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -11,7 +11,9 @@ So the transposed layer holds its kernel flipped in space, as `jax.lax.conv_tran
 and flax do; its stride and padding are those of the convolution it transposes, as in
 torch. On the CPU each layer is one matrix product beside a gathering of patches
 (`im2col`) or its transpose, a scattering of them (`col2im`), with the batch as the
-last, contiguous axis; elsewhere it is XLA's own convolution.
+last, contiguous axis; elsewhere it is XLA's own convolution. A third form, "direct", is
+for many layers of 3 x 3 pixels on the CPU: XLA's convolution of stride 1, whose
+gradients are convolutions of the same form.
 """
 
 import functools
@@ -27,7 +29,7 @@ from jax.typing import ArrayLike
 
 from gamedyn.checks import check_positive_integer
 
-Impl = Literal["auto", "matmul", "xla"]
+Impl = Literal["auto", "matmul", "direct", "xla"]
 Layout = Literal["NHWC", "CHWN"]
 Padding = int | str | Sequence[int | Sequence[int]]
 AxisPadding = int | str | Sequence[int]
@@ -63,7 +65,9 @@ def convolve(
             or "SAME" (see `same_padding`: not torch's padding on every size).
         impl: "matmul" (one matrix product), "xla" (XLA's convolution), or "auto",
             which takes the first on the CPU and the second elsewhere, decided by
-            `jax.default_backend()` when the function is traced.
+            `jax.default_backend()` when the function is traced; or "direct" (XLA's
+            convolution of NHWC pictures, with gradients that are fast on the CPU, too;
+            transposed with a stride it is "matmul").
         layout: "NHWC", or "CHWN" to go in and out with the batch last; a stack of
             layers in `preferred_layout()` saves the transpositions between them.
 
@@ -85,12 +89,14 @@ def convolve(
         document processing", IWFHR 2006,
         [inria-00112631](https://inria.hal.science/inria-00112631).
     """
-    matmul = _takes_matmul(impl)
+    impl = _settled(impl)
     size = _check_operands("convolve", x, kernel, layout)
     window, strides = _window(kernel), _pair("stride", stride)
     pads = _forward_padding(padding, size, window, strides)
     _output_sizes(size, window, strides, pads)  # raises if nothing is left
-    if not matmul:
+    if impl == "direct":
+        return _directly(x, kernel, pads, layout, strides)
+    if impl == "xla":
         return lax.conv_general_dilated(
             x, kernel, strides, pads, dimension_numbers=(layout, "HWIO", layout)
         )
@@ -157,16 +163,19 @@ def convolve_transposed(
         Dumoulin, Visin, "A guide to convolution arithmetic for deep learning", 2016,
         [arXiv:1603.07285](https://arxiv.org/abs/1603.07285).
     """
-    matmul = _takes_matmul(impl)
+    impl = _settled(impl)
     reduced = _check_operands("convolve_transposed", x, kernel, layout)
     window, strides = _window(kernel), _pair("stride", stride)
     pads, extra = _transposed_padding(padding, output_padding, window, strides)
     size = _transposed_sizes(reduced, window, strides, pads, extra)
-    if not matmul:
-        around = [
-            (k - 1 - low, k - 1 - high + more)
-            for k, (low, high), more in zip(window, pads, extra, strict=True)
-        ]
+    (up, down), (before, after) = (
+        (k - 1 - low, k - 1 - high + more)
+        for k, (low, high), more in zip(window, pads, extra, strict=True)
+    )
+    around = (up, down), (before, after)
+    if impl == "direct" and strides == (1, 1):
+        return _directly(x, kernel, around, layout)
+    if impl == "xla":
         return lax.conv_general_dilated(
             x,
             kernel,
@@ -220,7 +229,7 @@ def preferred_layout(impl: Impl = "auto") -> Layout:
     Raises:
         ValueError: if `impl` is not known.
     """
-    return "CHWN" if _takes_matmul(impl) else "NHWC"
+    return "CHWN" if _settled(impl) == "matmul" else "NHWC"
 
 
 def same_padding(size: int, kernel_size: int, stride: int = 1) -> tuple[int, int]:
@@ -502,13 +511,133 @@ _define(im2col_p, col2im_p, _im2col, _im2col_shape)
 _define(col2im_p, im2col_p, _col2im, _col2im_shape)
 
 
+# A convolution of stride 1, NHWC by HWIO, is linear in either argument, and each of its
+# transposes is such a convolution again, of arrays with other axes in front. Automatic
+# differentiation of XLA's own gives them in other orders of axes, in which XLA's loops
+# on the CPU are up to a thousand times slower inside `scan`.
+
+# Numbers of a part of the pictures, of which the kernel's gradient is the sum: beyond a
+# few megabytes it takes several times as long for each.
+_PART = 2**18
+
+correlate_p = Primitive("correlate")
+
+
+def _directly(
+    x: jax.Array,
+    kernel: jax.Array,
+    pads: _Pads,
+    layout: str,
+    strides: _Two = (1, 1),
+) -> jax.Array:
+    x = swap_layout(x) if layout == "CHWN" else x
+    if strides != (1, 1):
+        x, kernel, pads = _without_strides(x, kernel, pads, strides)
+    y = correlate_p.bind(x, kernel, pads=pads)
+    return swap_layout(y) if layout == "CHWN" else y
+
+
+def _without_strides(
+    x: jax.Array, kernel: jax.Array, pads: _Pads, strides: _Two
+) -> tuple[jax.Array, jax.Array, _Pads]:
+    """Make every s-th row and column, with each offset, channels of their own."""
+    (sh, sw), zero = strides, jnp.zeros((), x.dtype)
+    rows, columns = _positions(x.shape[1:3], _window(kernel), strides, pads)
+    tall, wide = (-(-k // s) for k, s in zip(_window(kernel), strides, strict=True))
+    height, width = rows - 1 + tall, columns - 1 + wide
+    (top, _), (left, _) = pads
+    (_, before, across, channels), outputs = x.shape, kernel.shape[3]
+    around = (
+        (top, height * sh - top - before, 0),
+        (left, width * sw - left - across, 0),
+    )
+    x = lax.pad(x, zero, [(0, 0, 0), *around, (0, 0, 0)])
+    x = x.reshape(-1, height, sh, width, sw, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(-1, height, width, sh * sw * channels)
+    more = tall * sh - kernel.shape[0], wide * sw - kernel.shape[1]
+    kernel = jnp.pad(kernel, [*((0, extra) for extra in more), (0, 0), (0, 0)])
+    kernel = kernel.reshape(tall, sh, wide, sw, channels, outputs)
+    kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(tall, wide, -1, outputs)
+    return x, kernel, ((0, 0), (0, 0))
+
+
+def _correlate(x: jax.Array, kernel: jax.Array, *, pads: _Pads) -> jax.Array:
+    if _window(kernel) == (1, 1) and pads == ((0, 0), (0, 0)):
+        return x @ kernel[0, 0]
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _correlate_shape(x: Any, kernel: Any, *, pads: _Pads) -> Any:
+    rows, columns = _positions(x.shape[1:3], kernel.shape[:2], (1, 1), pads)
+    shape = (x.shape[0], rows, columns, kernel.shape[3])
+    return x.update(shape=shape, weak_type=False)
+
+
+def _of_pictures(g: jax.Array, x: Any, kernel: jax.Array, *, pads: _Pads) -> jax.Array:
+    """Transpose in x: spread every pixel over the window that saw it."""
+    del x
+    (top, bottom), (left, right) = pads
+    vertical, horizontal = (size - 1 for size in kernel.shape[:2])
+    around = (
+        (vertical - top, vertical - bottom),
+        (horizontal - left, horizontal - right),
+    )
+    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    return correlate_p.bind(g, flipped, pads=around)
+
+
+def _of_kernel(g: jax.Array, x: jax.Array, kernel: Any, *, pads: _Pads) -> jax.Array:
+    """Transpose in the kernel: examples in place of channels, g as the window."""
+    del kernel
+    number = 1
+    if jax.device_count() == 1:  # else the batch may be shared out
+        counts = range(1, len(x) + 1)
+        divisors = [n for n in counts if len(x) % n == 0 and x.size <= n * _PART]
+        number = divisors[0] if divisors else len(x)
+    parts = zip(jnp.split(x, number), jnp.split(g, number), strict=True)
+    found = [
+        correlate_p.bind(a.transpose(3, 1, 2, 0), b.transpose(1, 2, 0, 3), pads=pads)
+        for a, b in parts
+    ]
+    return functools.reduce(jnp.add, found).transpose(1, 2, 0, 3)
+
+
+def _correlate_batched(operands: Any, axes: Any, *, pads: _Pads) -> Any:
+    (x, kernel), (of_x, of_kernel) = operands, axes
+    if of_kernel is None:  # the mapped axis joins the batch
+        x = jnp.moveaxis(x, of_x, 0)
+        runs, batch = x.shape[:2]
+        y = correlate_p.bind(x.reshape(runs * batch, *x.shape[2:]), kernel, pads=pads)
+        return y.reshape(runs, batch, *y.shape[1:]), 0
+    if of_x is None:  # or the channels of the result
+        kernel = jnp.moveaxis(kernel, of_kernel, 3)
+        runs, outputs = kernel.shape[3:]
+        kernel = kernel.reshape(*kernel.shape[:3], runs * outputs)
+        y = correlate_p.bind(x, kernel, pads=pads)
+        return y.reshape(*y.shape[:3], runs, outputs), 3
+    pairs = jnp.moveaxis(x, of_x, 0), jnp.moveaxis(kernel, of_kernel, 0)
+    one = functools.partial(correlate_p.bind, pads=pads)
+    return lax.map(lambda pair: one(*pair), pairs), 0
+
+
+correlate_p.def_impl(jax.jit(_correlate, static_argnames="pads"))
+correlate_p.def_abstract_eval(_correlate_shape)
+ad.defbilinear(correlate_p, _of_pictures, _of_kernel)
+batching.primitive_batchers[correlate_p] = _correlate_batched
+mlir.register_lowering(correlate_p, mlir.lower_fun(_correlate, multiple_results=False))
+
+
 # Checks and sizes. Everything below is static.
 
 
-def _takes_matmul(impl: str) -> bool:
+def _settled(impl: Impl) -> Impl:
     if impl not in get_args(Impl):
         raise ValueError(f"impl must be one of {get_args(Impl)}, got {impl!r}")
-    return impl == "matmul" or (impl == "auto" and jax.default_backend() == "cpu")
+    if impl != "auto":
+        return impl
+    return "matmul" if jax.default_backend() == "cpu" else "xla"
 
 
 def _check_operands(name: str, x: jax.Array, kernel: jax.Array, layout: str) -> _Two:

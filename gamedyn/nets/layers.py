@@ -77,6 +77,16 @@ def dense(params: Params, x: jax.Array) -> jax.Array:
     return y + params["bias"].reshape(*(1,) * (y.ndim - 1), -1)
 
 
+def dense_of_rows(params: Params, x: jax.Array) -> jax.Array:
+    """Compute x K + b for x of shape (B, n, inputs), by a convolution.
+
+    On the CPU the gradient of its kernel does not transpose all rows first, as that of
+    `dense` does.
+    """
+    pointwise = {**params, "kernel": params["kernel"][None, None]}
+    return conv(pointwise, x[:, :, None], impl="direct")[:, :, 0]
+
+
 def dense_to_picture(
     params: Params, x: jax.Array, shape: Sequence[int], layout: Layout = "NHWC"
 ) -> jax.Array:
@@ -191,14 +201,14 @@ def group_norm(
             f"expected a divisor of {x.shape[axis]} channels, got {groups}"
         )
     y = at_least_float32(x)
-    mean = jnp.mean(y, (1, 2), keepdims=True)
-    variance = jnp.mean((y - mean) ** 2, (1, 2), keepdims=True)
-    # Everything that follows, but for the last line, is small.
+    pixels = x.shape[1] * x.shape[2]
+    mean = _sum_pixels(y) / pixels
+    variance = _sum_pixels((y - _at_pixels(mean, y)) ** 2) / pixels
+    # Everything from here to the last line is small.
     scale, offset = (
         params[name].astype(y.dtype).reshape((-1, 1) if axis == 0 else (1, -1))
         for name in ("scale", "offset")
     )
-    mean, variance = mean[:, 0, 0], variance[:, 0, 0]
     if axis == 0:
         grouped, over = (groups, -1, mean.shape[1]), 1
     else:
@@ -210,7 +220,27 @@ def group_norm(
     factor = scale * factor.reshape(mean.shape)
     center = jnp.broadcast_to(center, means.shape).reshape(mean.shape)
     shift = offset - center * factor
-    return (y * factor[:, None, None] + shift[:, None, None]).astype(x.dtype)
+    return (y * _at_pixels(factor, y) + _at_pixels(shift, y)).astype(x.dtype)
+
+
+# The gradient of one of these two is the other. On the CPU both are products with ones:
+# XLA would go through the pixels once for every sum, from what they were made of.
+
+
+def _sum_pixels(x: jax.Array) -> jax.Array:
+    """Sum pictures over rows and columns, in either layout."""
+    if jax.default_backend() != "cpu":
+        return jnp.sum(x, (1, 2))
+    rows = x.reshape(x.shape[0], -1, x.shape[3])
+    return (jnp.ones((len(rows), 1, rows.shape[1]), x.dtype) @ rows)[:, 0]
+
+
+def _at_pixels(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Repeat what `_sum_pixels` returns at every pixel of x."""
+    if jax.default_backend() != "cpu":
+        return values[:, None, None]
+    ones = jnp.ones((len(values), x.shape[1] * x.shape[2], 1), x.dtype)
+    return (ones @ values[:, None]).reshape(x.shape)
 
 
 def append_one_hot(x: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
@@ -289,6 +319,8 @@ def conv_of_upsampled(params: Params, x: jax.Array, **options: Any) -> jax.Array
         Pictures of 2H x 2W pixels.
     """
     kernel = params["kernel"]
+    if options.get("impl") == "direct" and options.get("layout", "NHWC") == "NHWC":
+        return _add_bias(params, _conv_of_upsampled(kernel, x), options)
     for axis in (0, 1):
         before, after = ([(0, 0)] * 4 for _ in range(2))
         before[axis], after[axis] = (1, 0), (0, 1)
@@ -296,6 +328,28 @@ def conv_of_upsampled(params: Params, x: jax.Array, **options: Any) -> jax.Array
     return conv_transposed(
         {**params, "kernel": kernel}, x, stride=2, padding=1, **options
     )
+
+
+def _conv_of_upsampled(kernel: jax.Array, x: jax.Array) -> jax.Array:
+    """Convolve x with 2 x 2 pixels for every other row and column, NHWC."""
+
+    def parts(kernel: jax.Array, axis: int) -> list[tuple[jax.Array, tuple[int, int]]]:
+        a, b, c = jnp.split(kernel, 3, axis=axis)
+        even, odd = (a, b + c), (a + b, c)
+        return [
+            (jnp.concatenate(even, axis), (1, 0)),
+            (jnp.concatenate(odd, axis), (0, 1)),
+        ]
+
+    rows = []
+    for tall, vertical in parts(kernel, 0):
+        columns = [
+            convolve(x, small, padding=(vertical, horizontal), impl="direct")
+            for small, horizontal in parts(tall, 1)
+        ]
+        rows.append(jnp.stack(columns, axis=3))
+    batch, height, width, _ = x.shape
+    return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, -1)
 
 
 def average_pool(x: jax.Array) -> jax.Array:
@@ -307,5 +361,8 @@ def average_pool(x: jax.Array) -> jax.Array:
 def _add_bias(params: Params, y: jax.Array, options: dict[str, Any]) -> jax.Array:
     if "bias" not in params:
         return y
-    bias = params["bias"].reshape(1, 1, 1, -1)
+    bias = params["bias"]
+    if options.get("impl") == "direct" and options.get("layout", "NHWC") == "NHWC":
+        return y + _at_pixels(jnp.broadcast_to(bias[None], (len(y), len(bias))), y)
+    bias = bias.reshape(1, 1, 1, -1)
     return y + (swap_layout(bias) if options.get("layout") == "CHWN" else bias)

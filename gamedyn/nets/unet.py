@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -85,7 +86,7 @@ def unet(
         condition_width: see `condition`.
         time_scale: what t is multiplied by: 1 if t counts steps, 0 to T - 1, 1000 if it
             lies in [0, 1] or is a quarter of the logarithm of a noise level.
-        impl: of the convolutions, see `convolve`.
+        impl: of the convolutions, see `convolve`; here "auto" is "direct" on the CPU.
         dtype: of the parameters.
 
     Returns:
@@ -203,17 +204,20 @@ def unet(
         params: Params, x: jax.Array, t: jax.Array, condition: Any = None
     ) -> jax.Array:
         _check_pictures(x, in_channels, 2**deepest)
-        layout = preferred_layout(impl)
+        chosen = _chosen(impl)
+        layout = preferred_layout(chosen)
         e = jax.nn.silu(embed.apply(params["embedding"], x, t, condition))
         tokens = condition if tokens_width else None
-        conv, norm = _convolution(impl, layout), _normalisation(groups, layout)
+        conv, norm = _convolution(chosen, layout), _normalisation(groups, layout)
 
         def run(stage: Params, i: int, x: jax.Array) -> jax.Array:
             x = _block(stage[f"block{i}"], x, e, conv, norm, layout)
             name = f"attention{i}"
             if name not in stage:
                 return x
-            return _attend(stage[name], x, norm, layout, heads, tokens)
+            dense = layers.dense_of_rows if chosen == "direct" else layers.dense
+            attend = partial(attention, heads=heads, tokens=tokens, dense=dense)
+            return _attend(stage[name], x, norm, layout, attend)
 
         x = swap_layout(x) if layout == "CHWN" else x
         x = conv(params["stem"], x)
@@ -233,7 +237,7 @@ def unet(
                 joined = jnp.concatenate([x, left.pop()], axis=layout.index("C"))
                 x = run(stage, i, joined)
             if level > 0:
-                x = _upsample(stage["resize"], x, conv, impl, layout)
+                x = _upsample(stage["resize"], x, conv, chosen, layout)
         x = conv(params["conv"], jax.nn.silu(norm(params["norm"], x)))
         return swap_layout(x) if layout == "CHWN" else x
 
@@ -265,14 +269,13 @@ def _attend(
     x: jax.Array,
     norm: Callable[..., jax.Array],
     layout: Layout,
-    heads: int,
-    tokens: Any,
+    attend: Callable[..., jax.Array],
 ) -> jax.Array:
     y = norm(params["norm"], x)
     y = swap_layout(y) if layout == "CHWN" else y
     batch, height, width, channels = y.shape
     rows = y.reshape(batch, height * width, channels)
-    y = attention(params, rows, heads=heads, tokens=tokens).reshape(y.shape)
+    y = attend(params, rows).reshape(y.shape)
     return x + (swap_layout(y) if layout == "CHWN" else y)
 
 
@@ -283,10 +286,16 @@ def _upsample(
     impl: Impl,
     layout: Layout,
 ) -> jax.Array:
-    # XLA's own transposed convolution multiplies by zeros; a matrix product does not.
-    if layout == "CHWN":
+    # XLA's own transposed convolution multiplies by zeros; the others do not.
+    if impl != "xla":
         return layers.conv_of_upsampled(params, x, impl=impl, layout=layout)
     return conv(params, layers.upsample(x))
+
+
+def _chosen(impl: Impl) -> Impl:
+    if impl != "auto":
+        return impl
+    return "direct" if jax.default_backend() == "cpu" else "xla"
 
 
 def _convolution(impl: Impl, layout: Layout) -> Callable[..., jax.Array]:

@@ -3,6 +3,9 @@
 PYTHON ?= python3
 JOBS ?= 2
 DEMO := results/demo
+METHODS := simultaneous alternating negative_momentum lookahead extragradient \
+  past_extragradient optimistic optimistic_adam eag_v feg runge_kutta_4 primal_dual \
+  anderson consensus symplectic competitive_gradient
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,10 +30,10 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 help:  ## show this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo:  ## compare the rules on the bilinear game: table, curves, phase portrait
+demo:  ## compare methods on the bilinear game: table, curves, phase portrait
 	@$(call install,base)
 	@rm -rf $(DEMO)
-	$(BIN)/gamedyn compare bilinear --out $(DEMO)
+	$(BIN)/gamedyn compare bilinear --rules $(METHODS) --out $(DEMO)
 	@echo
 	@echo "pictures: $(CURDIR)/$(DEMO)/convergence.png"
 	@echo "          $(CURDIR)/$(DEMO)/phase.png"

@@ -29,7 +29,7 @@ def _standard_promotion():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["ring", "digits"])
+@pytest.mark.parametrize("data", ["ring", "grid", "digits"])
 def test_short_run(data, folder, quick_classifier):
     command = ["train", "gan_vs_diffusion", "--smoke", "--data", data]
     assert cli.main([*command, "--out", "run"]) == 0
@@ -92,7 +92,7 @@ def test_likelihood_of_the_exact_denoiser():
     assert found == pytest.approx(float(jnp.mean(expected)), abs=0.02)
 
 
-@pytest.mark.parametrize("data", ["ring", "digits"])
+@pytest.mark.parametrize("data", ["ring", "grid", "digits"])
 def test_stored_results(data):
     summary = json.loads((RESULTS / data / "summary.json").read_text())
     rows = {row["method"]: row for row in summary["rows"]}

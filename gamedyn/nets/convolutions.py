@@ -562,8 +562,12 @@ def _without_strides(
 
 
 def _correlate(x: jax.Array, kernel: jax.Array, *, pads: _Pads) -> jax.Array:
-    if _window(kernel) == (1, 1) and pads == ((0, 0), (0, 0)):
-        return x @ kernel[0, 0]
+    if pads == ((0, 0), (0, 0)):  # at the ends a matrix product is all it is
+        if _window(kernel) == (1, 1):
+            return x @ kernel[0, 0]
+        if _window(kernel) == x.shape[1:3]:
+            y = x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3])
+            return y[:, None, None]
     return lax.conv_general_dilated(
         x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

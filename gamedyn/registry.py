@@ -29,6 +29,15 @@ class Registry(Generic[Entry]):
             raise ValueError(f"the {self.kind} {name!r} is registered already")
         self._entries[name] = entry
 
+    def remove(self, name: str) -> None:
+        """Take an entry out again.
+
+        Raises:
+            ValueError: if the name is unknown.
+        """
+        self[name]
+        del self._entries[name.replace("-", "_")]
+
     def names(self) -> tuple[str, ...]:
         """All names, in order of registration."""
         return tuple(self._entries)

@@ -204,6 +204,11 @@ def register(
     )
 
 
+def unregister(name: str) -> None:
+    """Take a rule out of the registry; an unknown name raises `ValueError`."""
+    _REGISTRY.remove(name)
+
+
 def each(transformation: Callable[..., Any], step_size: Any) -> tuple[Any, ...]:
     """Make one transformation for all players, or one for each step size."""
     sizes = step_size if isinstance(step_size, tuple) else (step_size,)

@@ -32,6 +32,7 @@ class MethodEntry(NamedTuple):
         rule: the registered rule whose facts hold, of geometry and evaluations.
         make: `make(game, step_size, num_players, geometry, **options)` gives field and
             rule.
+        guarantee: what is proven of the two, in one line.
     """
 
     family: str
@@ -41,6 +42,7 @@ class MethodEntry(NamedTuple):
     field: str
     rule: str
     make: Callable[..., tuple[Field, Rule]]
+    guarantee: str
 
     @property
     def field_entry(self) -> FieldEntry:
@@ -72,6 +74,29 @@ class MethodEntry(NamedTuple):
     def num_players(self) -> int | None:
         """The number of players it is for; any if `None`."""
         return self.field_entry.num_players or self.rule_entry.num_players
+
+    @property
+    def flops(self) -> float:
+        """Of a step in a zero-sum game of two networks, in units of a joint gradient.
+
+        Of inner loops one turn is counted. What the field adds to a gradient is paid
+        in every evaluation; what moving in turn costs is paid by the gradient alone.
+        """
+        more = self.field_entry.flops - 1
+        return self.rule_entry.flops + (more and self.rule_entry.evaluations(1) * more)
+
+    def gradients(self, size: int) -> int:
+        """Count evaluations of the joint gradient in a step, of inner loops one turn.
+
+        Args:
+            size: the number of scalar parameters of all players.
+        """
+        return self.rule_entry.evaluations(size) * self.field_entry.gradients
+
+    def products(self, size: int) -> int:
+        """Count products with J, its transpose or halves of them, likewise."""
+        each = self.field_entry.products
+        return self.rule_entry.products + self.rule_entry.evaluations(size) * each
 
     def evaluations(self, size: int, *, zero_sum: bool = False) -> int:
         """Count a step in joint gradients; a corrected field by its operations.
@@ -176,7 +201,7 @@ def _of_rule(name: str, found: RuleEntry) -> MethodEntry:
         return fields.gradient(game), rule
 
     facts = found.family, found.summary, found.formula, found.source
-    return MethodEntry(*facts, "gradient", name, build)
+    return MethodEntry(*facts, "gradient", name, build, found.guarantee)
 
 
 def _of_field(name: str, found: FieldEntry) -> MethodEntry:
@@ -186,7 +211,8 @@ def _of_field(name: str, found: FieldEntry) -> MethodEntry:
         return field, simultaneous(optax.sgd(step_size), geometry=geometry)
 
     facts = found.family, found.summary, f"z' = z - h V, V = {found.formula}"
-    return MethodEntry(*facts, found.source, name, "simultaneous", build)
+    own = name, "simultaneous", build, found.guarantee
+    return MethodEntry(*facts, found.source, *own)
 
 
 def _newton(name: str) -> Callable[..., tuple[Field, Rule]]:
@@ -232,6 +258,7 @@ _NAMED.add(
         "gradient_descent_newton",
         "alternating",
         _newton("gradient_descent_newton"),
+        "local minimax points: linear, at the rate of descent on the ridge",
     ),
 )
 _NAMED.add(
@@ -244,6 +271,7 @@ _NAMED.add(
         "complete_newton",
         "alternating",
         _newton("complete_newton"),
+        "local minimax points: quadratic for h = 1",
     ),
 )
 _NAMED.add(
@@ -256,6 +284,7 @@ _NAMED.add(
         "penalised",
         "runge_kutta_4",
         _ode_gan,
+        "none; follows the flow to fourth order, keeps the zeros of F",
     ),
 )
 _NAMED.add(
@@ -272,6 +301,7 @@ _NAMED.add(
             optax.rmsprop,
             weight=10.0,
         ),
+        "none with adaptive steps",
     ),
 )
 _NAMED.add(
@@ -284,5 +314,6 @@ _NAMED.add(
         "unrolled",
         "adam",
         _adaptive(fields.unrolled, optax.adam),
+        "none with adaptive steps",
     ),
 )

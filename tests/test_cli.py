@@ -228,14 +228,21 @@ def test_own_functions(folder, capsys):
     assert "ZeroDivisionError" in error
 
 
-@pytest.mark.parametrize("what", ["games", "rules", "fields", "methods"])
+LISTS = "games rules fields methods losses penalties schedules samplers"
+
+
+@pytest.mark.parametrize("what", LISTS.split())
 def test_list(what, capsys):
-    import gamedyn as gd
+    from gamedyn import tables
 
     assert main(["list", what]) == 0
     printed = capsys.readouterr().out
-    names = getattr(gd, what).names()
-    assert all(name in printed for name in names)
+    table = tables.make(what)
+    assert all(row[0] in printed for row in table.rows)
+    assert all(line in printed for line in table.legend)
+    if table.columns == tables.METHOD_COLUMNS:
+        for row in table.rows:
+            assert all(word in printed for cell in row for word in cell.split())
 
 
 def test_installed_command_in_a_process_of_its_own(folder):

@@ -338,6 +338,28 @@ def test_declared_flops(name, zero_sum):
         assert measured < 2.9
 
 
+PUBLISHED = [n for n in gd.methods.names() if n not in (*gd.rules.names(), *NAMES)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if "consensus" in name else pytest.mark.slow)
+        for name in PUBLISHED
+    ],
+)
+def test_declared_flops_of_published_combinations(name):
+    game, params = networks(True)
+    field, rule = gd.methods.make(name, game, 0.01)
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
+        measured = flops(
+            lambda carry: rule.update(field, *carry, (None,)),
+            (params, rule.init(params)),
+        )
+    measured = measured / unit(True)
+    assert abs(measured - gd.methods.entry(name).flops) < 0.15 * measured
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_sum", [True, False])
 @pytest.mark.parametrize("name", [n for n in NAMES if ENTRIES[n].turns is not None])

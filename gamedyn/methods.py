@@ -14,10 +14,11 @@ from gamedyn import fields, rules
 from gamedyn.fields import Field
 from gamedyn.fields.table import FieldEntry
 from gamedyn.fields.table import misfit as field_misfit
-from gamedyn.game import Game
+from gamedyn.game import Game, check_game
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.registry import Registry
 from gamedyn.rules import Rule, RuleEntry, alternating, simultaneous
+from gamedyn.rules.registry import check_steps
 
 
 class MethodEntry(NamedTuple):
@@ -131,7 +132,7 @@ def entries() -> dict[str, MethodEntry]:
 
 def entry(name: str) -> MethodEntry:
     """Look a method up; an unknown name raises `ValueError` with the nearest ones."""
-    table: Registry[MethodEntry] = Registry("rule")
+    table: Registry[MethodEntry] = Registry("rule or method")
     for known, found in entries().items():
         table.add(known, found)
     return table[name]
@@ -161,8 +162,9 @@ def make(
         The field and the rule, to be given to `solve`.
 
     Raises:
-        ValueError: if the name is unknown, or the method is not for such a game or
-            geometry.
+        TypeError: if the step size is no number, or the game is none.
+        ValueError: if the name is unknown, a known step size is not positive, or the
+            method is not for such a game or geometry.
 
     Example:
         >>> import jax.numpy as jnp
@@ -172,9 +174,11 @@ def make(
         >>> gd.solve(field, rule, (jnp.array(1.0), jnp.array(1.0)), 100).status.item()
         0
     """
+    check_game(game, f"the method {name!r}")
     if num_players not in (None, game.num_players):
         raise ValueError(f"expected {num_players} players, got {game.num_players}")
     found = entry(name)
+    check_steps(step_size, name, schedules=found.rule_entry.takes_transformation)
     reason = misfit(name, game)
     if reason is not None:
         raise ValueError(f"the method {name!r} {reason}")

@@ -110,6 +110,12 @@ def test_unwritable_folder(folder, capsys):
     [
         (["compare", "bilinaer"], "did you mean bilinear"),
         (["compare", "bilinear", "--rules", "extragradeint"], "extragradient"),
+        (["compare", "bilinear", "--rules", "complet-newton"], "complete_newton"),
+        (["compare", "bilinear", "--rules", "zzzz"], "known: simultaneous, "),
+        (["compare", "quadratic", "--rules", "regret-matching"], "for simplices"),
+        (["compare", "quadratic", "--rules", "svre"], "this game has no components"),
+        (["compare", "quadratic", "--rules", "interior-point"], "constraints"),
+        (["compare", "symplectic-four-player", "--rules", "unrolled"], "2 players"),
         (["compare", "--steps", "0"], "--steps must be a positive"),
         (["compare", "--steps", "-3"], "--steps must be a positive"),
         (["compare", "--seeds", "0"], "--seeds must be a positive"),

@@ -467,6 +467,21 @@ def test_what_is_not_for_this_game_says_so():
         gd.fields.consensus(3.0)  # type: ignore
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_they_are_made_of_and_where_they_are_evaluated_is_checked(name):
+    entry = ENTRIES[name]
+    if "losses" in entry.needs or name == "gradient":
+        with pytest.raises(TypeError, match="needs a Game, got function"):
+            entry.make(lambda z, batch=None: z, STEP)
+    field = gd.fields.make(name, curved(2), STEP)
+    with pytest.raises(TypeError, match="floating-point numbers, got dtype int32"):
+        field((jnp.ones(2, "int32"),) * 2)
+    with pytest.raises(TypeError, match="must be a tuple"):
+        field([jnp.ones(2)] * 2)
+    with pytest.raises(ValueError, match="2 players, got 3"):
+        field((jnp.ones(2),) * 3)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -529,7 +544,7 @@ def test_methods_refuse_what_they_are_not_for():
         gd.methods.make("alex_gda", curved(3), 0.1)
     with pytest.raises(ValueError, match="expected 3 players, got 2"):
         gd.methods.make("consensus", curved(2), 0.1, num_players=3)
-    with pytest.raises(ValueError, match="unknown rule 'consensis'; did you mean"):
+    with pytest.raises(ValueError, match="unknown rule or method 'consensis'"):
         gd.methods.make("consensis", curved(2), 0.1)
     with pytest.raises(ValueError, match="not defined on projected"):
         gd.methods.make("ode_gan", curved(2), 0.1, geometry=gd.geometry.box(0.0, 1.0))

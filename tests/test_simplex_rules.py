@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.tree_util import Partial
 from scipy.optimize import linprog
@@ -192,6 +193,37 @@ def test_off_the_simplex_is_an_error(name):
     with pytest.raises(ValueError, match="expected a point of the simplex"):
         rule.init((jnp.array([0.5, 0.5]), jnp.array([0.5, 0.6])))
     assert rule.init((jnp.array([0.5, 0.5]), jnp.array([0.4, 0.6]))) is not None
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, e in gd.rules.entries().items() if e.on_simplex]
+)
+def test_multiplicative_steps_start_inside(name):
+    """A share of zero would stay zero for ever; the others may start at a vertex."""
+    vertex = jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])
+    rule = gd.rules.make(name, 0.1)
+    if gd.rules.entries()[name].family != "entropic steps":
+        moved = solve(played(jnp.eye(2)), rule, vertex, 3)
+        assert int(moved.status) == gd.Status.OK
+        return
+    with pytest.raises(ValueError, match="a share of 0 stays 0: player 0 starts"):
+        gd.solve(played(jnp.eye(2)), rule, vertex, 3)
+
+
+def test_any_rule_with_entropic_steps_starts_inside():
+    rule = gd.extragradient(optax.sgd(0.1), geometry=gd.geometry.entropic)
+    with pytest.raises(ValueError, match="a share of 0 stays 0: player 1 starts"):
+        rule.init((jnp.array([0.5, 0.5]), jnp.array([0.0, 1.0])))
+
+
+def test_a_vertex_may_be_looked_at():
+    """There are no logarithms at a vertex: a status says so, not an error."""
+    problem = gd.games.make("prisoners_dilemma")
+    (vertex,) = problem.solutions
+    rule = gd.rules.make("multiplicative_weights", 0.25)
+    radius = gd.analysis.spectral_radius(problem.game, rule, vertex)
+    assert np.isnan(radius)
+    assert radius.status == gd.Status.NOT_DIFFERENTIABLE
 
 
 def test_options_are_checked():

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gamedyn.game import Batch, Game, Params
+from gamedyn.game import Batch, Game, Params, check_game, check_params
 
 Field = Callable[..., Params]
 """`field(params, batch=None) -> direction`, of the structure of `params`; no memory."""
@@ -38,6 +38,11 @@ def gradient(game: Game) -> Field:
     Returns:
         The simultaneous gradient, a pytree whose leaves are the game's arrays.
 
+    Raises:
+        TypeError: if it is no game; at evaluation, if a parameter is no floating-point
+            number.
+        ValueError: at evaluation, if the number of players differs.
+
     Example:
         >>> import jax.numpy as jnp
         >>> import gamedyn as gd
@@ -45,10 +50,12 @@ def gradient(game: Game) -> Field:
         >>> [leaf.item() for leaf in field((jnp.array(2.0), jnp.array(3.0)))]
         [3.0, -2.0]
     """
+    check_game(game, "the gradient field")
     return Partial(_gradient, game)
 
 
 def _gradient(game: Game, params: Params, batch: Batch = None) -> Params:
+    check_params(params, game.num_players)
     # The other players' parameters stay ordinary variables (no stop_gradient): the
     # Jacobian of the field needs their mixed derivatives.
     if game.zero_sum:
@@ -190,6 +197,7 @@ def coupling(field: Field, params: Params, batch: Batch = None) -> Callable[...,
     Returns:
         The map from w to $(F_i(z_i, w_{-i}))_i$.
     """
+    check_params(params)
 
     def others(point: Params) -> Params:
         return tuple(

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive, check_positive_integer, is_known
 from gamedyn.fields.base import Field, Static, as_field, coupling, cross_jvp, gradient
-from gamedyn.game import Batch, Game, Params
+from gamedyn.game import Batch, Game, Params, check_game
 from gamedyn.trees import add_scaled, inner, scale
 
 
@@ -67,6 +67,7 @@ def lola(game: Game, step_size: Any) -> Field:
         Foerster et al., Learning with opponent-learning awareness, 2018,
         arXiv:1709.04326.
     """
+    check_game(game, "lola")
     check_positive("step_size", step_size)
     return Partial(_lola, game, step_size)
 
@@ -108,6 +109,7 @@ def stable_opponent_shaping(
         Letcher et al., Stable opponent shaping in differentiable games, 2019,
         arXiv:1811.08469.
     """
+    check_game(game, "stable_opponent_shaping")
     check_positive("step_size", step_size)
     if is_known(a) and not 0 < a < 1:
         raise ValueError(f"a must lie in (0, 1), got {a}")

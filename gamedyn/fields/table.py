@@ -20,7 +20,7 @@ from gamedyn.fields.newton import (
 )
 from gamedyn.fields.penalised import penalised
 from gamedyn.fields.unrolled import unrolled
-from gamedyn.game import Game
+from gamedyn.game import Game, check_game
 from gamedyn.registry import Registry
 
 NEEDS = (
@@ -140,6 +140,7 @@ def make(name: str, game: Game, step_size: Any = 0.1, **options: Any) -> Field:
         The field.
 
     Raises:
+        TypeError: if it is no game.
         ValueError: if the name is unknown, or the game is not of the kind that the
             field needs.
 
@@ -148,6 +149,7 @@ def make(name: str, game: Game, step_size: Any = 0.1, **options: Any) -> Field:
         >>> game = gd.zero_sum(lambda x, y: x * y)
         >>> field = gd.fields.make("competitive", game, 0.1)
     """
+    check_game(game, f"the field {name!r}, made by name,")
     found, reason = entry(name), misfit(name, game)
     if reason is not None:
         raise ValueError(f"the field {name!r} {reason}")

@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.fields.base import Field, Static, check_num_players
-from gamedyn.game import Batch, Game, Params
+from gamedyn.game import Batch, Game, Params, check_game, check_params
 from gamedyn.trees import add_scaled
 
 
@@ -37,6 +37,7 @@ def unrolled(game: Game, step_size: Any, *, num_steps: int = 5) -> Field:
     References:
         Metz et al., Unrolled generative adversarial networks, 2017, arXiv:1611.02163.
     """
+    check_game(game, "unrolled")
     check_positive("step_size", step_size)
     check_positive_integer("num_steps", num_steps)
     return Partial(_unrolled, game, step_size, Static(num_steps))
@@ -46,6 +47,7 @@ def _unrolled(
     game: Game, step_size: Any, num_steps: Static, params: Params, batch: Batch = None
 ) -> Params:
     check_num_players(params, 2, "unrolled")
+    check_params(params)
     x, y = params
 
     def slope(x, y):

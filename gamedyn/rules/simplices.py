@@ -15,9 +15,9 @@ from gamedyn.rules.base import Rule, build, check_simplex, check_step_size
 from gamedyn.rules.turns import simultaneous
 
 
-def _check_all(params: Params, rule: str) -> None:
+def _check_all(params: Params, rule: str, *, inside: bool = False) -> None:
     for player, own in enumerate(params):
-        check_simplex(player, own, rule)
+        check_simplex(player, own, rule, inside=inside)
 
 
 def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Rule:
@@ -111,7 +111,7 @@ def replicator(step_size: float | jax.Array) -> Rule:
     check_step_size(step_size, "replicator")
 
     def init(params):
-        _check_all(params, "replicator")
+        _check_all(params, "replicator", inside=True)
         return ()
 
     def update(field, params, rule_state, batches):
@@ -167,7 +167,7 @@ def magnetic_mirror_descent(
     inner = simultaneous(optax.sgd(length), geometry=entropic)
 
     def init(params):
-        _check_all(params, "magnetic_mirror_descent")
+        _check_all(params, "magnetic_mirror_descent", inside=True)
         return inner.init(params)
 
     def update(field, params, rule_state, batches):

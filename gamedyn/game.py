@@ -80,12 +80,6 @@ class Game:
         return losses
 
 
-def check_game(game: Any, what: str = "this") -> None:
-    """Raise `TypeError` unless given a game, where a field would not do."""
-    if not isinstance(game, Game):
-        raise TypeError(f"{what} needs a Game, got {type(game).__name__}")
-
-
 def check_params(params: Params, num_players: int | None = None) -> None:
     """Check that `params` is a tuple of floating-point pytrees, one per player.
 

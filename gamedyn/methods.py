@@ -14,7 +14,7 @@ from gamedyn import fields, rules
 from gamedyn.fields import Field
 from gamedyn.fields.table import FieldEntry
 from gamedyn.fields.table import misfit as field_misfit
-from gamedyn.game import Game, check_game
+from gamedyn.game import Game
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.registry import Registry
 from gamedyn.rules import Rule, RuleEntry, alternating, simultaneous
@@ -174,7 +174,8 @@ def make(
         >>> gd.solve(field, rule, (jnp.array(1.0), jnp.array(1.0)), 100).status.item()
         0
     """
-    check_game(game, f"the method {name!r}")
+    if not isinstance(game, Game):
+        raise TypeError(f"methods are made of a Game, got {type(game).__name__}")
     if num_players not in (None, game.num_players):
         raise ValueError(f"expected {num_players} players, got {game.num_players}")
     found = entry(name)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gamedyn.game import Batch, Game, Params, check_game, check_params
+from gamedyn.game import Batch, Game, Params, check_params
 
 Field = Callable[..., Params]
 """`field(params, batch=None) -> direction`, of the structure of `params`; no memory."""
@@ -39,9 +39,7 @@ def gradient(game: Game) -> Field:
         The simultaneous gradient, a pytree whose leaves are the game's arrays.
 
     Raises:
-        TypeError: if it is no game; at evaluation, if a parameter is no floating-point
-            number.
-        ValueError: at evaluation, if the number of players differs.
+        TypeError: if it is not given a game.
 
     Example:
         >>> import jax.numpy as jnp
@@ -50,8 +48,7 @@ def gradient(game: Game) -> Field:
         >>> [leaf.item() for leaf in field((jnp.array(2.0), jnp.array(3.0)))]
         [3.0, -2.0]
     """
-    check_game(game, "the gradient field")
-    return Partial(_gradient, game)
+    return Partial(_gradient, check_game(game, "gradient"))
 
 
 def _gradient(game: Game, params: Params, batch: Batch = None) -> Params:
@@ -173,6 +170,26 @@ def is_zero_sum(game_or_field: Game | Field) -> bool:
         transparent = game_or_field.func in (_gradient, _at_batch, _noisy)
         return transparent and is_zero_sum(game_or_field.args[0])
     return False
+
+
+def check_game(game: Any, field: str) -> Game:
+    """Insist on the losses, where a field cannot be made of another field alone.
+
+    Args:
+        game: what was given.
+        field: the name of the field to be built.
+
+    Returns:
+        The game.
+
+    Raises:
+        TypeError: if it is not one.
+    """
+    if not isinstance(game, Game):
+        raise TypeError(
+            f"{field} is made of losses: expected a Game, got {type(game).__name__}"
+        )
+    return game
 
 
 def check_num_players(params: Params, expected: int, field: str) -> None:

@@ -20,7 +20,7 @@ from gamedyn.fields.newton import (
 )
 from gamedyn.fields.penalised import penalised
 from gamedyn.fields.unrolled import unrolled
-from gamedyn.game import Game, check_game
+from gamedyn.game import Game
 from gamedyn.registry import Registry
 
 NEEDS = (
@@ -149,7 +149,8 @@ def make(name: str, game: Game, step_size: Any = 0.1, **options: Any) -> Field:
         >>> game = gd.zero_sum(lambda x, y: x * y)
         >>> field = gd.fields.make("competitive", game, 0.1)
     """
-    check_game(game, f"the field {name!r}, made by name,")
+    if not isinstance(game, Game):
+        raise TypeError(f"fields are made by name of a Game, got {type(game).__name__}")
     found, reason = entry(name), misfit(name, game)
     if reason is not None:
         raise ValueError(f"the field {name!r} {reason}")

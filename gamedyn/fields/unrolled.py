@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive, check_positive_integer
-from gamedyn.fields.base import Field, Static, check_num_players
-from gamedyn.game import Batch, Game, Params, check_game, check_params
+from gamedyn.fields.base import Field, Static, check_game, check_num_players
+from gamedyn.game import Batch, Game, Params, check_params
 from gamedyn.trees import add_scaled
 
 
@@ -31,15 +31,16 @@ def unrolled(game: Game, step_size: Any, *, num_steps: int = 5) -> Field:
         The field.
 
     Raises:
+        TypeError: if it is not given a game.
         ValueError: if a number is not positive; at evaluation, if there are not two
             players.
 
     References:
         Metz et al., Unrolled generative adversarial networks, 2017, arXiv:1611.02163.
     """
-    check_game(game, "unrolled")
     check_positive("step_size", step_size)
     check_positive_integer("num_steps", num_steps)
+    check_game(game, "unrolled")
     return Partial(_unrolled, game, step_size, Static(num_steps))
 
 

@@ -83,13 +83,16 @@ def markdown(name: str, *, link: str = "") -> str:
         The text.
     """
     table = make(name)
-    titles = [title for title in table.columns if title != "formula"]
+    # Nine columns are too many for a page: formula and source go below the words.
+    below = ("formula", "source") if table.columns == METHOD_COLUMNS else ("formula",)
+    titles = [title for title in table.columns if title not in below]
     lines = [titles, ["---"] * len(titles)]
     for row in table.rows:
         cells = dict(zip(table.columns, map(_plain, row), strict=True))
-        formula = cells.pop("formula", "")
-        if formula:
-            cells["what it is"] += f"<br><code>{formula}</code>"
+        for title in below:
+            text = cells.pop(title, "")
+            shown = f"<code>{text}</code>" if title == "formula" else text
+            cells["what it is"] += f"<br>{shown}" * bool(text)
         shown = f"`{row[0]}`"
         cells["name"] = f"[{shown}]({link.format(row[0])})" if link else shown
         lines.append(list(cells.values()))

@@ -195,6 +195,54 @@ def test_off_the_simplex_is_an_error(name):
     assert rule.init((jnp.array([0.5, 0.5]), jnp.array([0.4, 0.6]))) is not None
 
 
+HALF = [0.5, 0.5]
+# Inside, outside twice, and on the border, which is no place outside.
+STARTS = [[0.4, 0.6], HALF, HALF, HALF], [HALF, [1.5, -0.5], [0.5, 0.6], [1.0, 0.0]]
+
+
+def statuses(run):
+    """Of runs from several points whose values are not seen."""
+    points = tuple(map(jnp.array, STARTS))
+    return jax.jit(jax.vmap(lambda params: run(params).status))(points).tolist()
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, e in gd.rules.entries().items() if e.on_simplex]
+)
+def test_off_the_simplex_is_a_status_where_it_is_not_seen(name):
+    game, rule = played([[1.0, 2.0], [-1.0, 0.5]]), gd.rules.make(name, 0.1)
+    inside, *outside, border = statuses(lambda z: gd.solve(game, rule, z, 2))
+    assert inside == gd.Status.OK
+    assert outside == [gd.Status.INFEASIBLE] * 2
+    assert border != gd.Status.INFEASIBLE
+
+
+def test_wrappers_and_the_other_solver_keep_the_domain():
+    game, step = played([[1.0, 2.0], [-1.0, 0.5]]), optax.sgd(0.1)
+    rule = gd.alternating(step, geometry=(gd.geometry.simplex(), gd.geometry.entropic))
+    rule = gd.rules.restarted(rule, period=3)
+    rule = gd.averaged(gd.lookahead(rule, period=2, strength=0.5))
+    found = statuses(
+        lambda z: gd.solve_until(game, rule, z, tolerance=1e-12, max_steps=3)
+    )
+    assert found == [gd.Status.MAX_STEPS, *[gd.Status.INFEASIBLE] * 2, found[3]]
+    assert found[3] != gd.Status.INFEASIBLE
+    assert gd.alternating(step).domain is None
+    nan = gd.solve(game, rule, (jnp.full(2, 0.5), jnp.full(2, jnp.nan)), 3)
+    assert nan.status == gd.Status.NON_FINITE
+
+
+def test_a_run_that_goes_on_has_started_inside():
+    rule, game = gd.rules.make("multiplicative_weights", 0.1), played(jnp.eye(2))
+    middle = solve(game, rule, (jnp.array([0.4, 0.6]),) * 2, 3)
+
+    @jax.jit
+    def go_on(params, state):
+        return gd.solve(game, rule, params, 3, rule_state=state, start=3).status
+
+    assert go_on(middle.params, middle.rule_state) == gd.Status.OK
+
+
 @pytest.mark.parametrize(
     "name", [n for n, e in gd.rules.entries().items() if e.on_simplex]
 )

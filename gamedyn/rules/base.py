@@ -37,6 +37,9 @@ class Rule(NamedTuple):
         output: `output(params, rule_state) -> params`, the point to report (an
             average, the slow weights); by default the current one.
         period: the update map repeats every `period` steps.
+        domain: `domain(params)`, a boolean scalar, says whether a run may start there;
+            anywhere if `None`. Under jit, where `init` cannot see the values, `solve`
+            makes a status of it.
     """
 
     init: Callable[[Params], RuleState]
@@ -44,6 +47,7 @@ class Rule(NamedTuple):
     num_batches: int = 1
     output: Callable[[Params, RuleState], Params] = _params
     period: int = 1
+    domain: Callable[[Params], jax.Array] | None = None
 
 
 class InnerSolve(NamedTuple):
@@ -68,6 +72,7 @@ def build(
     num_batches: int = 1,
     output: Callable[[Params, RuleState], Params] = _params,
     period: int = 1,
+    domain: Callable[[Params], jax.Array] | None = None,
 ) -> Rule:
     """Make a `Rule` whose functions check what they are given.
 
@@ -77,6 +82,7 @@ def build(
         num_batches: see `Rule`.
         output: see `Rule`.
         period: see `Rule`.
+        domain: see `Rule`.
 
     Returns:
         The rule. Its `init` raises `TypeError` for parameters that are not a tuple of
@@ -102,7 +108,7 @@ def build(
             )
         return update(field, params, rule_state, batches)
 
-    return Rule(checked_init, checked_update, num_batches, output, period)
+    return Rule(checked_init, checked_update, num_batches, output, period, domain)
 
 
 class Stepper(NamedTuple):
@@ -115,6 +121,21 @@ class Stepper(NamedTuple):
 
     optimizers: tuple[optax.GradientTransformation, ...]
     geometry: Geometry | tuple[Geometry, ...]
+
+    @property
+    def domain(self) -> Callable[[Params], jax.Array] | None:
+        """Where a run may start: on the simplex, whoever's steps are entropic."""
+        geometry = self.geometry
+        each: Any = geometry if type(geometry) is tuple else (geometry,)
+        if "entropic" not in [one.kind for one in each]:
+            return None
+
+        def inside(params: Params) -> jax.Array:
+            domains = per_player(geometry, len(params), "geometry")
+            pairs = zip(domains, params, strict=True)
+            return on_simplices(tuple(own for g, own in pairs if g.kind == "entropic"))
+
+        return inside
 
     def init(self, params: Params) -> tuple[Any, ...]:
         """Initialise every player's own transformation state.
@@ -284,6 +305,16 @@ def check_simplex(
             f"{rule} multiplies shares, and a share of 0 stays 0: player {player} "
             f"starts with such a share, expected positive entries that sum to 1"
         )
+
+
+def on_simplices(params: Params) -> jax.Array:
+    """Whether every player is on the probability simplex, as `check_simplex`."""
+    inside = jnp.array(True)
+    for own in params:
+        shares = flatten((own,))
+        total = jnp.sum(shares)
+        inside &= (jnp.min(shares, initial=0) >= 0) & (jnp.abs(total - 1) <= 1e-3)
+    return inside
 
 
 def check_step_size(step_size: Any, rule: str) -> None:

@@ -121,6 +121,7 @@ class Worker:
     """A script beside this one in a process of its own: JSON lines ask and answer."""
 
     def __init__(self, python: str, script: str):
+        self.script = script
         self.process = subprocess.Popen(
             [python, Path(__file__).with_name(script)],
             stdin=subprocess.PIPE,
@@ -133,7 +134,7 @@ class Worker:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            raise SystemExit("the torch process ended; see its message above")
+            raise SystemExit(f"{self.script} ended; see its message above")
         return json.loads(answer)
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ def main():
         torch.from_numpy(np.asarray(setting[name], setting["dtype"]))
         for name in ("matrix", "x", "y")
     ]
-    print(json.dumps({"torch": torch.__version__}), flush=True)
+    print(json.dumps({"version": f"torch {torch.__version__}"}), flush=True)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         result = extragradient(*tensors, setting["step_size"], json.loads(line))

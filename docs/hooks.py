@@ -1,10 +1,12 @@
-"""Three touches at build time: docstrings' examples, formulas, the table of games."""
+"""Touches at build time: docstrings' examples, formulas, tables, tutorials."""
 
 import html
 import re
 
 import griffe
 from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
 
 
 class Examples(griffe.Extension):
@@ -19,24 +21,42 @@ class Examples(griffe.Extension):
             )
 
 
-def on_page_markdown(markdown: str, **kwargs) -> str:
-    """Put the registry of games in the place that asks for it."""
-    del kwargs
-    mark = "<!-- table of games -->"
-    if mark not in markdown:
-        return markdown
-    from gamedyn import games
+_MARK = re.compile(r"<!-- table: (\w+)(?:, linked to (\S+))? -->")
 
-    head = "name", "players", "domain", "solution", "what it is", "what it shows"
-    rows = [head, ("---",) * len(head)]
-    for name, game in games.entries().items():
-        kind = "zero-sum" if game.zero_sum else "general"
-        players = f"{game.num_players} {kind}" + ", finite sum" * game.finite_sum
-        facts = game.domain, game.solution, game.summary, game.shows
-        rows.append((f"[`{name}`](#gamedyn.games.{name})", players, *facts))
-    kinds = "".join(f"- {kind}: {words}.\n" for kind, words in games.SOLUTIONS.items())
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return markdown.replace(mark, f"{table}\nThe kinds of solution:\n\n{kinds}")
+
+def on_page_markdown(markdown: str, **kwargs) -> str:
+    """Put the registries' tables in the places that ask for them."""
+    del kwargs
+    if not _MARK.search(markdown):
+        return markdown
+    from gamedyn import tables
+
+    return _MARK.sub(lambda m: tables.markdown(m[1], link=m[2] or ""), markdown)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Make a page of every tutorial: its comments are the text, its code is shown."""
+    for file in list(files):
+        if file.src_uri.startswith("tutorials/") and file.src_uri.endswith(".py"):
+            page = file.src_uri.removesuffix(".py") + ".md"
+            text = _page_of(file.content_string)
+            files.append(File.generated(config, page, content=text))
+    return files
+
+
+def _page_of(source: str) -> str:
+    """Turn a script in cells, `# %%`, into Markdown."""
+    _, docstring, cells = source.split('"""', 2)
+    title, *rest = docstring.strip().split("\n", 1)
+    parts = [f"# {title.removesuffix('.')}", *rest]
+    for cell in cells.split("\n# %%")[1:]:
+        kind, _, body = cell.partition("\n")
+        if kind.strip() == "[markdown]":
+            lines = body.strip().split("\n")
+            parts.append("\n".join(re.sub("^# ?", "", line) for line in lines))
+        else:
+            parts.append(f"```python\n{body.strip()}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 _FORMULA = re.compile(

@@ -185,7 +185,17 @@ class List:
     """Print a registry: names, one line each, and the source."""
 
     what: Annotated[
-        Literal["games", "rules", "fields", "methods", "recipes"],
+        Literal[
+            "games",
+            "rules",
+            "fields",
+            "methods",
+            "losses",
+            "penalties",
+            "schedules",
+            "samplers",
+            "recipes",
+        ],
         tyro.conf.Positional,
     ]
     """Which registry."""
@@ -277,65 +287,40 @@ def _console() -> Any:
 
 
 def _list(what: str) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    from gamedyn import fields, games, methods, recipes, rules
-
-    table = Table(box=None, header_style="bold")
-    table.add_column("name", no_wrap=True)
-    if what == "games":
-        for column in ("players", "domain", "solution"):
-            table.add_column(column, overflow="fold")
-    table.add_column("what it is", overflow="fold")
+    shown = Table(box=None, header_style="bold")
+    shown.add_column("name", no_wrap=True)
     if what == "recipes":
+        from gamedyn import recipes
+
+        shown.add_column("what it is", overflow="fold")
         for name, summary in recipes.summaries().items():
-            table.add_row(name, summary)
-    elif what == "games":
-        table.add_column("what it shows", overflow="fold")
-        table.add_column("source", overflow="fold")
-        for name, game in games.entries().items():
-            table.add_row(
-                name,
-                f"{game.num_players} {'zero-sum' if game.zero_sum else 'general'}"
-                + " finite sum" * game.finite_sum,
-                game.domain,
-                game.solution,
-                game.summary + f"; needs the files of {game.files}" * bool(game.files),
-                game.shows,
-                game.source,
-            )
+            shown.add_row(name, summary)
+        _console().print(shown)
+        return
+
+    from gamedyn import tables
+
+    table = tables.make(what)
+    if table.columns == tables.METHOD_COLUMNS:
+        # Nine columns are too many for a terminal: all words stand in one.
+        shown.add_column("what it is", overflow="fold")
+        for title in ("gradients", "products", "flops"):
+            shown.add_column(title, overflow="fold", max_width=14)
+        for name, summary, formula, *costs, needs, proven, source in table.rows:
+            lines = [formula, f"proven: {proven}", f"needs: {needs}" * bool(needs)]
+            rest = "\n".join(escape(line) for line in (*lines, source) if line)
+            shown.add_row(name, f"{escape(summary)}\n[dim]{rest}[/dim]\n", *costs)
     else:
-        tables = {"rules": rules, "fields": fields, "methods": methods}
-        entries: dict[str, Any] = tables[what].entries()
-        table.add_column("cost" if what == "rules" else "source")
-        for name, entry in entries.items():
-            if what == "rules":
-                table.add_row(name, _described(entry), _cost(entry))
-            else:
-                table.add_row(name, entry.summary, entry.source)
-    _console().print(table)
-    if what == "rules":
-        print("cost per step: g evaluations of the field, J products with its Jacobian")
-        print("d parameters, L Lipschitz constant, mu strong monotonicity, h step size")
-
-
-def _described(entry: Any) -> str:
-    """Say what a rule is, how it steps, what is proven, and what it needs."""
-    from rich.markup import escape
-
-    needs = f"needs: {', '.join(entry.needs)}" if entry.needs else ""
-    lines = entry.formula, f"proven: {entry.guarantee}", needs, entry.source
-    rest = "\n".join(escape(line) for line in lines if line)
-    return f"{escape(entry.summary)}\n[dim]{rest}[/dim]\n"
-
-
-def _cost(entry: Any) -> str:
-    """Say what a step costs: evaluations, by the number d of parameters if need be."""
-    count, per_parameter = entry.evaluations(0), entry.evaluations(1)
-    slope = per_parameter - count
-    many = "d" if slope == 1 else f"{slope}d"
-    cost = f"({many} + {count})g" if slope else f"{count}g"
-    return cost + (f" + {entry.products}J" if entry.products else "")
+        for title in table.columns[1:]:
+            shown.add_column(title, overflow="fold")
+        for name, *cells in table.rows:
+            shown.add_row(name, *map(escape, cells))
+    _console().print(shown)
+    for line in table.legend:
+        print(line)
 
 
 def _train(recipe: str, arguments: list[str]) -> None:

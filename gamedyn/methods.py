@@ -18,6 +18,7 @@ from gamedyn.game import Game
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.registry import Registry
 from gamedyn.rules import Rule, RuleEntry, alternating, simultaneous
+from gamedyn.rules.registry import check_steps
 
 
 class MethodEntry(NamedTuple):
@@ -32,6 +33,7 @@ class MethodEntry(NamedTuple):
         rule: the registered rule whose facts hold, of geometry and evaluations.
         make: `make(game, step_size, num_players, geometry, **options)` gives field and
             rule.
+        guarantee: what is proven of the two, in one line.
     """
 
     family: str
@@ -41,6 +43,7 @@ class MethodEntry(NamedTuple):
     field: str
     rule: str
     make: Callable[..., tuple[Field, Rule]]
+    guarantee: str
 
     @property
     def field_entry(self) -> FieldEntry:
@@ -72,6 +75,29 @@ class MethodEntry(NamedTuple):
     def num_players(self) -> int | None:
         """The number of players it is for; any if `None`."""
         return self.field_entry.num_players or self.rule_entry.num_players
+
+    @property
+    def flops(self) -> float:
+        """Of a step in a zero-sum game of two networks, in units of a joint gradient.
+
+        Of inner loops one turn is counted. What the field adds to a gradient is paid
+        in every evaluation; what moving in turn costs is paid by the gradient alone.
+        """
+        more = self.field_entry.flops - 1
+        return self.rule_entry.flops + (more and self.rule_entry.evaluations(1) * more)
+
+    def gradients(self, size: int) -> int:
+        """Count evaluations of the joint gradient in a step, of inner loops one turn.
+
+        Args:
+            size: the number of scalar parameters of all players.
+        """
+        return self.rule_entry.evaluations(size) * self.field_entry.gradients
+
+    def products(self, size: int) -> int:
+        """Count products with J, its transpose or halves of them, likewise."""
+        each = self.field_entry.products
+        return self.rule_entry.products + self.rule_entry.evaluations(size) * each
 
     def evaluations(self, size: int, *, zero_sum: bool = False) -> int:
         """Count a step in joint gradients; a corrected field by its operations.
@@ -106,7 +132,7 @@ def entries() -> dict[str, MethodEntry]:
 
 def entry(name: str) -> MethodEntry:
     """Look a method up; an unknown name raises `ValueError` with the nearest ones."""
-    table: Registry[MethodEntry] = Registry("rule")
+    table: Registry[MethodEntry] = Registry("rule or method")
     for known, found in entries().items():
         table.add(known, found)
     return table[name]
@@ -136,8 +162,9 @@ def make(
         The field and the rule, to be given to `solve`.
 
     Raises:
-        ValueError: if the name is unknown, or the method is not for such a game or
-            geometry.
+        TypeError: if the step size is no number, or the game is none.
+        ValueError: if the name is unknown, a known step size is not positive, or the
+            method is not for such a game or geometry.
 
     Example:
         >>> import jax.numpy as jnp
@@ -147,9 +174,12 @@ def make(
         >>> gd.solve(field, rule, (jnp.array(1.0), jnp.array(1.0)), 100).status.item()
         0
     """
+    if not isinstance(game, Game):
+        raise TypeError(f"methods are made of a Game, got {type(game).__name__}")
     if num_players not in (None, game.num_players):
         raise ValueError(f"expected {num_players} players, got {game.num_players}")
     found = entry(name)
+    check_steps(step_size, name, schedules=found.rule_entry.takes_transformation)
     reason = misfit(name, game)
     if reason is not None:
         raise ValueError(f"the method {name!r} {reason}")
@@ -176,7 +206,7 @@ def _of_rule(name: str, found: RuleEntry) -> MethodEntry:
         return fields.gradient(game), rule
 
     facts = found.family, found.summary, found.formula, found.source
-    return MethodEntry(*facts, "gradient", name, build)
+    return MethodEntry(*facts, "gradient", name, build, found.guarantee)
 
 
 def _of_field(name: str, found: FieldEntry) -> MethodEntry:
@@ -186,7 +216,8 @@ def _of_field(name: str, found: FieldEntry) -> MethodEntry:
         return field, simultaneous(optax.sgd(step_size), geometry=geometry)
 
     facts = found.family, found.summary, f"z' = z - h V, V = {found.formula}"
-    return MethodEntry(*facts, found.source, name, "simultaneous", build)
+    own = name, "simultaneous", build, found.guarantee
+    return MethodEntry(*facts, found.source, *own)
 
 
 def _newton(name: str) -> Callable[..., tuple[Field, Rule]]:
@@ -232,6 +263,7 @@ _NAMED.add(
         "gradient_descent_newton",
         "alternating",
         _newton("gradient_descent_newton"),
+        "local minimax points: linear, at the rate of descent on the ridge",
     ),
 )
 _NAMED.add(
@@ -244,6 +276,7 @@ _NAMED.add(
         "complete_newton",
         "alternating",
         _newton("complete_newton"),
+        "local minimax points: quadratic for h = 1",
     ),
 )
 _NAMED.add(
@@ -256,6 +289,7 @@ _NAMED.add(
         "penalised",
         "runge_kutta_4",
         _ode_gan,
+        "none; follows the flow to fourth order, keeps the zeros of F",
     ),
 )
 _NAMED.add(
@@ -272,6 +306,7 @@ _NAMED.add(
             optax.rmsprop,
             weight=10.0,
         ),
+        "none with adaptive steps",
     ),
 )
 _NAMED.add(
@@ -284,5 +319,6 @@ _NAMED.add(
         "unrolled",
         "adam",
         _adaptive(fields.unrolled, optax.adam),
+        "none with adaptive steps",
     ),
 )

@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 
 Entry = TypeVar("Entry")
 
+_SHOWN = 12  # names in a message, where none is like the one given
+
 
 class Registry(Generic[Entry]):
     """An ordered table from snake_case names to entries; hyphens are accepted.
@@ -29,6 +31,15 @@ class Registry(Generic[Entry]):
             raise ValueError(f"the {self.kind} {name!r} is registered already")
         self._entries[name] = entry
 
+    def remove(self, name: str) -> None:
+        """Take an entry out again.
+
+        Raises:
+            ValueError: if the name is unknown.
+        """
+        self[name]
+        del self._entries[name.replace("-", "_")]
+
     def names(self) -> tuple[str, ...]:
         """All names, in order of registration."""
         return tuple(self._entries)
@@ -46,10 +57,11 @@ class Registry(Generic[Entry]):
         key = name.replace("-", "_")
         if key not in self._entries:
             near = difflib.get_close_matches(key, self._entries, n=3, cutoff=0.5)
-            hint = (
-                f"did you mean {', '.join(near)}?"
-                if near
-                else "known: " + ", ".join(self._entries)
-            )
+            if near:
+                hint = f"did you mean {', '.join(near)}?"
+            else:
+                some = list(self._entries)[:_SHOWN]
+                more = len(self._entries) - len(some)
+                hint = "known: " + ", ".join(some) + f" and {more} more" * bool(more)
             raise ValueError(f"unknown {self.kind} {name!r}; {hint}")
         return self._entries[key]

@@ -105,7 +105,8 @@ def solve(
         start: the index of the first step, for a continued run.
 
     Returns:
-        The solution, with status OK, NON_FINITE or INNER_SOLVER.
+        The solution, with status OK, NON_FINITE, INNER_SOLVER, or INFEASIBLE where the
+        start is outside the rule's domain.
 
     Raises:
         ValueError: if `num_steps` or `every` is not a positive integer, `every` does
@@ -122,6 +123,7 @@ def solve(
         >>> gd.Status(int(solution.status)).name
         'OK'
     """
+    feasible = _feasible(rule, params, rule_state)
     field, params, rule_state = _prepare(game_or_field, rule, params, rule_state)
     check_positive_integer("num_steps", num_steps)
     check_positive_integer("every", every)
@@ -169,6 +171,7 @@ def solve(
         trace = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trace, tail)
     (params, rule_state), done, alive = carry
     status = jnp.where(alive, _inner_status(rule_state), Status.NON_FINITE)
+    status = jnp.where(feasible, status, Status.INFEASIBLE)
     return _solution(rule, params, rule_state, trace, status, done)
 
 
@@ -209,14 +212,15 @@ def solve_until(
         start: as in `solve`.
 
     Returns:
-        The solution, with status CONVERGED, MAX_STEPS, NON_FINITE or INNER_SOLVER; no
-        trace.
+        The solution, with status CONVERGED, MAX_STEPS, NON_FINITE, INNER_SOLVER or
+        INFEASIBLE; no trace.
 
     Raises:
         ValueError: if `tolerance` is not positive, `max_steps` or `check_every` not a
             positive integer, or `sample` comes without a key.
         TypeError: if `params` is not a tuple of floating-point pytrees.
     """
+    feasible = _feasible(rule, params, rule_state)
     field, params, rule_state = _prepare(game_or_field, rule, params, rule_state)
     check_positive("tolerance", tolerance)
     if is_known(max_steps):
@@ -266,6 +270,7 @@ def solve_until(
     status = jnp.where(status == Status.OK, at_end, status)
     inner = _inner_status(rule_state)
     status = jnp.where((status != Status.NON_FINITE) & (inner > 0), inner, status)
+    status = jnp.where(feasible, status, Status.INFEASIBLE)
     return _solution(rule, params, rule_state, None, status, done)
 
 
@@ -278,6 +283,19 @@ def all_finite(tree: PyTree) -> jax.Array:
             # One reduction; NaN fails the comparison, too.
             finite &= jnp.max(jnp.abs(leaf), initial=0) < jnp.inf
     return finite
+
+
+def _feasible(rule: Rule, params: Params, rule_state: RuleState) -> jax.Array:
+    """Whether a run starts where its rule is defined, if it starts anywhere.
+
+    One that goes on has started; one from NaN is non-finite, not elsewhere.
+    """
+    domain = rule.domain if isinstance(rule, Rule) else None
+    if rule_state is not None or domain is None:
+        return jnp.array(True)
+    check_params(params)
+    params = jax.tree.map(jnp.asarray, params)
+    return domain(params) | ~all_finite(params)
 
 
 def _prepare(

@@ -424,5 +424,5 @@ def test_other_methods_than_rules_have_their_own_update_map():
     assert found.report.dynamics.update_stability is Stability.STABLE
     assert found.spectrum.region is None
     assert "consensus is more than a rule on the gradient" in str(found)
-    with pytest.raises(ValueError, match="unknown rule 'consensis'"):
+    with pytest.raises(ValueError, match="unknown rule or method 'consensis'"):
         finding("bilinear", rule="consensis", step_size=0.5)

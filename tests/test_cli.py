@@ -110,6 +110,12 @@ def test_unwritable_folder(folder, capsys):
     [
         (["compare", "bilinaer"], "did you mean bilinear"),
         (["compare", "bilinear", "--rules", "extragradeint"], "extragradient"),
+        (["compare", "bilinear", "--rules", "complet-newton"], "complete_newton"),
+        (["compare", "bilinear", "--rules", "zzzz"], "known: simultaneous, "),
+        (["compare", "quadratic", "--rules", "regret-matching"], "for simplices"),
+        (["compare", "quadratic", "--rules", "svre"], "this game has no components"),
+        (["compare", "quadratic", "--rules", "interior-point"], "constraints"),
+        (["compare", "symplectic-four-player", "--rules", "unrolled"], "2 players"),
         (["compare", "--steps", "0"], "--steps must be a positive"),
         (["compare", "--steps", "-3"], "--steps must be a positive"),
         (["compare", "--seeds", "0"], "--seeds must be a positive"),
@@ -228,14 +234,21 @@ def test_own_functions(folder, capsys):
     assert "ZeroDivisionError" in error
 
 
-@pytest.mark.parametrize("what", ["games", "rules", "fields", "methods"])
+LISTS = "games rules fields methods losses penalties schedules samplers"
+
+
+@pytest.mark.parametrize("what", LISTS.split())
 def test_list(what, capsys):
-    import gamedyn as gd
+    from gamedyn import tables
 
     assert main(["list", what]) == 0
     printed = capsys.readouterr().out
-    names = getattr(gd, what).names()
-    assert all(name in printed for name in names)
+    table = tables.make(what)
+    assert all(row[0] in printed for row in table.rows)
+    assert all(line in printed for line in table.legend)
+    if table.columns == tables.METHOD_COLUMNS:
+        for row in table.rows:
+            assert all(word in printed for cell in row for word in cell.split())
 
 
 def test_installed_command_in_a_process_of_its_own(folder):

@@ -338,6 +338,28 @@ def test_declared_flops(name, zero_sum):
         assert measured < 2.9
 
 
+PUBLISHED = [n for n in gd.methods.names() if n not in (*gd.rules.names(), *NAMES)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if "consensus" in name else pytest.mark.slow)
+        for name in PUBLISHED
+    ],
+)
+def test_declared_flops_of_published_combinations(name):
+    game, params = networks(True)
+    field, rule = gd.methods.make(name, game, 0.01)
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
+        measured = flops(
+            lambda carry: rule.update(field, *carry, (None,)),
+            (params, rule.init(params)),
+        )
+    measured = measured / unit(True)
+    assert abs(measured - gd.methods.entry(name).flops) < 0.15 * measured
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_sum", [True, False])
 @pytest.mark.parametrize("name", [n for n in NAMES if ENTRIES[n].turns is not None])
@@ -507,7 +529,7 @@ def test_methods_refuse_what_they_are_not_for():
         gd.methods.make("alex_gda", curved(3), 0.1)
     with pytest.raises(ValueError, match="expected 3 players, got 2"):
         gd.methods.make("consensus", curved(2), 0.1, num_players=3)
-    with pytest.raises(ValueError, match="unknown rule 'consensis'; did you mean"):
+    with pytest.raises(ValueError, match="unknown rule or method 'consensis'"):
         gd.methods.make("consensis", curved(2), 0.1)
     with pytest.raises(ValueError, match="not defined on projected"):
         gd.methods.make("ode_gan", curved(2), 0.1, geometry=gd.geometry.box(0.0, 1.0))
@@ -521,3 +543,14 @@ def test_corrected_fields_cost_what_they_compute():
     assert gd.methods.entry("extragradient").evaluations(2) == 2
     few, many = (gd.methods.entry("competitive").evaluations(n) for n in (2, 50))
     assert 5 < few < many
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_they_are_evaluated_is_checked(name):
+    field = gd.fields.make(name, curved(2), STEP)
+    with pytest.raises(TypeError, match="floating-point numbers, got dtype int32"):
+        field((jnp.ones(2, "int32"),) * 2)
+    with pytest.raises(TypeError, match="must be a tuple"):
+        field([jnp.ones(2)] * 2)
+    with pytest.raises(ValueError, match="2 players, got 3"):
+        field((jnp.ones(2),) * 3)

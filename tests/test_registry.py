@@ -53,6 +53,23 @@ def test_nothing_near_lists_all(registry):
         registry["zzzzzz"]
 
 
+def test_of_many_names_some_are_listed():
+    many = Registry("rule")
+    for number in range(15):
+        many.add(f"rule_{number}", number)
+    with pytest.raises(ValueError, match=r"known: rule_0, .* and 3 more$") as caught:
+        many["zzzzzz"]
+    assert "rule_11" in str(caught.value)
+    assert "rule_12" not in str(caught.value)
+
+
+def test_removed_names_are_unknown(registry):
+    registry.remove("past-extragradient")
+    assert registry.names() == ("extragradient", "adam")
+    with pytest.raises(ValueError, match="unknown rule 'past_extragradient'"):
+        registry.remove("past_extragradient")
+
+
 def test_the_message_is_one_line(registry):
     with pytest.raises(ValueError, match="unknown") as caught:
         registry["extragradeint"]
@@ -135,6 +152,36 @@ class TestRulesFromTransformations:
         for arguments in (((0.1, 0.2), {}), (0.1, {"transformation": optax.adam})):
             with pytest.raises(ValueError, match=f"{name} owns its steps"):
                 gd.rules.make(name, arguments[0], **arguments[1])
+
+
+@pytest.mark.parametrize("name", gd.methods.names())
+def test_step_sizes_are_checked(name):
+    """By name every method takes positive numbers, and rules schedules, too."""
+    game = gd.zero_sum(lambda x, y: x * y)
+    options = rule_cases.options(name) if name in gd.rules.names() else {}
+
+    def make(step_size):
+        return gd.methods.make(name, game, step_size, **options)
+
+    for wrong in (-0.1, 0, float("nan"), float("inf"), jnp.float32(-1)):
+        with pytest.raises(ValueError, match=f"step size of {name} must be positive"):
+            make(wrong)
+    for wrong in ("fast", None, True, 1j, jnp.ones(2)):
+        with pytest.raises(TypeError, match=f"step size of {name} must be a positive"):
+            make(wrong)
+    jax.eval_shape(lambda h: make(h) and h, 0.1)  # a traced one is not looked at
+    if name in gd.rules.names() and gd.rules.entries()[name].takes_transformation:
+        gd.rules.make(name, optax.linear_schedule(0.1, 0, 10), **options)
+        with pytest.raises(ValueError, match=f"step size of {name} must be positive"):
+            gd.rules.make(name, (0.1, -0.1), **options)
+
+
+def test_methods_are_made_of_games():
+    field = gd.fields.gradient(gd.zero_sum(lambda x, y: x * y))
+    with pytest.raises(TypeError, match="made of a Game, got Partial"):
+        gd.methods.make("consensus", field, 0.1)
+    with pytest.raises(TypeError, match="made by name of a Game, got Partial"):
+        gd.fields.make("consensus", field, 0.1)
 
 
 @pytest.mark.parametrize("name", gd.rules.names())

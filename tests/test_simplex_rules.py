@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.tree_util import Partial
 from scipy.optimize import linprog
@@ -192,6 +193,85 @@ def test_off_the_simplex_is_an_error(name):
     with pytest.raises(ValueError, match="expected a point of the simplex"):
         rule.init((jnp.array([0.5, 0.5]), jnp.array([0.5, 0.6])))
     assert rule.init((jnp.array([0.5, 0.5]), jnp.array([0.4, 0.6]))) is not None
+
+
+HALF = [0.5, 0.5]
+# Inside, outside twice, and on the border, which is no place outside.
+STARTS = [[0.4, 0.6], HALF, HALF, HALF], [HALF, [1.5, -0.5], [0.5, 0.6], [1.0, 0.0]]
+
+
+def statuses(run):
+    """Of runs from several points whose values are not seen."""
+    points = tuple(map(jnp.array, STARTS))
+    return jax.jit(jax.vmap(lambda params: run(params).status))(points).tolist()
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, e in gd.rules.entries().items() if e.on_simplex]
+)
+def test_off_the_simplex_is_a_status_where_it_is_not_seen(name):
+    game, rule = played([[1.0, 2.0], [-1.0, 0.5]]), gd.rules.make(name, 0.1)
+    inside, *outside, border = statuses(lambda z: gd.solve(game, rule, z, 2))
+    assert inside == gd.Status.OK
+    assert outside == [gd.Status.INFEASIBLE] * 2
+    assert border != gd.Status.INFEASIBLE
+
+
+def test_wrappers_and_the_other_solver_keep_the_domain():
+    game, step = played([[1.0, 2.0], [-1.0, 0.5]]), optax.sgd(0.1)
+    rule = gd.alternating(step, geometry=(gd.geometry.simplex(), gd.geometry.entropic))
+    rule = gd.rules.restarted(rule, period=3)
+    rule = gd.averaged(gd.lookahead(rule, period=2, strength=0.5))
+    found = statuses(
+        lambda z: gd.solve_until(game, rule, z, tolerance=1e-12, max_steps=3)
+    )
+    assert found == [gd.Status.MAX_STEPS, *[gd.Status.INFEASIBLE] * 2, found[3]]
+    assert found[3] != gd.Status.INFEASIBLE
+    assert gd.alternating(step).domain is None
+    nan = gd.solve(game, rule, (jnp.full(2, 0.5), jnp.full(2, jnp.nan)), 3)
+    assert nan.status == gd.Status.NON_FINITE
+
+
+def test_a_run_that_goes_on_has_started_inside():
+    rule, game = gd.rules.make("multiplicative_weights", 0.1), played(jnp.eye(2))
+    middle = solve(game, rule, (jnp.array([0.4, 0.6]),) * 2, 3)
+
+    @jax.jit
+    def go_on(params, state):
+        return gd.solve(game, rule, params, 3, rule_state=state, start=3).status
+
+    assert go_on(middle.params, middle.rule_state) == gd.Status.OK
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, e in gd.rules.entries().items() if e.on_simplex]
+)
+def test_multiplicative_steps_start_inside(name):
+    """A share of zero would stay zero for ever; the others may start at a vertex."""
+    vertex = jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])
+    rule = gd.rules.make(name, 0.1)
+    if gd.rules.entries()[name].family != "entropic steps":
+        moved = solve(played(jnp.eye(2)), rule, vertex, 3)
+        assert int(moved.status) == gd.Status.OK
+        return
+    with pytest.raises(ValueError, match="a share of 0 stays 0: player 0 starts"):
+        gd.solve(played(jnp.eye(2)), rule, vertex, 3)
+
+
+def test_any_rule_with_entropic_steps_starts_inside():
+    rule = gd.extragradient(optax.sgd(0.1), geometry=gd.geometry.entropic)
+    with pytest.raises(ValueError, match="a share of 0 stays 0: player 1 starts"):
+        rule.init((jnp.array([0.5, 0.5]), jnp.array([0.0, 1.0])))
+
+
+def test_a_vertex_may_be_looked_at():
+    """There are no logarithms at a vertex: a status says so, not an error."""
+    problem = gd.games.make("prisoners_dilemma")
+    (vertex,) = problem.solutions
+    rule = gd.rules.make("multiplicative_weights", 0.25)
+    radius = gd.analysis.spectral_radius(problem.game, rule, vertex)
+    assert np.isnan(radius)
+    assert radius.status == gd.Status.NOT_DIFFERENTIABLE
 
 
 def test_options_are_checked():

@@ -9,7 +9,7 @@ import numpy as np
 from gamedyn.checks import check_positive_integer
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
-from gamedyn.rules.base import InnerSolve, Rule, RuleState
+from gamedyn.rules.base import InnerSolve, Rule, RuleState, initial_state
 from gamedyn.solve import Status
 
 _AUTONOMY_TOLERANCE = 1e-9
@@ -99,7 +99,7 @@ def update_jacobian(
         return matrix, _is_kinked(field, rule, params, state, batches, matrix)
 
     warmup = -(-warmup // period) * period
-    state = settle(rule.init(params), warmup)
+    state = settle(initial_state(rule, params), warmup)
     matrix, kinked = map(np.asarray, differentiate(state))
     # Seven more cycles: enough to tell a schedule, prime to the usual periods.
     later = np.asarray(differentiate(settle(state, 7 * period))[0])

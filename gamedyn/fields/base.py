@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gamedyn.game import Batch, Game, Params
+from gamedyn.game import Batch, Game, Params, check_params
 
 Field = Callable[..., Params]
 """`field(params, batch=None) -> direction`, of the structure of `params`; no memory."""
@@ -38,6 +38,9 @@ def gradient(game: Game) -> Field:
     Returns:
         The simultaneous gradient, a pytree whose leaves are the game's arrays.
 
+    Raises:
+        TypeError: if it is not given a game.
+
     Example:
         >>> import jax.numpy as jnp
         >>> import gamedyn as gd
@@ -45,10 +48,11 @@ def gradient(game: Game) -> Field:
         >>> [leaf.item() for leaf in field((jnp.array(2.0), jnp.array(3.0)))]
         [3.0, -2.0]
     """
-    return Partial(_gradient, game)
+    return Partial(_gradient, check_game(game, "gradient"))
 
 
 def _gradient(game: Game, params: Params, batch: Batch = None) -> Params:
+    check_params(params, game.num_players)
     # The other players' parameters stay ordinary variables (no stop_gradient): the
     # Jacobian of the field needs their mixed derivatives.
     if game.zero_sum:
@@ -168,6 +172,26 @@ def is_zero_sum(game_or_field: Game | Field) -> bool:
     return False
 
 
+def check_game(game: Any, field: str) -> Game:
+    """Insist on the losses, where a field cannot be made of another field alone.
+
+    Args:
+        game: what was given.
+        field: the name of the field to be built.
+
+    Returns:
+        The game.
+
+    Raises:
+        TypeError: if it is not one.
+    """
+    if not isinstance(game, Game):
+        raise TypeError(
+            f"{field} is made of losses: expected a Game, got {type(game).__name__}"
+        )
+    return game
+
+
 def check_num_players(params: Params, expected: int, field: str) -> None:
     """Raise `ValueError` unless there are as many players as a field is for."""
     if len(params) != expected:
@@ -190,6 +214,7 @@ def coupling(field: Field, params: Params, batch: Batch = None) -> Callable[...,
     Returns:
         The map from w to $(F_i(z_i, w_{-i}))_i$.
     """
+    check_params(params)
 
     def others(point: Params) -> Params:
         return tuple(

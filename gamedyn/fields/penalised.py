@@ -7,7 +7,7 @@ from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive
 from gamedyn.fields.base import Field, Static, as_field
-from gamedyn.game import Batch, Game, Params
+from gamedyn.game import Batch, Game, Params, check_params
 from gamedyn.trees import add_scaled, scale
 
 
@@ -45,6 +45,7 @@ def penalised(
 def _penalised(
     field: Field, weight: Any, payer: Static, params: Params, batch: Batch = None
 ) -> Params:
+    check_params(params)
     j = payer.value
     if len(params) < 2 or not 0 <= j < len(params):
         raise ValueError(

@@ -140,6 +140,7 @@ def make(name: str, game: Game, step_size: Any = 0.1, **options: Any) -> Field:
         The field.
 
     Raises:
+        TypeError: if it is no game.
         ValueError: if the name is unknown, or the game is not of the kind that the
             field needs.
 
@@ -148,6 +149,8 @@ def make(name: str, game: Game, step_size: Any = 0.1, **options: Any) -> Field:
         >>> game = gd.zero_sum(lambda x, y: x * y)
         >>> field = gd.fields.make("competitive", game, 0.1)
     """
+    if not isinstance(game, Game):
+        raise TypeError(f"fields are made by name of a Game, got {type(game).__name__}")
     found, reason = entry(name), misfit(name, game)
     if reason is not None:
         raise ValueError(f"the field {name!r} {reason}")

@@ -29,7 +29,15 @@ from gamedyn.rules.extrapolation import (
     past_extragradient,
 )
 from gamedyn.rules.integrators import proximal_point, runge_kutta
-from gamedyn.rules.registry import NEEDS, RuleEntry, entries, make, names
+from gamedyn.rules.registry import (
+    NEEDS,
+    RuleEntry,
+    entries,
+    make,
+    names,
+    register,
+    unregister,
+)
 from gamedyn.rules.simplices import (
     fictitious_play,
     frank_wolfe,
@@ -107,6 +115,7 @@ __all__ = [
     "past_extragradient",
     "projected_reflected_gradient",
     "proximal_point",
+    "register",
     "regret_matching",
     "replicator",
     "reshuffled",
@@ -116,4 +125,5 @@ __all__ = [
     "stochastic_hamiltonian",
     "svre",
     "universal_mirror_prox",
+    "unregister",
 ]

@@ -37,6 +37,9 @@ class Rule(NamedTuple):
         output: `output(params, rule_state) -> params`, the point to report (an
             average, the slow weights); by default the current one.
         period: the update map repeats every `period` steps.
+        domain: `domain(params)`, a boolean scalar, says whether a run may start there;
+            anywhere if `None`. Under jit, where `init` cannot see the values, `solve`
+            makes a status of it.
     """
 
     init: Callable[[Params], RuleState]
@@ -44,6 +47,7 @@ class Rule(NamedTuple):
     num_batches: int = 1
     output: Callable[[Params, RuleState], Params] = _params
     period: int = 1
+    domain: Callable[[Params], jax.Array] | None = None
 
 
 class InnerSolve(NamedTuple):
@@ -68,6 +72,7 @@ def build(
     num_batches: int = 1,
     output: Callable[[Params, RuleState], Params] = _params,
     period: int = 1,
+    domain: Callable[[Params], jax.Array] | None = None,
 ) -> Rule:
     """Make a `Rule` whose functions check what they are given.
 
@@ -77,6 +82,7 @@ def build(
         num_batches: see `Rule`.
         output: see `Rule`.
         period: see `Rule`.
+        domain: see `Rule`.
 
     Returns:
         The rule. Its `init` raises `TypeError` for parameters that are not a tuple of
@@ -102,7 +108,7 @@ def build(
             )
         return update(field, params, rule_state, batches)
 
-    return Rule(checked_init, checked_update, num_batches, output, period)
+    return Rule(checked_init, checked_update, num_batches, output, period, domain)
 
 
 class Stepper(NamedTuple):
@@ -116,18 +122,33 @@ class Stepper(NamedTuple):
     optimizers: tuple[optax.GradientTransformation, ...]
     geometry: Geometry | tuple[Geometry, ...]
 
+    @property
+    def domain(self) -> Callable[[Params], jax.Array] | None:
+        """Where a run may start: on the simplex, whoever's steps are entropic."""
+        geometry = self.geometry
+        each: Any = geometry if type(geometry) is tuple else (geometry,)
+        if "entropic" not in [one.kind for one in each]:
+            return None
+
+        def inside(params: Params) -> jax.Array:
+            domains = per_player(geometry, len(params), "geometry")
+            pairs = zip(domains, params, strict=True)
+            return on_simplices(tuple(own for g, own in pairs if g.kind == "entropic"))
+
+        return inside
+
     def init(self, params: Params) -> tuple[Any, ...]:
         """Initialise every player's own transformation state.
 
         Raises:
             ValueError: if a player whose steps are entropic starts, as far as can be
-                seen outside jit, off the simplex.
+                seen outside jit, off the simplex or on its boundary.
         """
         optimizers = per_player(self.optimizers, len(params), "optimizer")
         domains = per_player(self.geometry, len(params), "geometry")
         for player, (domain, own) in enumerate(zip(domains, params, strict=True)):
             if domain.kind == "entropic":
-                check_simplex(player, own, "an entropic step")
+                check_simplex(player, own, "an entropic step", inside=True)
         return tuple(
             optimizer.init(own)
             for optimizer, own in zip(optimizers, params, strict=True)
@@ -250,10 +271,23 @@ def select(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), on_true, on_false)
 
 
-def check_simplex(player: int, point: PyTree, rule: str) -> None:
+class OnBoundary(ValueError):
+    """A start that multiplicative steps cannot leave: some share is zero."""
+
+
+def check_simplex(
+    player: int, point: PyTree, rule: str, *, inside: bool = False
+) -> None:
     """Raise `ValueError` where a player is seen to be off the probability simplex.
 
     All leaves of one player's parameters together are one simplex.
+
+    Args:
+        player: who, for the message.
+        point: their parameters.
+        rule: the rule, for the message.
+        inside: whether every share has to be positive; if one is zero, the error is
+            `OnBoundary`.
     """
     leaves = jax.tree.leaves(point)
     if not all(map(is_known, leaves)):
@@ -266,6 +300,21 @@ def check_simplex(player: int, point: PyTree, rule: str) -> None:
             f"as the smallest entry and {total:.6g} as the sum, expected a point of "
             f"the simplex, positive entries that sum to 1"
         )
+    if inside and smallest == 0:
+        raise OnBoundary(
+            f"{rule} multiplies shares, and a share of 0 stays 0: player {player} "
+            f"starts with such a share, expected positive entries that sum to 1"
+        )
+
+
+def on_simplices(params: Params) -> jax.Array:
+    """Whether every player is on the probability simplex, as `check_simplex`."""
+    inside = jnp.array(True)
+    for own in params:
+        shares = flatten((own,))
+        total = jnp.sum(shares)
+        inside &= (jnp.min(shares, initial=0) >= 0) & (jnp.abs(total - 1) <= 1e-3)
+    return inside
 
 
 def check_step_size(step_size: Any, rule: str) -> None:
@@ -275,20 +324,24 @@ def check_step_size(step_size: Any, rule: str) -> None:
         TypeError: if it is an optax transformation, a schedule, or no real scalar.
         ValueError: if it is known and not positive and finite.
     """
-    # A bool is an int to Python; an array of them, or of complex numbers, is no step.
-    number = isinstance(step_size, int | float | np.number | np.ndarray | jax.Array)
-    if (
-        not number
-        or isinstance(step_size, bool)
-        or jnp.shape(step_size) != ()
-        or jnp.result_type(step_size).kind not in "iuf"
-    ):
+    if not is_real_scalar(step_size):
         raise TypeError(
             f"{rule} owns its step: it takes one positive number, not an optax "
             f"transformation or schedule, got {type(step_size).__name__}"
         )
     if is_known(step_size) and not 0 < float(step_size) < math.inf:
         raise ValueError(f"{rule} needs a positive step size, got {step_size}")
+
+
+def is_real_scalar(value: Any) -> bool:
+    """Whether a value is a real number, or an array of no dimension that holds one."""
+    # A bool is an int to Python; an array of them, or of complex numbers, is none.
+    return (
+        isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+        and not isinstance(value, bool)
+        and jnp.shape(value) == ()
+        and jnp.result_type(value).kind in "iuf"
+    )
 
 
 def check_players(params: Params, expected: int, rule: str) -> None:
@@ -330,6 +383,17 @@ def add(*trees: PyTree) -> PyTree:
 def subtract(left: PyTree, right: PyTree) -> PyTree:
     """Subtract one tree from another leaf by leaf."""
     return jax.tree.map(jnp.subtract, left, right)
+
+
+def initial_state(rule: Rule, params: Params) -> RuleState:
+    """Initialise a rule at a point that is looked at, not started from.
+
+    That may be a vertex of a simplex, where multiplicative steps are defined, too.
+    """
+    try:
+        return rule.init(params)
+    except OnBoundary:
+        return jax.jit(rule.init)(params)  # which does not see the values
 
 
 def apply_updates(

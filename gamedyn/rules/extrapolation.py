@@ -109,7 +109,8 @@ def extragradient(
         updates, states = last.updates(field(middle, batches[-1]), states, params)
         return last.apply(params, updates), ExtragradientState(states, own)
 
-    return build(init, update, num_batches=2 if resample else 1)
+    num_batches = 2 if resample else 1
+    return build(init, update, num_batches=num_batches, domain=last.domain)
 
 
 class PastExtragradientState(NamedTuple):
@@ -171,7 +172,7 @@ def past_extragradient(
         params = steps.apply(params, updates)
         return params, PastExtragradientState(states, current, jnp.array(False))
 
-    return build(init, update)
+    return build(init, update, domain=steps.domain)
 
 
 class OptimisticState(NamedTuple):
@@ -229,7 +230,7 @@ def optimistic(
         params = steps.apply(params, ahead)
         return params, OptimisticState(states, updates, jnp.array(False))
 
-    return build(init, update)
+    return build(init, update, domain=steps.domain)
 
 
 class FastOptimisticState(NamedTuple):

@@ -1,14 +1,16 @@
 """The registry of rules: what is known of each, and how one number makes it."""
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
 
+from gamedyn.checks import is_known
 from gamedyn.geometry import Geometry, entropic, euclidean
 from gamedyn.registry import Registry
-from gamedyn.rules.base import Rule
+from gamedyn.rules.base import Rule, is_real_scalar
 
 NEEDS = (
     "two players",
@@ -116,7 +118,10 @@ def make(
         The rule.
 
     Raises:
-        ValueError: if the name is unknown, the rule is not for that many players, not
+        TypeError: if the step size is no number; a schedule is one where the rule takes
+            transformations.
+        ValueError: if the name is unknown, a known step size is not positive and
+            finite, the rule is not for that many players, not
             defined on that geometry, owns its steps and is given a transformation or
             a tuple of step sizes, or needs the components of a finite sum or
             constraints and is given none.
@@ -136,7 +141,33 @@ def make(
         raise ValueError(
             f"{name} owns its steps: expected one step size and no transformation"
         )
+    check_steps(step_size, name, schedules=found.takes_transformation)
     return found.make(step_size, num_players=num_players, geometry=geometry, **options)
+
+
+def check_steps(step_size: Any, name: str, *, schedules: bool) -> None:
+    """Check a step size, or a tuple of them, before a method is made of it.
+
+    Args:
+        step_size: what to check.
+        name: the method, for messages.
+        schedules: whether functions of the step's number will do.
+
+    Raises:
+        TypeError: if one is no real scalar.
+        ValueError: if one is known and not positive and finite.
+    """
+    for one in step_size if isinstance(step_size, tuple) else (step_size,):
+        if schedules and callable(one):
+            continue
+        if not is_real_scalar(one):
+            raise TypeError(
+                f"the step size of {name} must be a positive number, got {one!r}"
+            )
+        if is_known(one) and not 0 < float(one) < math.inf:
+            raise ValueError(
+                f"the step size of {name} must be positive and finite, got {one}"
+            )
 
 
 def options_for(name: str, num_components: int | None) -> dict[str, Any]:
@@ -202,6 +233,11 @@ def register(
             guarantee,
         ),
     )
+
+
+def unregister(name: str) -> None:
+    """Take a rule out of the registry; an unknown name raises `ValueError`."""
+    _REGISTRY.remove(name)
 
 
 def each(transformation: Callable[..., Any], step_size: Any) -> tuple[Any, ...]:

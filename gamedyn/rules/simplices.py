@@ -11,13 +11,19 @@ from jax.flatten_util import ravel_pytree
 from gamedyn.checks import check_positive
 from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, entropic
-from gamedyn.rules.base import Rule, build, check_simplex, check_step_size
+from gamedyn.rules.base import (
+    Rule,
+    build,
+    check_simplex,
+    check_step_size,
+    on_simplices,
+)
 from gamedyn.rules.turns import simultaneous
 
 
-def _check_all(params: Params, rule: str) -> None:
+def _check_all(params: Params, rule: str, *, inside: bool = False) -> None:
     for player, own in enumerate(params):
-        check_simplex(player, own, rule)
+        check_simplex(player, own, rule, inside=inside)
 
 
 def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Rule:
@@ -64,7 +70,7 @@ def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Ru
         moved = tuple(map(move, params, field(params, batches[0])))
         return moved, rule_state + 1
 
-    return build(init, update)
+    return build(init, update, domain=on_simplices)
 
 
 def fictitious_play() -> Rule:
@@ -111,7 +117,7 @@ def replicator(step_size: float | jax.Array) -> Rule:
     check_step_size(step_size, "replicator")
 
     def init(params):
-        _check_all(params, "replicator")
+        _check_all(params, "replicator", inside=True)
         return ()
 
     def update(field, params, rule_state, batches):
@@ -123,7 +129,7 @@ def replicator(step_size: float | jax.Array) -> Rule:
 
         return tuple(map(move, params, field(params, batches[0]))), rule_state
 
-    return build(init, update)
+    return build(init, update, domain=on_simplices)
 
 
 def magnetic_mirror_descent(
@@ -167,7 +173,7 @@ def magnetic_mirror_descent(
     inner = simultaneous(optax.sgd(length), geometry=entropic)
 
     def init(params):
-        _check_all(params, "magnetic_mirror_descent")
+        _check_all(params, "magnetic_mirror_descent", inside=True)
         return inner.init(params)
 
     def update(field, params, rule_state, batches):
@@ -185,7 +191,7 @@ def magnetic_mirror_descent(
 
         return inner.update(magnetic, params, rule_state, batches)
 
-    return build(init, update)
+    return build(init, update, domain=on_simplices)
 
 
 class RegretState(NamedTuple):
@@ -245,7 +251,7 @@ def regret_matching(
         moved, regrets = (tuple(pair[i] for pair in pairs) for i in (0, 1))
         return moved, RegretState(regrets)
 
-    return build(init, update)
+    return build(init, update, domain=on_simplices)
 
 
 def _proportional(weights: jax.Array) -> jax.Array:

@@ -115,6 +115,7 @@ def reshuffled(
         update,
         output=lambda params, rule_state: rule.output(params, rule_state.inner),
         period=rule.period,
+        domain=rule.domain,
     )
 
 

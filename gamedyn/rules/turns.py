@@ -49,7 +49,7 @@ def simultaneous(
         )
         return steps.apply(params, updates), rule_state
 
-    return build(steps.init, update)
+    return build(steps.init, update, domain=steps.domain)
 
 
 def alternating(
@@ -114,4 +114,5 @@ def alternating(
             params = params[:player] + (moved,) + params[player + 1 :]
         return params, tuple(states)
 
-    return build(init, update, num_batches=len(order) if resample else 1)
+    num_batches = len(order) if resample else 1
+    return build(init, update, num_batches=num_batches, domain=steps.domain)

@@ -66,6 +66,7 @@ def lookahead(rule: Rule, *, period: int, strength: float) -> Rule:
         num_batches=rule.num_batches,
         output=lambda params, rule_state: rule_state.slow,
         period=math.lcm(rule.period, period),
+        domain=rule.domain,
     )
 
 
@@ -151,6 +152,7 @@ def averaged(
         num_batches=rule.num_batches,
         output=lambda params, rule_state: rule_state.average,
         period=rule.period,
+        domain=rule.domain,
     )
 
 
@@ -205,6 +207,7 @@ def restarted(rule: Rule, *, period: int) -> Rule:
         num_batches=rule.num_batches,
         output=lambda params, rule_state: rule.output(params, rule_state.inner),
         period=math.lcm(rule.period, period),
+        domain=rule.domain,
     )
 
 

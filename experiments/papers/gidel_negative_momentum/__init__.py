@@ -99,8 +99,7 @@ def measure(config: Config) -> Measured:
 
     points = iterates(game, in_turn(0.5, -0.5, 0), scalars(1.0, 1.0), 20)
     for axis, value in zip("xy", points[-1], strict=True):
-        words = "in turn, momenta (-1/2, 0), h = 0.5, from (1, 1)"
-        found[f"{words}: {axis} after 20 steps"] = value
+        found[f"{words}, h = 0.5, from (1, 1): {axis} after 20 steps"] = value
 
     cases = {
         "all at once": gd.simultaneous(optax.sgd(0.2)),

@@ -196,7 +196,7 @@ def page(name: str, measured: Mapping[str, Any]) -> str:
         _filled(f"{notes}. Deviations from a bound are measured minus bound."),
         *(_filled(f"Not held: {r.quantity}. {r.explained}") for r in missed),
         f"![{title.rstrip('.')}](curve.png)",
-        f"Again: `python -m experiments.papers {name}`",
+        f"To run it again: `python -m experiments.papers {name}`",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -1,8 +1,8 @@
 """Optimism in a Wasserstein GAN that learns a mean.
 
 The data is N(v, I), v = (3, 4), the generator theta + z, the critic w'x: the expected
-game is <w, v - theta>. Steps of 0.1 from theta = 0, w = (1, 1), with the expectation, or
-with 64 samples of data and latents each.
+game is <w, v - theta>. Steps of 0.1 from theta = 0, w = (1, 1), with the expectation,
+or with 64 samples of data and latents each.
 """
 
 import dataclasses

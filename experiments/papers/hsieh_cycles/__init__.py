@@ -13,8 +13,8 @@ import numpy as np
 
 import gamedyn as gd
 from experiments.papers.page import Measured
-from experiments.papers.tools import iterates, panels, scalars
 from experiments.papers.tools import curves as plot
+from experiments.papers.tools import iterates, panels, scalars
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,8 +53,9 @@ def paths(field, rule, starts) -> np.ndarray:
     """Points of all steps from all starts, shape (starts, 3001, 2)."""
 
     def run(start):
-        record = lambda params, *_: flat(params)  # noqa: E731
-        solution = gd.solve(field, rule, start, 3000, record=record)
+        solution = gd.solve(
+            field, rule, start, 3000, record=lambda params, *_: flat(params)
+        )
         return jnp.concatenate([solution.trace, flat(solution.params)[None]])
 
     return np.asarray(jax.jit(lambda z: gd.sweep(run, z))(starts))
@@ -95,7 +96,8 @@ def draw(lines):
     shown = list(lines.items())
     for axis, half in zip(axes, (shown[:5], shown[5:]), strict=True):
         for number, (name, path) in enumerate(half):
-            axis.plot(*path[-1000:].T, ls=("-", "--", "-.", ":")[number % 4], label=name)
+            style = ("-", "--", "-.", ":")[number % 4]
+            axis.plot(*path[-1000:].T, ls=style, label=name)
         axis.plot(0, 0, "k+")
         axis.set_aspect("equal")
         axis.set_xlabel("x", fontsize=9)

@@ -93,9 +93,7 @@ def measure(config: Config) -> Measured:
         policies = tuple(SURE * jnp.asarray(signs, float) for signs in pair)
         loss = 0.04 * max(map(float, problem.game(policies, None)))
         found[f"dilemma, {words}: loss of a round"] = loss
-    starts = tuple(
-        jax.random.normal(key, (config.dilemma_runs, 5)) for key in keys[2:]
-    )
+    starts = tuple(jax.random.normal(key, (config.dilemma_runs, 5)) for key in keys[2:])
     for name in config.dilemma_methods:
         field = METHODS[name]
         _, losses = play(problem.game, field(problem.game, 1.0), starts, 1.0, 100)

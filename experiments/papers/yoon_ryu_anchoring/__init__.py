@@ -1,10 +1,12 @@
 """Extragradient anchored at its start.
 
-Three settings: the game xy from (1, 0); the ill-conditioned bilinear game
-x'diag(s)y of 200 singular values from 0.001 to 1, from a normal start; and ten random
-monotone fields Az + b, A antisymmetric plus positive semidefinite, of ten parameters. L
-is the norm of the field's matrix, D the distance of the start from the solution.
-Extragradient takes steps of 1/(2L).
+EAG-C and EAG-V, and their relatives FEG (Lee and Kim 2021, arXiv:2106.02326), whose
+bound is 4/k^2 and on xy an equality at k = 2, 6, 10, ..., and anchored Popov (Tran-Dinh
+and Luo 2021, arXiv:2110.08150). Three settings: the game xy from (1, 0); the
+ill-conditioned bilinear game x'diag(s)y of 200 singular values from 0.001 to 1, from a
+normal start; and ten random monotone fields Az + b, A antisymmetric plus positive
+semidefinite, of ten parameters. L is the norm of the field's matrix, D the distance of
+the start from the solution. Extragradient takes steps of 1/(2L).
 """
 
 import dataclasses
@@ -19,7 +21,18 @@ from experiments.papers.page import Measured
 from experiments.papers.tools import curves as plot
 from experiments.papers.tools import iterates, panels, scalars
 
-STEPS = {"EAG-C": ("eag_c", 1 / 8), "EAG-V": ("eag_v", 0.618)}
+STEPS = {
+    "EAG-C": ("eag_c", 1 / 8),
+    "EAG-V": ("eag_v", 0.618),
+    "FEG": ("feg", 1.0),
+    "anchored Popov": ("anchored_popov", 1 / 12**0.5),
+}
+BOUNDS = {
+    "EAG-C": ("260/(k+1)^2", lambda k: 260 / (k + 1) ** 2),
+    "EAG-V": ("27/((k+1)(k+2))", lambda k: 27 / ((k + 1) * (k + 2))),
+    "FEG": ("4/k^2", lambda k: 4 / np.maximum(k, 1) ** 2),
+}
+"""Published, of |F(z_k)|^2 / (L D)^2, k = 1, 2, ..."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,21 +46,23 @@ class Config:
 SMALL = Config(num_steps=1000, random_steps=60)
 
 
-def bounds(name: str, k: np.ndarray) -> np.ndarray:
-    """The published bound of |F(z_k)|^2 / (L D)^2."""
-    return 260 / (k + 1) ** 2 if name == "EAG-C" else 27 / ((k + 1) * (k + 2))
+def step_sizes(name: str, num_steps: int) -> tuple[np.ndarray, float]:
+    """The first six for L = 1 and the last, read off the rule's state."""
+    variant, first = STEPS[name]
+    game = gd.zero_sum(lambda x, y: x * y)
+    rule, start = gd.rules.make(variant, first), scalars(1.0, 0.0)
 
+    def ratio(params, state, batches, step):
+        del params, batches, step
+        return state.ratio
 
-def step_sizes(count: int) -> list[float]:
-    """Those of EAG-V for L = 1, read off the rule's state."""
-    rule, params = gd.rules.make("eag_v", 0.618), scalars(1.0, 0.0)
-    field = gd.fields.gradient(gd.zero_sum(lambda x, y: x * y))
-    state, found = rule.init(params), []
-    update = jax.jit(lambda p, s: rule.update(field, p, s, (None,)))
-    for _ in range(count):
-        found.append(0.618 * float(state.ratio))
-        params, state = update(params, state)
-    return found
+    @jax.jit
+    def run(start):
+        few = gd.solve(game, rule, start, 6, record=ratio).trace
+        return few, gd.solve(game, rule, start, num_steps).rule_state.ratio
+
+    few, last = run(start)
+    return first * np.asarray(few), first * float(last)
 
 
 def affine(matrix: np.ndarray, offset: np.ndarray):
@@ -72,8 +87,11 @@ def random_monotone(seed: int, size: int = 10) -> tuple[np.ndarray, np.ndarray]:
 def measure(config: Config) -> Measured:
     """Measure steps, iterates, and how much of the bounds is used."""
     found = {}
-    for k, step in enumerate(step_sizes(6)):
-        found[f"EAG-V, L = 1: step size {k}"] = step
+    for name in ("EAG-V", "anchored Popov"):
+        few, last = step_sizes(name, 200_000)
+        for k, step in enumerate(few):
+            found[f"{name}, L = 1: step size {k}"] = step
+        found[f"{name}, L = 1: step size 200000"] = last
 
     xy = gd.zero_sum(lambda x, y: x * y)
     for name, (rule, step) in STEPS.items():
@@ -83,12 +101,15 @@ def measure(config: Config) -> Measured:
                 found[f"{name} on xy: {axis} of z_{k}"] = value
         for k in (10, 100, 1000):
             found[f"{name} on xy: |z_{k}|"] = np.linalg.norm(path[k])
+        if name == "FEG":
+            squares = (path[1:] ** 2).sum(axis=1) * np.arange(1, 1001) ** 2 / 4
+            found["FEG on xy: largest |F|^2/(L D)^2 over 4/k^2"] = squares.max()
 
     values = np.geomspace(1e-3, 1, 200)
     game = gd.games.bilinear(jnp.diag(jnp.asarray(values))).game
     z = np.random.default_rng(0).normal(size=400)
     start = jnp.asarray(z[:200]), jnp.asarray(z[200:])
-    rules = {name: gd.rules.make(*pair) for name, pair in STEPS.items()}
+    rules = {name: gd.rules.make(*STEPS[name]) for name in BOUNDS}
     rules["extragradient"] = gd.extragradient(optax.sgd(0.5))
     lines = {}
     for name, rule in rules.items():
@@ -104,10 +125,9 @@ def measure(config: Config) -> Measured:
         words = "largest k^2 |F|^2/(L D)^2 of the 2000 points z_0 to z_1999"
         found[f"extragradient, ill-conditioned: {words}"] = largest
 
-    words = {"EAG-C": "260/(k+1)^2", "EAG-V": "27/((k+1)(k+2))"}
-    for name in STEPS:
-        ratio = (lines[name] / bounds(name, k)).max()
-        over = f"largest |F|^2/(L D)^2 over {words[name]}"
+    for name, (words, bound) in BOUNDS.items():
+        ratio = (lines[name][1:] / bound(k[1:])).max()
+        over = f"largest |F|^2/(L D)^2 over {words}"
         found[f"{name}, ill-conditioned: {over}"] = ratio
         worst = max(used_on_random(name, seed, config.random_steps) for seed in SEEDS)
         found[f"{name}, 10 random monotone games: {over}"] = worst
@@ -129,7 +149,7 @@ def used_on_random(name: str, seed: int, num_steps: int) -> float:
     squares = ((path @ matrix.T + offset) ** 2).sum(axis=1)
     distance = np.linalg.norm(np.linalg.solve(matrix, offset))
     share = squares / (lipschitz * distance) ** 2
-    return float((share / bounds(name, np.arange(num_steps + 1))).max())
+    return float((share[1:] / BOUNDS[name][1](np.arange(1, num_steps + 1))).max())
 
 
 def draw(lines):
@@ -137,7 +157,7 @@ def draw(lines):
     figure, (axis,) = panels(1, 6.0, 3.6)
     k = np.arange(1, len(next(iter(lines.values()))))
     drawn = {name: (k, line[1:]) for name, line in lines.items()}
-    drawn |= {f"bound of {name}": (k, bounds(name, k)) for name in STEPS}
+    drawn |= {f"bound of {name}": (k, bound(k)) for name, (_, bound) in BOUNDS.items()}
     plot(
         axis,
         drawn,

@@ -1,11 +1,12 @@
 """Descent whose second player is tau times as fast.
 
 tau* is where the smallest real part of the eigenvalues of J, the second player's rows
-times tau, changes its sign, found by refinement. Games: ridge 1, -3x^2 - y^2 + 4xy, and ridge 3, whose 0 is a
-strict local minimax point that repels plain descent; ridge 2, 3x^2 + y^2 + 4xy, whose 0
-is none and attracts it; and -a^2/2 + b^2/4 - a c - c^2/4 + b d - d^2/2 with the first
-player at (a, b), the second at (c, d), where 0 is minimax and no Nash point. The runs
-take 2000 steps of 0.01 (times tau) on ridge 3 from (0.1, 0.1).
+times tau, changes its sign, found by refinement. Games: ridge 1, -3x^2 - y^2 + 4xy, and
+ridge 3, whose 0 is a strict local minimax point that repels plain descent; ridge 2,
+3x^2 + y^2 + 4xy, whose 0 is none and attracts it; and -a^2/2 + b^2/4 - a c - c^2/4 +
+b d - d^2/2 with the first player at (a, b), the second at (c, d), where 0 is minimax
+and no Nash point. The runs take 2000 steps of 0.01 (times tau) on ridge 3 from (0.1,
+0.1).
 """
 
 import dataclasses

@@ -82,10 +82,8 @@ def measure(config: Config) -> Measured:
     steps = np.linspace(0.05, 1, 20)
     radii = heavy_ball_radii(game, lambda h: in_turn(h, -0.5, 0), (jnp.array(steps),))
     ratio = (radii**2 / np.maximum(0.5, 1 - steps**2 / 16)).max()
-    name = (
-        "in turn, momenta (-1/2, 0): largest ratio of the squared radius to the bound"
-    )
-    found[name] = ratio
+    one = "in turn, momenta (-1/2, 0)"
+    found[f"{one}: largest ratio of the squared radius to the bound"] = ratio
 
     betas = np.linspace(-0.9, 0.9, 19)
     grid = np.array([(h, b) for h in np.geomspace(1e-3, 1, 7) for b in betas])
@@ -99,7 +97,7 @@ def measure(config: Config) -> Measured:
 
     points = iterates(game, in_turn(0.5, -0.5, 0), scalars(1.0, 1.0), 20)
     for axis, value in zip("xy", points[-1], strict=True):
-        found[f"{words}, h = 0.5, from (1, 1): {axis} after 20 steps"] = value
+        found[f"{one}, h = 0.5, from (1, 1): {axis} after 20 steps"] = value
 
     cases = {
         "all at once": gd.simultaneous(optax.sgd(0.2)),

@@ -110,7 +110,10 @@ def draw(lines):
     figure, (axis,) = panels(1, 6.0, 3.6)
     plot(
         axis,
-        {name: np.clip(line, 1e-16, 1e3) for name, line in lines.items()},
+        {
+            name: np.where(line < 1e3, np.maximum(line, 1e-16), np.nan)
+            for name, line in lines.items()
+        },
         xlabel="steps",
         ylabel="distance / first distance",
         title="four players, epsilon = 0.01",

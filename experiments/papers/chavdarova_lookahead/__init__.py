@@ -100,7 +100,7 @@ def draw(curves):
     figure, (axis,) = panels(1, 6.0, 3.6)
     thin = max(1, len(passes) // 500)
     shown = {
-        name: (passes[::thin], np.minimum(line, 1e2)[::thin])
+        name: (passes[::thin], np.where(line < 1e2, line, np.nan)[::thin])
         for name, line in lines.items()
     }
     plot(

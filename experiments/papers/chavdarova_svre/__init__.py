@@ -121,7 +121,10 @@ def draw(curves):
     figure, (axis,) = panels(1, 6.0, 3.6)
     plot(
         axis,
-        {name: (passes, np.minimum(line, 1e3)) for name, line in lines.items()},
+        {
+            name: (passes, np.where(line < 1e2, line, np.nan))
+            for name, line in lines.items()
+        },
         xlabel="passes through the data",
         ylabel="mean distance / first distance",
         title="stochastic bilinear game, n = d = 10, one component at a time",

@@ -19,12 +19,13 @@ from experiments.papers.tools import iterates, panels, radius
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How many steps the runs in the picture take."""
+    """How many steps the runs in the picture take, and the step sizes of the table."""
 
     num_steps: int = 1000
+    step_sizes: tuple[float, ...] = (0.1, 0.4)
 
 
-SMALL = Config(num_steps=200)
+SMALL = Config(num_steps=200, step_sizes=(0.1,))
 
 
 def best_step(modes: np.ndarray, factor) -> float:
@@ -70,7 +71,7 @@ def measure(config: Config) -> Measured:
         "symplectic": (adjusted, lambda h: gd.simultaneous(optax.sgd(h))),
     }
     for name, (field, rule) in methods.items():
-        for h in (0.1, 0.4):
+        for h in config.step_sizes:
             found[f"{name}, h = {h}: radius"] = radius(field, rule(h), zero)
     best = {
         "symplectic": best_step(modes, symplectic_factor),

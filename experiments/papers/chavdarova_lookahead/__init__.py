@@ -40,7 +40,7 @@ def lookahead(step: float, period: int, strength: float) -> gd.Rule:
     )
 
 
-def distances(problem, rule, num_steps: int, runs: int) -> np.ndarray:
+def distances(problem, rule, num_steps: int, runs: int, sample) -> np.ndarray:
     """Distances over the first one, after every 50 steps, of several runs."""
     goal = flat(problem.solutions[0])
 
@@ -51,7 +51,7 @@ def distances(problem, rule, num_steps: int, runs: int) -> np.ndarray:
             problem.init(None),
             num_steps,
             key=jax.random.key(seed),
-            sample=problem.sample if runs > 1 else lambda key: jnp.arange(N),
+            sample=sample,
             record=lambda params, state, *_: jnp.linalg.norm(
                 flat(rule.output(params, state)) - goal
             ),
@@ -73,19 +73,19 @@ def measure(config: Config) -> Measured:
         found[f"xy, h = {h}, k = {k}, a = {a}: factor of a cycle"] = value
     problem = gd.games.stochastic_bilinear(N)
     rule = lookahead(STEP, PERIOD, STRENGTH)
-    mean = distances(problem, rule, 2 * PERIOD, 1)[0]
+    mean = distances(problem, rule, 2 * PERIOD, 1, lambda key: jnp.arange(N))[0]
     words = f"all samples, n = {N}, h = {STEP}, k = {PERIOD}, a = {STRENGTH}"
     cycle = PERIOD // 50
     found[f"{words}: factor of a cycle of a run"] = mean[2 * cycle] / mean[cycle]
 
     steps = config.passes * N
     lines = {
-        "lookahead": distances(problem, rule, steps, config.runs),
-        "plain descent": distances(
-            problem, gd.simultaneous(optax.sgd(STEP)), steps, config.runs
-        ),
+        name: distances(problem, each, steps, config.runs, problem.sample).mean(axis=0)
+        for name, each in {
+            "lookahead": rule,
+            "plain descent": gd.simultaneous(optax.sgd(STEP)),
+        }.items()
     }
-    lines = {name: far.mean(axis=0) for name, far in lines.items()}
     for passes in (250, 2000):
         if passes <= config.passes:
             for name, line in lines.items():

@@ -39,8 +39,8 @@ def four_parameters(x, y):
 
 def threshold(game, point, low: float, high: float) -> float:
     """The tau between two at which the flow's stability changes, by refinement."""
-    for _ in range(8):
-        taus = np.linspace(low, high, 12)
+    for _ in range(4):
+        taus = np.linspace(low, high, 100)
         found = gd.analysis.timescale_stability(game, point, taus.tolist())
         stable = np.array([item.min_real_part > 0 for item in found])
         change = int(np.argmax(stable != stable[0]))

@@ -21,12 +21,13 @@ from experiments.papers.tools import iterates, panels, radius
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How many steps the runs take."""
+    """How many steps the runs take, and which kappa have a row."""
 
     num_steps: int = 120
+    kappas: tuple[int, ...] = (2, 10)
 
 
-SMALL = Config()
+SMALL = Config(kappas=(2,))
 
 
 def bilinear(kappa: float):
@@ -70,7 +71,7 @@ def measure(config: Config) -> Measured:
     from scipy.optimize import minimize, minimize_scalar
 
     found, rules = {}, {}
-    for kappa in (2, 10):
+    for kappa in config.kappas:
         game, zero = (p := bilinear(kappa)).game, p.solutions[0]
         hamiltonian = gd.fields.hamiltonian(game)
         plain = gd.simultaneous(optax.sgd(2 / (1 + kappa**2)))

@@ -202,22 +202,27 @@ def page(name: str, measured: Mapping[str, Any]) -> str:
 
 
 def overview(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write the table over pages: what each claims, and its most telling row.
+    """Write the table over pages, its most telling row of each, and what was missed.
 
     Args:
         measured: the content of `measured.json` by page.
 
     Returns:
-        The table, in Markdown.
+        The table and a list, in Markdown.
     """
-    lines = []
+    lines, missed = [], []
     for name, found in measured.items():
         claims = expected(name)
         rows = check(claims, found["numbers"], full=found["full"])
         row = next((r for r in rows if r.quantity == claims["headline"]), rows[0])
         title = (load(name).__doc__ or "").partition("\n")[0].rstrip(".")
-        number, goal, deviation = _cells(row)[2], _cells(row)[1], _cells(row)[3]
+        goal, number, deviation = _cells(row)[1:4]
         holding = sum(r.holds for r in rows)
+        for r in rows:
+            if not r.holds:
+                goal_of, number_of = _cells(r)[1:3]
+                words = f"{r.quantity}: {number_of}, expected {goal_of}. {r.explained}"
+                missed.append(_filled(f"- {name}, {words}", indent="  "))
         lines.append(
             _line(
                 f"[{name}]({name}/README.md)",
@@ -229,7 +234,10 @@ def overview(measured: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{found['seconds']}",
             )
         )
-    return OVERVIEW + "".join(lines)
+    table = OVERVIEW + "".join(lines)
+    if missed:
+        table += "\nRows that do not hold:\n\n" + "\n".join(missed) + "\n"
+    return table
 
 
 def cite(source: Mapping[str, Any]) -> str:
@@ -256,5 +264,11 @@ def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
-def _filled(text: str) -> str:
-    return textwrap.fill(text, 88, break_long_words=False, break_on_hyphens=False)
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text,
+        88,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

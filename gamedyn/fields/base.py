@@ -38,6 +38,9 @@ def gradient(game: Game) -> Field:
     Returns:
         The simultaneous gradient, a pytree whose leaves are the game's arrays.
 
+    Raises:
+        TypeError: if it is not given a game.
+
     Example:
         >>> import jax.numpy as jnp
         >>> import gamedyn as gd
@@ -45,7 +48,7 @@ def gradient(game: Game) -> Field:
         >>> [leaf.item() for leaf in field((jnp.array(2.0), jnp.array(3.0)))]
         [3.0, -2.0]
     """
-    return Partial(_gradient, game)
+    return Partial(_gradient, check_game(game, "gradient"))
 
 
 def _gradient(game: Game, params: Params, batch: Batch = None) -> Params:
@@ -166,6 +169,26 @@ def is_zero_sum(game_or_field: Game | Field) -> bool:
         transparent = game_or_field.func in (_gradient, _at_batch, _noisy)
         return transparent and is_zero_sum(game_or_field.args[0])
     return False
+
+
+def check_game(game: Any, field: str) -> Game:
+    """Insist on the losses, where a field cannot be made of another field alone.
+
+    Args:
+        game: what was given.
+        field: the name of the field to be built.
+
+    Returns:
+        The game.
+
+    Raises:
+        TypeError: if it is not one.
+    """
+    if not isinstance(game, Game):
+        raise TypeError(
+            f"{field} is made of losses: expected a Game, got {type(game).__name__}"
+        )
+    return game
 
 
 def check_num_players(params: Params, expected: int, field: str) -> None:

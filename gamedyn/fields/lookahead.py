@@ -12,7 +12,15 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive, check_positive_integer, is_known
-from gamedyn.fields.base import Field, Static, as_field, coupling, cross_jvp, gradient
+from gamedyn.fields.base import (
+    Field,
+    Static,
+    as_field,
+    check_game,
+    coupling,
+    cross_jvp,
+    gradient,
+)
 from gamedyn.game import Batch, Game, Params
 from gamedyn.trees import add_scaled, inner, scale
 
@@ -63,12 +71,16 @@ def lola(game: Game, step_size: Any) -> Field:
     Returns:
         The field.
 
+    Raises:
+        TypeError: if it is not given a game.
+        ValueError: if `step_size` is not positive.
+
     References:
         Foerster et al., Learning with opponent-learning awareness, 2018,
         arXiv:1709.04326.
     """
     check_positive("step_size", step_size)
-    return Partial(_lola, game, step_size)
+    return Partial(_lola, check_game(game, "lola"), step_size)
 
 
 def _lola(game: Game, step_size: Any, params: Params, batch: Batch = None) -> Params:
@@ -102,6 +114,7 @@ def stable_opponent_shaping(
         The field.
 
     Raises:
+        TypeError: if it is not given a game.
         ValueError: if a number is out of range.
 
     References:
@@ -112,6 +125,7 @@ def stable_opponent_shaping(
     if is_known(a) and not 0 < a < 1:
         raise ValueError(f"a must lie in (0, 1), got {a}")
     check_positive("b", b)
+    check_game(game, "stable_opponent_shaping")
     return Partial(_stable_opponent_shaping, game, step_size, a, b)
 
 

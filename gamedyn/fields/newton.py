@@ -7,7 +7,13 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive, is_known
-from gamedyn.fields.base import Field, as_field, check_num_players, gradient
+from gamedyn.fields.base import (
+    Field,
+    as_field,
+    check_game,
+    check_num_players,
+    gradient,
+)
 from gamedyn.fields.linear import Krylov, solve_damped
 from gamedyn.game import Batch, Game, Params, PyTree
 from gamedyn.trees import add_scaled, scale, subtract
@@ -81,6 +87,7 @@ def follow_the_ridge(
         The field.
 
     Raises:
+        TypeError: if it is not given a game.
         ValueError: if a number is out of range; at evaluation, if there are not two
             players.
 
@@ -90,7 +97,8 @@ def follow_the_ridge(
     """
     check_positive("ratio", ratio)
     how = Krylov(tolerance, max_steps)
-    return Partial(_follow_the_ridge, gradient(game), ratio, _checked(damping), how)
+    field = gradient(check_game(game, "follow_the_ridge"))
+    return Partial(_follow_the_ridge, field, ratio, _checked(damping), how)
 
 
 def gradient_descent_newton(
@@ -118,14 +126,15 @@ def gradient_descent_newton(
         The field.
 
     Raises:
-        ValueError: see `follow_the_ridge`.
+        TypeError, ValueError: see `follow_the_ridge`.
 
     References:
         Zhang, Wu, Poupart, Yu, Newton-type methods for minimax optimization, 2021,
         arXiv:2006.14592.
     """
     how = Krylov(tolerance, max_steps)
-    return Partial(_gradient_descent_newton, gradient(game), _checked(damping), how)
+    field = gradient(check_game(game, "gradient_descent_newton"))
+    return Partial(_gradient_descent_newton, field, _checked(damping), how)
 
 
 def complete_newton(
@@ -155,14 +164,15 @@ def complete_newton(
         The field.
 
     Raises:
-        ValueError: see `follow_the_ridge`.
+        TypeError, ValueError: see `follow_the_ridge`.
 
     References:
         Zhang, Wu, Poupart, Yu, Newton-type methods for minimax optimization, 2021,
         arXiv:2006.14592.
     """
     how = Krylov(tolerance, max_steps)
-    return Partial(_complete_newton, gradient(game), _checked(damping), how)
+    field = gradient(check_game(game, "complete_newton"))
+    return Partial(_complete_newton, field, _checked(damping), how)
 
 
 def _checked(damping: Any) -> Any:

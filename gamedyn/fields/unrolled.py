@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive, check_positive_integer
-from gamedyn.fields.base import Field, Static, check_num_players
+from gamedyn.fields.base import Field, Static, check_game, check_num_players
 from gamedyn.game import Batch, Game, Params
 from gamedyn.trees import add_scaled
 
@@ -31,6 +31,7 @@ def unrolled(game: Game, step_size: Any, *, num_steps: int = 5) -> Field:
         The field.
 
     Raises:
+        TypeError: if it is not given a game.
         ValueError: if a number is not positive; at evaluation, if there are not two
             players.
 
@@ -39,6 +40,7 @@ def unrolled(game: Game, step_size: Any, *, num_steps: int = 5) -> Field:
     """
     check_positive("step_size", step_size)
     check_positive_integer("num_steps", num_steps)
+    check_game(game, "unrolled")
     return Partial(_unrolled, game, step_size, Static(num_steps))
 
 

@@ -522,6 +522,27 @@ def test_warm_starts_change_nothing_and_save_all_steps_where_nothing_moves():
     np.testing.assert_allclose(ends[True], ends[False], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize(
+    "zero_sum", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_where_the_inner_solver_starts_changes_no_derivative(zero_sum):
+    game, point = wide_game(3)
+    game = game if zero_sum else gd.Game(game.losses, 2)
+    rule, field = gd.rules.competitive_gradient(0.3), gd.fields.gradient(game)
+    state = rule.init(point)
+    one = jax.tree.map(jnp.ones_like, point)
+
+    @jax.jit
+    def slope(start, direction):
+        def step(start):
+            return rule.update(field, point, state._replace(start=start), (None,))[0]
+
+        return jax.jvp(step, (start,), (direction,))[1]
+
+    for start in (point, jax.tree.map(lambda leaf: 1e-3 * leaf, point)):
+        assert all(np.all(leaf == 0) for leaf in slope(start, one))
+
+
 @pytest.mark.slow
 def test_the_reported_residual_is_that_of_the_system():
     game, start = wide_game()

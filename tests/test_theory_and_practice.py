@@ -335,3 +335,4 @@ def test_growth_is_the_predicted_radius_everywhere(rule_name):
         found = check(rule_name, group)
         if rule_name in CHANGING:
             assert found == {"not autonomous"}
+    observe.clear_cache()  # hundreds of programs, none of which is needed again

@@ -290,7 +290,8 @@ CHANGING = (
     "stochastic_extragradient_plus",
     "universal_mirror_prox",
 )
-# Without a Jacobian at solutions: square roots and quotients of what vanishes there.
+# Without a Jacobian at solutions: square roots and quotients of what vanishes there;
+# where rounding leaves a little of it, the map is another one at every step.
 SINGULAR = (
     "adaptive_competitive_gradient",
     "adam",

@@ -467,6 +467,13 @@ def test_what_is_not_for_this_game_says_so():
         gd.fields.consensus(3.0)  # type: ignore
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if "losses" in ENTRIES[n].needs])
+def test_a_field_alone_has_no_losses(name):
+    field = gd.fields.gradient(curved(2))
+    with pytest.raises(TypeError, match=f"{name} is made of losses: expected a Game"):
+        ENTRIES[name].make(field, STEP)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

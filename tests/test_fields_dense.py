@@ -162,7 +162,7 @@ def compare(name, game, tolerance=1e-10, **options):
     got = check(field, game, expected, tolerance)
     # No field passes for another: only the gradient is the gradient.
     gap = np.linalg.norm(got - game.gradient(game.z))
-    assert (gap > 1e-3 * np.linalg.norm(expected)) == (name != "gradient")
+    assert (gap > 1e-6 * np.linalg.norm(expected)) == (name != "gradient")
 
 
 # Fields that take another form in zero-sum games of two; the others in the long run.

@@ -9,6 +9,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
+from polynomial_game import PolynomialGame
 
 import gamedyn as gd
 from gamedyn.analysis import game_jacobian, spectral_radius, update_jacobian
@@ -110,6 +111,62 @@ def quadratic(dimensions=(3, 2), seed=0):
     return game, tuple(jnp.zeros(size) for size in dimensions), hessian
 
 
+def test_normal_update_maps_shrink_mode_by_mode():
+    """On x'Ay the maps are polynomials of a skew J, so that squared norms add up."""
+    forms = {
+        "hamiltonian": lambda h, s: (1 - h * s**2) ** 2,
+        "consensus": lambda h, s: (1 - h * s**2) ** 2 + (h * s) ** 2,
+        "symplectic": lambda h, s: (1 - h * s**2) ** 2 + (h * s) ** 2,
+    }
+    random = np.random.default_rng(3)
+    payoff, (x, y) = random.normal(size=(3, 3)), random.normal(size=(2, 3))
+    game = gd.zero_sum(lambda x, y: x @ jnp.asarray(payoff) @ y)
+    u, s, vt = np.linalg.svd(payoff)
+    h = 0.5 / s[0] ** 2
+
+    @jax.jit
+    def ends(params):
+        return [
+            gd.solve(gd.fields.make(n, game), steps(h), params, 500).params
+            for n in forms
+        ]
+
+    found = ends((jnp.asarray(x), jnp.asarray(y)))
+    for end, (name, factor) in zip(found, forms.items(), strict=True):
+        expected = factor(h, s) ** 500 @ ((u.T @ x) ** 2 + (vt @ y) ** 2)
+        got = float(optax.tree.norm(end, squared=True))
+        np.testing.assert_allclose(got, expected, rtol=1e-11, err_msg=name)
+
+
+def test_the_hamiltonian_reaches_the_two_step_rate():
+    """h = 2 / (s_min^2 + s_max^2): (k^2 - 1) / (k^2 + 1)."""
+    game = gd.zero_sum(lambda x, y: x[0] * y[0] + 2 * x[1] * y[1])
+    got = radius("hamiltonian", 0.4, game, (jnp.zeros(2), jnp.zeros(2)))
+    np.testing.assert_allclose(got, 0.6, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", ["two pytrees", "three pytrees"])
+def test_halves_of_the_jacobian(shape):
+    """A'F = (J'F - JF) / 2, and J'F is the slope of |F|^2 / 2."""
+    case = PolynomialGame(shape)
+    gradient = gd.fields.gradient(case.game)
+
+    @jax.jit
+    def both(z):
+        field = gradient(z)
+        back = gd.fields.vjp(gradient, z, field)
+        ahead = gd.fields.jvp(gradient, z, field)
+        turned = jax.tree.map(lambda b, a: (b - a) / 2, back, ahead)
+        slope = jax.grad(lambda z: optax.tree.norm(gradient(z), squared=True) / 2)(z)
+        adjusted = gd.fields.symplectic(case.game)(z)
+        added = jax.tree.map(jnp.subtract, adjusted, field)
+        pairs = (added, turned), (gd.fields.hamiltonian(case.game)(z), slope)
+        return [[ravel_pytree(part)[0] for part in pair] for pair in pairs]
+
+    for ours, other in both(case.params):
+        np.testing.assert_allclose(ours, other, rtol=0, atol=1e-12 * abs(other).max())
+
+
 @pytest.mark.parametrize(
     "shape",
     [(2, 4), *(pytest.param(s, marks=pytest.mark.slow) for s in ((3, 3), (4, 1)))],
@@ -120,8 +177,8 @@ def test_competitive_descent_is_the_proximal_point_method_on_bilinear_games(shap
         implicit = matrix(game, gd.proximal_point(eta), zero)
         cold = matrix(gd.fields.competitive(game, eta), steps(eta), zero)
         warm = matrix(game, gd.rules.competitive_gradient(eta), zero)
-        np.testing.assert_allclose(cold, implicit, atol=1e-11)
-        np.testing.assert_allclose(warm, implicit, atol=1e-11)
+        np.testing.assert_allclose(cold, implicit, atol=1e-12)
+        np.testing.assert_allclose(warm, implicit, atol=1e-12)
 
 
 def test_lookahead_and_level_two_are_extragradient_without_own_curvature():
@@ -376,14 +433,18 @@ def test_tandem(name, total, loss):
 
 def test_lola_is_the_first_order_form():
     """At x + y = .7 both components are -.76; exact differentiation gives -.784."""
-    point = jnp.float64(0.5), jnp.float64(0.2)
-    np.testing.assert_allclose(gd.fields.lola(TANDEM, 0.1)(point), -0.76, rtol=1e-12)
+    field = jax.jit(lambda alpha, x, y: gd.fields.lola(TANDEM, alpha)((x, y)))
+    np.testing.assert_allclose(field(0.1, 0.5, 0.2), -0.76, rtol=1e-12)
 
     def exact(x, y):
         moved = y - 0.1 * jax.grad(lambda y: TANDEM((x, y))[1])(y)
         return TANDEM((x, moved))[0]
 
-    np.testing.assert_allclose(jax.grad(exact)(*point), -0.784, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(jax.grad(exact))(0.5, 0.2), -0.784, rtol=1e-12)
+    # 2 s (1 - 4 alpha) - 2 (1 - 2 alpha) with s = x + y, for both.
+    for alpha, x, y in np.abs(np.random.default_rng(0).normal(size=(5, 3))):
+        due = 2 * (x + y) * (1 - 4 * alpha) - 2 * (1 - 2 * alpha)
+        np.testing.assert_allclose(field(alpha, x, y), due, atol=1e-13)
 
 
 # Traps.
@@ -461,6 +522,27 @@ def test_warm_starts_change_nothing_and_save_all_steps_where_nothing_moves():
     np.testing.assert_allclose(ends[True], ends[False], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize(
+    "zero_sum", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_where_the_inner_solver_starts_changes_no_derivative(zero_sum):
+    game, point = wide_game(3)
+    game = game if zero_sum else gd.Game(game.losses, 2)
+    rule, field = gd.rules.competitive_gradient(0.3), gd.fields.gradient(game)
+    state = rule.init(point)
+    one = jax.tree.map(jnp.ones_like, point)
+
+    @jax.jit
+    def slope(start, direction):
+        def step(start):
+            return rule.update(field, point, state._replace(start=start), (None,))[0]
+
+        return jax.jvp(step, (start,), (direction,))[1]
+
+    for start in (point, jax.tree.map(lambda leaf: 1e-3 * leaf, point)):
+        assert all(np.all(leaf == 0) for leaf in slope(start, one))
+
+
 @pytest.mark.slow
 def test_the_reported_residual_is_that_of_the_system():
     game, start = wide_game()
@@ -487,8 +569,6 @@ def test_the_reported_residual_is_that_of_the_system():
 
 def test_adaptive_competitive_descent_against_dense_algebra():
     """Ten steps in numpy, with the bias correction."""
-    from polynomial_game import PolynomialGame
-
     game = PolynomialGame("three pytrees", own=6.0)
     rule = gd.rules.adaptive_competitive_gradient(0.05, decay=0.9, eps=1e-3)
     got = run(gd.fields.gradient(game.game), rule, game.params, 10)

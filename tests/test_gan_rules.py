@@ -1,4 +1,4 @@
-"""Every registered rule and field trains a GAN, or says clearly why it cannot."""
+"""Every registered rule, field and method trains a GAN, or says why it cannot."""
 
 import functools
 
@@ -66,6 +66,12 @@ FIELDS = [
         else pytest.mark.slow,
     )
     for name in gd.fields.names()
+]
+# Methods that are neither a rule nor a field.
+NAMED = [
+    pytest.param(name, marks=() if name == "consensus_rmsprop" else pytest.mark.slow)
+    for name in gd.methods.names()
+    if name not in ENTRIES and name not in gd.fields.names()
 ]
 
 
@@ -148,6 +154,14 @@ def test_field_trains_a_gan(name):
     sample = functools.partial(draw, jnp.float32)
     field = gd.fields.make(name, GAME, 0.01)
     check(train(field, rule, jnp.float32, sample), jnp.float32)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_method_trains_a_gan(name):
+    with promotion(name):
+        field, rule = gd.methods.make(name, GAME, 0.01)
+        sample = functools.partial(draw, jnp.float32)
+        check(train(field, rule, jnp.float32, sample), jnp.float32)
 
 
 def test_noisy_field_trains_a_gan():

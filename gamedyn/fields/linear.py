@@ -83,22 +83,23 @@ def solve_definite(
     Returns:
         The solution; zero where `right` is zero.
     """
+    right, start = _whole((right, start))
     goal, size = how.goal(right), _largest(right, size)
-    guess, rest = _guess(matvec, right, start)
 
-    def solve(matvec, rest):
-        # Where derivatives are solved for, `rest` is theirs; near a fixed point `size`
+    def solve(matvec, right):
+        # Where derivatives are solved for, `right` is theirs; near a fixed point `size`
         # vanishes and the tolerance is relative to it alone.
-        limit = goal * jnp.maximum(norm(rest), size)
+        limit = goal * jnp.maximum(norm(right), size)
+        guess, rest = _guess(matvec, right, start)
         solution, residual, steps = _conjugate_gradient(
             matvec, rest, limit, how.max_steps
         )
-        return solution, (residual, steps)
+        return _from_guess(guess, solution), (residual, steps)
 
     solution, (residual, steps) = jax.lax.custom_linear_solve(
-        matvec, _whole(rest), solve, symmetric=True, has_aux=True
+        matvec, right, solve, symmetric=True, has_aux=True
     )
-    return Solved(_from_guess(guess, solution), residual, steps)
+    return Solved(solution, residual, steps)
 
 
 def solve_square(
@@ -124,24 +125,25 @@ def solve_square(
     Returns:
         The solution; zero where `right` is zero.
     """
+    right, start = _whole((right, start))
     goal, size = how.goal(right), norm(right)
-    guess, rest = _guess(matvec, right, start)
 
-    def solve(forward, backward, rest):
-        limit = goal * jnp.maximum(norm(rest), size)
+    def solve(forward, backward, right, start):
+        limit = goal * jnp.maximum(norm(right), size)
+        guess, rest = _guess(forward, right, start)
         solution, residual, steps = _least_squares(
             forward, backward, rest, limit, how.max_steps
         )
-        return solution, (residual, steps)
+        return _from_guess(guess, solution), (residual, steps)
 
     solution, (residual, steps) = jax.lax.custom_linear_solve(
         matvec,
-        _whole(rest),
-        lambda _, rest: solve(matvec, transposed, rest),
-        lambda _, rest: solve(transposed, matvec, rest),
+        right,
+        lambda _, right: solve(matvec, transposed, right, start),
+        lambda _, right: solve(transposed, matvec, right, None),
         has_aux=True,
     )
-    return Solved(_from_guess(guess, solution), residual, steps)
+    return Solved(solution, residual, steps)
 
 
 def solve_damped(
@@ -169,8 +171,8 @@ def solve_damped(
 
 
 # jax 0.10's rule for the tangents of a linear solve fails where the system is constant
-# and only some leaves of the right-hand side have a tangent. A custom rule is handed
-# all tangents written out, zeros included, so the identity with one mends that.
+# and only the guess or some leaves of the right-hand side have a tangent. A custom rule
+# gets all tangents written out, zeros included, so the identity with one mends that.
 
 
 @jax.custom_jvp
@@ -188,7 +190,11 @@ def _largest(right: PyTree, size: jax.Array | None) -> jax.Array:
 
 
 def _guess(matvec: Linear, right: PyTree, start: PyTree | None):
-    """The better of a first guess and zero, and what it leaves of the right side."""
+    """The better of a first guess and zero, and what it leaves of the right side.
+
+    Within the solver, where nothing is differentiated: at a fixed point rounding alone
+    decides which is better, and compiled copies of the decision may differ.
+    """
     if start is None:
         return None, right
     rest = subtract(right, matvec(start))

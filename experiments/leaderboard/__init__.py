@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -171,7 +170,8 @@ def compute(folder: Path, missing: Sequence[Any], processes: int) -> None:
             text=True,
             env=environment,
         ) as worker:
-            assert worker.stdin is not None and worker.stdout is not None
+            assert worker.stdin is not None
+            assert worker.stdout is not None
             while not failed:
                 with lock:
                     pair = next(todo, None)

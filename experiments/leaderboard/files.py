@@ -34,14 +34,11 @@ def write_settings(folder: Path, settings: Settings) -> None:
 
 def read_settings(folder: Path) -> Settings:
     """Read them back."""
-    values = json.loads((folder / SETTINGS).read_text())
+    values: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+    for name in ("grid", "tune_seeds", "report_seeds"):
+        values[name] = tuple(values[name])
     values["versions"] = tuple(map(tuple, values["versions"]))
-    return Settings(
-        **{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in values.items()
-        }
-    )
+    return Settings(**values)
 
 
 def path_of(folder: Path, pair: Pair) -> Path:

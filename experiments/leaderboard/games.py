@@ -18,8 +18,7 @@ from gamedyn.race import full_field, norm
 
 MEASURES = {
     "distance": "distance to the nearest known solution",
-    "residual": "natural residual |z - P(z - F(z))|, of the field F where the domain is "
-    "all of space",
+    "residual": "natural residual |z - P(z - F(z))|; |F(z)| without constraints",
     "exploitability": "NashConv: what best responses would gain, summed over players",
 }
 """What is followed until it has fallen far enough."""

@@ -25,20 +25,19 @@ from gamedyn import methods
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px;
        padding: 0 1.5em; color: #222; }
-.wide { overflow-x: auto; } img { max-width: 100%; }
+.wide { overflow-x: auto; margin: 1em 0; } img { max-width: 100%; }
 table { border-collapse: collapse; font-size: 12px; }
-th, td { padding: .2em .5em; text-align: right; border-bottom: 1px solid #ddd;
-         white-space: nowrap; }
-thead th { cursor: pointer; border-bottom: 2px solid #888; vertical-align: bottom;
-           background: #fff; position: sticky; top: 0; }
+th, td { padding: .2em .5em; text-align: right; border-bottom: 1px solid #ddd; }
+td { white-space: nowrap; }
+thead th { cursor: pointer; border-bottom: 2px solid #888; vertical-align: bottom; }
 thead th:hover { background: #eef; }
-th[data-up="1"]::after { content: " \\25B2"; } th[data-up="0"]::after { content: " \\25BC"; }
+th[data-up="1"]::after { content: " \\25B2"; }
+th[data-up="0"]::after { content: " \\25BC"; }
 td:first-child, th:first-child, .text { text-align: left; }
-.text { white-space: normal; min-width: 16em; }
 .map thead th { writing-mode: vertical-rl; text-align: left; padding: .5em .1em; }
-.map td { padding: .1em .3em; font-size: 11px; } .map small { color: #222; opacity: .75; }
-.n { color: #999; } code { font-size: 12px; } dt { font-weight: bold; margin-top: .7em; }
-pre { white-space: pre-wrap; font-size: 12px; }
+.map td { padding: .1em .3em; font-size: 11px; } .map small { opacity: .75; }
+.n { color: #999; } code, pre { font-size: 12px; }
+dt { font-weight: bold; margin-top: .7em; } pre { white-space: pre-wrap; }
 """
 
 SCRIPT = """
@@ -90,7 +89,7 @@ def page(
         HTML that loads nothing.
     """
     colours = "".join(
-        f".{_class(kind)} {{ background: {colour}{'' if kind == 'solved' else 'b0'}; }}"
+        f".{_class(kind)} {{ background: {colour}90; }}"
         for kind, colour in pictures.COLOURS.items()
     )
     scored = [g for g in board.groups() if g not in ("traps", "noisy")]
@@ -123,13 +122,14 @@ def _head(board: Board) -> str:
     s = board.settings
     counts = [len(board.games_of(group)) for group in board.groups()]
     groups = "".join(
-        f"<li><b>{group}</b>: {_text(games.GROUPS[group])}, {count} games</li>"
+        f"<li><b>{group}</b>: {_text(games.GROUPS[group])} ({count})</li>"
         for group, count in zip(board.groups(), counts, strict=True)
     )
     measures = "".join(
         f"<li><b>{name}</b>: {_text(what)}</li>"
         for name, what in games.MEASURES.items()
     )
+    tuned_on = ", ".join(map(str, s.tune_seeds))
     seeds = f"{s.report_seeds[0]} to {s.report_seeds[-1]}"
     return f"""
 <p>{len(board.methods())} methods on {sum(counts)} games ({len(board.results)} pairs).
@@ -139,9 +139,8 @@ as many gradients as its operations are worth, so that dearer methods take fewer
 steps.</p>
 <p><b>Tuning</b>, the same for all: one number, the step size, out of {len(s.grid)} from
 {s.grid[0]:g}/L to {s.grid[-1]:g}/L in equal ratios (L: the spectral norm of the
-Jacobian at the standard start), on the {len(s.tune_seeds)} seeds
-{", ".join(map(str, s.tune_seeds))}: the least mean cost, an unsolved run counting twice
-the budget; ties go to the smaller final measure, then to the smaller step. Tuning thus
+Jacobian at the standard start), on the seeds {tuned_on}: the least mean cost, an
+unsolved run counting twice the budget; ties go to the smaller final measure, then to the smaller step. Tuning thus
 spends {len(s.grid) * len(s.tune_seeds) * s.budget} evaluations for every pair. All
 other parameters are the registry's. <b>Reported</b> are the seeds {seeds}, with starts
 (and noise) of their own.</p>
@@ -327,9 +326,8 @@ def _methods(board: Board) -> str:
             f"Needs: {_text(', '.join(entry.needs))}." if entry.needs else "",
             _source(entry.source),
         )
-        items.append(
-            f'<dt id="{name}">{_text(name)}</dt><dd>{" ".join(filter(None, parts))}</dd>'
-        )
+        words = " ".join(filter(None, parts))
+        items.append(f'<dt id="{name}">{_text(name)}</dt><dd>{words}</dd>')
     return f"<h2>Methods</h2><dl>{''.join(items)}</dl>"
 
 

@@ -51,7 +51,7 @@ def profiles(board: Board) -> Figure:
         costs = board.costs(group)
         flat = costs.reshape(len(names), -1)
         curves = profile(flat, RATIOS)
-        whole = ~np.isnan(flat).any(axis=1)
+        whole = np.logical_not(np.isnan(flat).any(axis=1))
         order = [i for i in np.argsort(-curves.mean(axis=1), kind="stable") if whole[i]]
         for index in order[DRAWN:]:
             axis.step(RATIOS, curves[index], where="post", color="0.85", lw=0.7)

@@ -17,7 +17,7 @@ RESAMPLES = 2000
 """Of the games, for the intervals of shares."""
 
 
-def profile(costs: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
+def profile(costs: np.ndarray, ratios: Sequence[float] | np.ndarray) -> np.ndarray:
     r"""Compute the performance profile of Dolan and More.
 
     $$\rho_s(\tau) = \frac1{|P|} \big|\{p : t_{ps} \le \tau \min_s t_{ps}\}\big|.$$

@@ -140,8 +140,8 @@ steps.</p>
 <p><b>Tuning</b>, the same for all: one number, the step size, out of {len(s.grid)} from
 {s.grid[0]:g}/L to {s.grid[-1]:g}/L in equal ratios (L: the spectral norm of the
 Jacobian at the standard start), on the seeds {tuned_on}: the least mean cost, an
-unsolved run counting twice the budget; ties go to the smaller final measure, then to the smaller step. Tuning thus
-spends {len(s.grid) * len(s.tune_seeds) * s.budget} evaluations for every pair. All
+unsolved run counting twice the budget; ties go to the smaller final measure, then to
+the smaller step. Tuning thus spends {len(s.grid) * len(s.tune_seeds) * s.budget} evaluations for every pair. All
 other parameters are the registry's. <b>Reported</b> are the seeds {seeds}, with starts
 (and noise) of their own.</p>
 <p><b>Solved</b>: the game's measure, on the deterministic field, falls below

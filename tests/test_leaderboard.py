@@ -279,6 +279,15 @@ def test_reached_stays_below_to_the_end():
     np.testing.assert_array_equal(found, [4, 6, math.inf, 4, math.inf])
 
 
+def test_smoothing_is_a_trailing_geometric_mean():
+    curve = np.array([[8.0, 2.0, 4.0, 0.5, 32.0], [1.0, 1.0, math.inf, 1.0, 1.0]])
+    found = pairs.smooth(curve, 3)
+    due = [8.0, 4.0, 4.0, 4.0 ** (1 / 3), 4.0]
+    np.testing.assert_allclose(found[0], due)
+    assert not np.isfinite(found[1, 2:]).any()
+    np.testing.assert_array_equal(pairs.smooth(curve[:, :2], 3)[0], [8.0, 4.0])
+
+
 def test_tuning_counts_failures_and_breaks_ties():
     curve = np.ones((3, 2, 2))
     inf = math.inf

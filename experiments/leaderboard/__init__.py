@@ -51,7 +51,7 @@ class Config:
     methods: tuple[str, ...] = ()
     budget: int = 4000
     step_sizes: int = 17
-    tune_seeds: tuple[int, ...] = (0, 1, 2, 3)
+    tune_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     report_seeds: tuple[int, ...] = tuple(range(100, 110))
     tolerance: float = 1e-6
     noisy_tolerance: float = 0.1

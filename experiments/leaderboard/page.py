@@ -146,7 +146,8 @@ other parameters are the registry's. <b>Reported</b> are the seeds {seeds}, with
 (and noise) of their own.</p>
 <p><b>Solved</b>: the game's measure, on the deterministic field, falls below
 {s.tolerance:g} of its start ({s.noisy_tolerance:g} in the stochastic track) and stays
-there until the budget is spent; the cost is what was spent when it last came below. A
+there until the budget is spent; the cost is what was spent when it last came below. In
+the stochastic track the measure is the geometric mean over the last twentieth. A
 run whose end point is certified to be no Nash point has not solved a game whose target
 is one. Measures:</p><ul>{measures}</ul>
 <p><b>Noise</b> in the stochastic track: the problem's minibatches, or Gaussian noise on

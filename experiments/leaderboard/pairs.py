@@ -159,12 +159,14 @@ def play(pair: Pair, settings: Settings) -> dict[str, Any]:
     curves = {"distance": run.distance, "residual": run.residual}
     curve = run.measure["gap"] if gap is not None else curves[found.measure]
     noisy = pair.track == "stochastic"
+    if noisy:
+        curve = smooth(curve, ROWS // 20)
     tolerance = settings.noisy_tolerance if noisy else settings.tolerance
     costs = reached(curve, run.evaluations, tolerance)
     tuning = len(settings.tune_seeds)
     best = tune(costs[:, :tuning], curve[:, :tuning], settings.budget)
     outcomes, costs_here = [], costs[best, tuning:].copy()
-    known: dict[tuple[float, ...], str | None] = {}
+    verdicts: dict[tuple[float, ...], str] = {}
     for seed in range(tuning, len(seeds)):
         kind = _outcome(
             run.residual[best, seed],
@@ -174,7 +176,7 @@ def play(pair: Pair, settings: Settings) -> dict[str, Any]:
             noisy=noisy,
         )
         if not noisy and _may_stand(run, best, seed, kind):
-            kind = _certified(found, run.ends[best, seed], kind, known)
+            kind = _certified(found, run.ends[best, seed], kind, verdicts)
         if kind != "solved":
             costs_here[seed - tuning] = np.inf
         outcomes.append(kind)
@@ -208,6 +210,24 @@ def reached(curve: np.ndarray, evaluations: np.ndarray, tolerance: float) -> np.
     behind = np.where(above.any(axis=-1), behind, 0)
     padded = np.append(evaluations.astype(float), np.inf)
     return padded[behind]
+
+
+def smooth(curve: np.ndarray, window: int) -> np.ndarray:
+    """Take geometric means over the last so many points, or all since the start.
+
+    Args:
+        curve: not negative, the last axis along the run.
+        window: how many points.
+
+    Returns:
+        The means, of the same shape; the first point stays what it is.
+    """
+    with np.errstate(all="ignore"):
+        logs = np.log(np.maximum(curve, np.finfo(float).tiny))
+        sums = np.cumsum(logs, axis=-1)
+        sums[..., window:] -= sums[..., :-window].copy()
+        counts = np.minimum(np.arange(1, curve.shape[-1] + 1), window)
+        return np.exp(sums / counts)
 
 
 def tune(costs: np.ndarray, curve: np.ndarray, budget: int) -> int:
@@ -269,16 +289,22 @@ def _certified(
     found: games.Entry,
     end: np.ndarray,
     kind: str,
-    known: dict[tuple[float, ...], str | None],
+    verdicts: dict[tuple[float, ...], str],
 ) -> str:
     """Correct the name of a run by the certificate of the point where it stands."""
     problem = games.facts(found).problem
     if not games.unconstrained(problem):
         return kind
-    place = tuple(np.round(end, 3).tolist())
-    if place not in known:
-        known[place] = verdict(problem, end)
-    stands = known[place]
+    if kind == "solved" and found.measure == "distance":
+        # The run is as near as asked for: what it is near to is certified.
+        solutions = [np.asarray(ravel_pytree(z)[0]) for z in problem.solutions]
+        nearest = np.argmin([np.linalg.norm(z - end) for z in solutions])
+        stands = _known(found, int(nearest))
+    else:
+        place = tuple(np.round(end, 3).tolist())
+        if place not in verdicts:
+            verdicts[place] = verdict(found, end)
+        stands = verdicts[place]
     nash = problem.info.solution in ("Nash", "local Nash")
     if kind == "solved":
         refuted = stands == Verdict.REFUTED_DNE.name
@@ -288,17 +314,30 @@ def _certified(
         Verdict.CERTIFIED_DNE.name: "other Nash",
         Verdict.REFUTED_DNE.name: "not Nash",
         Verdict.INCONCLUSIVE.name: "stationary",
-    }.get(stands or "", kind)
+    }.get(stands, kind)
 
 
-def verdict(problem: gd.games.Problem, end: np.ndarray) -> str:
-    """Certify a point, flat, of an unconstrained problem; the verdict's name."""
-    _, unravel = ravel_pytree(problem.init(None))
-    _, batch = full_field(problem)
+@functools.cache
+def _known(found: games.Entry, index: int) -> str:
+    """Certify a known solution, once."""
+    solution = games.facts(found).problem.solutions[index]
+    return verdict(found, np.asarray(ravel_pytree(solution)[0]))
+
+
+def verdict(found: games.Entry, end: np.ndarray) -> str:
+    """Certify a point, flat, of an unconstrained game; the verdict's name.
+
+    Curvature below a thousandth of L counts for nothing: the point is only near to
+    where the field vanishes.
+    """
+    facts = games.facts(found)
+    _, unravel = ravel_pytree(facts.problem.init(None))
+    _, batch = full_field(facts.problem)
     report = certify(
-        problem.game,
+        facts.problem.game,
         unravel(jnp.asarray(end)),
         batch,
+        error=1e-3 * facts.lipschitz,
         tolerance=1e-3,
         eigenvalues=False,
     )

@@ -69,7 +69,7 @@ def test_killed_and_resumed_by_one_process(board, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     done = results(config.out)
-    assert 3 <= len(done) < 12
+    assert 3 <= len(done) < 8
     assert not (config.out / "pairs.csv").exists()
     lost, damaged, kept = done[:3]
     lost.unlink()
@@ -120,27 +120,27 @@ def test_other_settings_are_not_mixed_in(board, tmp_path):
 
 def test_tables(board):
     out, summary = board
-    assert summary["methods"] == 3
+    assert summary["methods"] == 2
     assert summary["games"] == 4
-    assert summary["pairs"] == 10
+    assert summary["pairs"] == 6
     with (out / "pairs.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 12
+    assert len(rows) == 8
     found = {(r["track"], r["game"], r["method"]): r for r in rows}
     extra = found["deterministic", "bilinear", "extragradient"]
-    plain = found["deterministic", "bilinear", "simultaneous"]
+    anchored = found["deterministic", "bilinear", "halpern"]
     # x·y at step h: extragradient shrinks by sqrt(1 - h^2 + h^4) in two evaluations,
-    # plain descent grows by sqrt(1 + h^2) at every step size.
+    # Halpern's steps fall with their number.
     h = float(extra["step_size"])
     due = math.log(1e-6) / math.log(math.sqrt(1 - h**2 + h**4))
     assert float(extra["steps"]) == pytest.approx(math.ceil(due), abs=1)
     assert float(extra["evaluations"]) == 2 * float(extra["steps"])
     assert extra["solved"] == "2"
-    assert plain["solved"] == "0"
-    assert float(plain["evaluations"]) == math.inf
+    assert (anchored["solved"], anchored["slow"]) == ("0", "2")
+    assert float(anchored["evaluations"]) == math.inf
     with (out / "runs.csv").open() as file:
         runs = list(csv.DictReader(file))
-    assert len(runs) == summary["runs"] == 20
+    assert len(runs) == summary["runs"] == 12
     mine = [
         float(r["evaluations"])
         for r in runs
@@ -194,9 +194,12 @@ def test_page_needs_nothing_else_and_has_all_rows(board):
         assert named.count(name) == (4 if name == "halpern" else 5)
     for name in ("bilinear", "matching pennies"):
         assert named.count(name) == 2
-    assert "is not defined on projected geometry" in text
-    for words in ("4 from 0.001/L to 10/L", "Tuning thus spends 1600", "0.10.1"):
-        assert words.replace("0.10.1", dict(pairs.versions())["jax"]) in text
+    words = " ".join(text.split())
+    assert "is not defined on projected geometry" in words
+    assert "4 from 0.001/L to 10/L" in words
+    assert "Tuning thus spends 1600 evaluations" in words
+    for package, version in pairs.versions():
+        assert f"&quot;{package}&quot;: &quot;{version}&quot;" in words
 
 
 @pytest.mark.slow
@@ -285,7 +288,7 @@ def test_smoothing_is_a_trailing_geometric_mean():
     due = [8.0, 4.0, 4.0, 4.0 ** (1 / 3), 4.0]
     np.testing.assert_allclose(found[0], due)
     assert not np.isfinite(found[1, 2:]).any()
-    np.testing.assert_array_equal(pairs.smooth(curve[:, :2], 3)[0], [8.0, 4.0])
+    np.testing.assert_allclose(pairs.smooth(curve[:, :2], 3)[0], [8.0, 4.0])
 
 
 def test_tuning_counts_failures_and_breaks_ties():
@@ -310,7 +313,7 @@ def test_tuning_counts_failures_and_breaks_ties():
         ("deterministic", "quadratic", "follow_the_ridge", None),
         ("deterministic", "cournot", "negative_momentum", "players"),
         ("deterministic", "tandem", "local_symplectic_surgery", "invertible"),
-        ("deterministic", "scaled_bilinear", "svre", "in the stochastic track"),
+        ("deterministic", "robust_least_squares", "svre", "the stochastic track"),
         ("stochastic", "scaled_bilinear", "svre", None),
         ("stochastic", "bilinear", "svre", "finite sums"),
     ],

@@ -175,7 +175,10 @@ def play(pair: Pair, settings: Settings) -> dict[str, Any]:
             solved=bool(np.isfinite(costs[best, seed])),
             noisy=noisy,
         )
-        if not noisy and _may_stand(run, best, seed, kind):
+        near = found.measure == "distance" and curve[best, seed, -1] < (
+            0.05 * curve[best, seed, 0]
+        )
+        if not noisy and _stands(run.residual[best, seed], kind, near=near):
             kind = _certified(found, run.ends[best, seed], kind, verdicts)
         if kind != "solved":
             costs_here[seed - tuning] = np.inf
@@ -279,10 +282,11 @@ def _outcome(
     return "stalled"
 
 
-def _may_stand(run: Race, best: int, seed: int, kind: str) -> bool:
-    """Whether a run's end is worth a certificate: its residual has become small."""
-    residual = run.residual[best, seed]
-    return kind != "diverged" and bool(residual[-1] <= 1e-4 * residual[0])
+def _stands(residual: np.ndarray, kind: str, *, near: bool) -> bool:
+    """Whether a run's end is worth a certificate: it stands, and not on its way."""
+    if kind == "diverged" or (kind != "solved" and near):
+        return False
+    return bool(residual[-1] <= 1e-4 * residual[0])
 
 
 def _certified(

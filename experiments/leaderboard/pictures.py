@@ -70,7 +70,7 @@ def profiles(board: Board) -> Figure:
         axis.set_ylim(0, 1.01)
         axis.grid(alpha=0.25)
         axis.set_title(
-            f"{games.GROUPS[group]}: {costs.shape[1]} games x {costs.shape[2]} seeds, "
+            f"{games.GROUPS[group]}\n{costs.shape[1]} games x {costs.shape[2]} seeds, "
             f"{int(whole.sum())} methods",
             fontsize=10,
         )

@@ -141,8 +141,9 @@ steps.</p>
 {s.grid[0]:g}/L to {s.grid[-1]:g}/L in equal ratios (L: the spectral norm of the
 Jacobian at the standard start), on the seeds {tuned_on}: the least mean cost, an
 unsolved run counting twice the budget; ties go to the smaller final measure, then to
-the smaller step. Tuning thus spends {len(s.grid) * len(s.tune_seeds) * s.budget} evaluations for every pair. All
-other parameters are the registry's. <b>Reported</b> are the seeds {seeds}, with starts
+the smaller step. Tuning thus spends
+{len(s.grid) * len(s.tune_seeds) * s.budget} evaluations for every pair. All other
+parameters are the registry's. <b>Reported</b> are the seeds {seeds}, with starts
 (and noise) of their own.</p>
 <p><b>Solved</b>: the game's measure, on the deterministic field, falls below
 {s.tolerance:g} of its start ({s.noisy_tolerance:g} in the stochastic track) and stays

@@ -230,12 +230,10 @@ def publish(config: Config, settings: Any, plan: Sequence[Any]) -> dict[str, Any
     tables = {"pairs": scores.pair_rows(board), "runs": scores.run_rows(board)}
     for name, rows in tables.items():
         files.write_whole(config.out / f"{name}.csv", as_csv(rows))
-    figures = {
-        "Performance profiles": pictures.profiles(board),
-        "Outcomes": pictures.outcome_map(board),
-    }
-    for name, figure in zip(("profiles", "outcomes"), figures.values(), strict=True):
-        figure.savefig(config.out / f"{name}.png", dpi=100)
+    profiles = pictures.as_png(pictures.profiles(board))
+    outcomes = pictures.as_png(pictures.outcome_map(board))
+    files.write_whole(config.out / "profiles.png", profiles)
+    files.write_whole(config.out / "outcomes.png", outcomes)
     seconds = _seconds(config.out)
     environment = runtime.environment()
     made = {
@@ -247,9 +245,9 @@ def publish(config: Config, settings: Any, plan: Sequence[Any]) -> dict[str, Any
         "processor": environment["processor"],
         "processor_seconds": seconds,
     }
-    del figures["Outcomes"]
     with jax.enable_x64(True):
-        text = page.page(board, figures, command(config), made)
+        shown = {"Performance profiles": profiles}
+        text = page.page(board, shown, command(config), made)
         found = scores.game_rows(board)
     files.write_whole(config.out / "leaderboard.html", text)
     counted = [r for r in results.values() if r["inapplicable"] is None]

@@ -11,17 +11,17 @@ SETTINGS = "settings.json"
 """The file that workers read what they compute from."""
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it is whole or not there, whoever else writes it.
 
     Args:
         path: the file; replaced if it exists.
-        text: its content.
+        content: what is to be in it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with partial.open("w") as file:
-        file.write(text)
+    with partial.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

@@ -2,13 +2,10 @@
 
 import base64
 import html
-import io
 import json
 import math
 import re
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from experiments.leaderboard import games, pictures
 from experiments.leaderboard.pairs import OUTCOMES
@@ -42,9 +39,7 @@ dt { font-weight: bold; margin-top: .7em; } pre { white-space: pre-wrap; }
 
 SCRIPT = """
 function value(row, column) {
-  const cell = row.cells[column], given = cell.dataset.v;
-  const text = given === undefined ? cell.textContent.trim() : given;
-  const number = text === '' ? NaN : Number(text);
+  const text = row.cells[column].textContent.trim(), number = parseFloat(text);
   return Number.isNaN(number) ? text : number;
 }
 function order(a, b) {
@@ -75,13 +70,13 @@ _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 
 
 def page(
-    board: Board, figures: dict[str, Figure], command: str, environment: dict[str, Any]
+    board: Board, images: dict[str, bytes], command: str, environment: dict[str, Any]
 ) -> str:
     """Write the page.
 
     Args:
         board: the results.
-        figures: by caption.
+        images: PNGs, by caption.
         command: what makes it again.
         environment: what it was made with.
 
@@ -94,7 +89,7 @@ def page(
     )
     scored = [g for g in board.groups() if g not in ("traps", "noisy")]
     parts = [_head(board)]
-    parts += [f"<h2>{_text(name)}</h2>{_image(f)}" for name, f in figures.items()]
+    parts += [f"<h2>{_text(name)}</h2>{_image(i)}" for name, i in images.items()]
     if scored:
         parts.append("<h2>Deterministic track</h2>" + _leaderboard(board, scored))
     if "noisy" in board.groups():
@@ -187,7 +182,7 @@ def _leaderboard(board: Board, groups: list[str]) -> str:
                 entry.family,
                 str(row["games"]),
                 _percent(row["solved"]),
-                (f"{low:.0f} – {high:.0f}", f"{low:.1f}"),
+                f"{low:.0f} – {high:.0f}",
                 *(
                     _percent(row[key])
                     for key in ("best", "within_2", "within_10", "steps_that_solve")
@@ -235,7 +230,7 @@ def _games(board: Board) -> str:
                 row["noise"],
                 str(row["methods"]),
                 str(row["solvers"]),
-                (row["evaluations"], row["evaluations"].replace("inf", "Infinity")),
+                row["evaluations"].replace("inf", "–"),
                 _Html((best or "none") + (f" and {more} more" if more > 0 else "")),
             ]
         )
@@ -273,7 +268,7 @@ def _map(board: Board, group: str) -> str:
             reason = result["inapplicable"]
             if reason is not None:
                 number = reasons.setdefault(reason, len(reasons) + 1)
-                cells.append(f"<td class=n data-v=Infinity>n/a<sup>{number}</sup></td>")
+                cells.append(f"<td class=n>n/a<sup>{number}</sup></td>")
             else:
                 cells.append(_cell(result))
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -300,11 +295,10 @@ def _cell(result: dict[str, Any]) -> str:
     if math.isfinite(cost.median):
         steps = cost.median / result["cost_per_step"]
         words = f"{_count(cost.median)} <small>{_span(cost)} / {_count(steps)}</small>"
-        return f"<td class=solved data-v={cost.median:g}>{words}</td>"
+        return f"<td class=solved>{words}</td>"
     kind = pictures.commonest([k for k in outcomes if k != "solved"])
     share = f" <small>{solved}/{len(outcomes)}</small>" if solved else ""
-    order = 1e9 - solved
-    return f"<td class={_class(kind)} data-v={order:g}>{kind}{share}</td>"
+    return f"<td class={_class(kind)}>{kind}{share}</td>"
 
 
 def _span(cost: Interval) -> str:
@@ -357,9 +351,7 @@ def _table(heads: tuple[str, ...], rows: list[list[Any]]) -> str:
     for row in rows:
         cells = []
         for item in row:
-            if isinstance(item, tuple):
-                cells.append(f'<td data-v="{item[1]}">{_text(item[0])}</td>')
-            elif isinstance(item, _Html):
+            if isinstance(item, _Html):
                 cells.append(f"<td>{item.text}</td>")
             else:
                 cells.append(f"<td>{_text(item)}</td>")
@@ -374,10 +366,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
 
 
-def _image(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format="png")
-    data = base64.b64encode(buffer.getvalue()).decode()
+def _image(image: bytes) -> str:
+    data = base64.b64encode(image).decode()
     return f'<img alt="" src="data:image/png;base64,{data}">'
 
 

@@ -1,5 +1,7 @@
 """Pictures of a board: performance profiles and the map of outcomes."""
 
+import io
+
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -145,3 +147,14 @@ def outcome_map(board: Board) -> Figure:
 def commonest(outcomes: list[str]) -> str:
     """The most frequent outcome; of several the first in the order of `OUTCOMES`."""
     return max(OUTCOMES, key=outcomes.count)
+
+
+def as_png(figure: Figure) -> bytes:
+    """Draw a figure as a picture of few colours, a third of the size."""
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=100, format="png")
+    picture = Image.open(drawn).convert("RGB").quantize(128)
+    picture.save(small, format="png", optimize=True)
+    return small.getvalue()

@@ -313,7 +313,7 @@ def test_tuning_counts_failures_and_breaks_ties():
         ("deterministic", "quadratic", "follow_the_ridge", None),
         ("deterministic", "cournot", "negative_momentum", "players"),
         ("deterministic", "tandem", "local_symplectic_surgery", "invertible"),
-        ("deterministic", "robust_least_squares", "svre", "the stochastic track"),
+        ("deterministic", "bilinear", "svre", "finite sums"),
         ("stochastic", "scaled_bilinear", "svre", None),
         ("stochastic", "bilinear", "svre", "finite sums"),
     ],

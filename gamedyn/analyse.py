@@ -45,7 +45,6 @@ from gamedyn.analysis.local import MANY, in_float64, ratio, spectral_norm
 from gamedyn.analysis.matrix_games import simplex_response
 from gamedyn.analysis.updates import cycle_jacobian, settled
 from gamedyn.checks import check_positive
-from gamedyn.compare import full_field, misfit
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import Problem
@@ -55,6 +54,7 @@ from gamedyn.geometry import (
     per_player,
     simplex,
 )
+from gamedyn.race import full_field, misfit
 from gamedyn.rules.base import Rule
 from gamedyn.solve import Status
 

@@ -434,7 +434,8 @@ def _compare(config: Compare, command: str) -> None:
     runtime.configure(x64=config.x64)
 
     from gamedyn import report
-    from gamedyn.compare import NOTES, applicable, compare, full_field
+    from gamedyn.compare import NOTES, applicable, compare
+    from gamedyn.race import full_field
 
     problem = _problem(config)
     names = tuple(name for word in config.rules for name in word.split(",") if name)

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -14,14 +13,11 @@ from jax.flatten_util import ravel_pytree
 from gamedyn import methods, rules
 from gamedyn.analysis import MeasuredRate, game_jacobian, measured_rate, update_jacobian
 from gamedyn.checks import check_positive, check_positive_integer
-from gamedyn.fields import Field, at_batch, gradient, noisy
-from gamedyn.game import Params
+from gamedyn.fields import Field
 from gamedyn.games import Problem
-from gamedyn.geometry import entropic, natural_map, per_player, simplex
-from gamedyn.methods import MethodEntry
-from gamedyn.rules import Rule
-from gamedyn.solve import Status, solve
-from gamedyn.sweep import sweep
+from gamedyn.geometry import per_player
+from gamedyn.race import Race, build, draw_starts, full_field, misfit, race
+from gamedyn.solve import Status
 
 GRID = np.logspace(-3, 1, 41)
 """The step sizes that `auto` tries, in units of 1/L."""
@@ -71,10 +67,6 @@ SAMPLED = (
     "extra_adam",
 )
 """The rules that are also run on minibatches of a finite sum, if none are named."""
-
-_MAX_ROWS = {32: 4000, math.inf: 400}  # recorded points, up to so many dimensions
-_POINTS_UP_TO = 8  # dimensions up to which whole trajectories are kept
-_CHUNK = 256  # runs held in memory at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +220,7 @@ def compare(
         raise ValueError(f"noise must not be negative, got {noise}")
     if noise and problem.sample is not None:
         raise ValueError("noise is for deterministic games; this one is stochastic")
-    starts = _starts(problem, seeds, seed)
+    starts = draw_starts(problem, seeds, seed)
     first = jax.tree.map(lambda leaf: leaf[0], starts)
     field, batch = full_field(problem)
     bound = float(np.linalg.norm(np.asarray(game_jacobian(field, first)), 2))
@@ -238,9 +230,20 @@ def compare(
     steps = GRID / bound if step_size == "auto" else np.array([float(step_size)])
     plan = _plan(problem, names, len(first), noisy=noise > 0)
 
-    run_all = partial(
-        _run, problem, field, starts, steps, evaluations, noise=noise, seed=seed
-    )
+    keys = jax.random.split(jax.random.key(seed), seeds)
+
+    def run_all(name: str, sampled: bool) -> Race:
+        return race(
+            problem,
+            name,
+            starts,
+            steps,
+            evaluations,
+            keys,
+            sampled=sampled,
+            noise=noise,
+        )
+
     tuned: dict[bool, int] = {}
 
     def reference_step(sampled: bool) -> int:
@@ -253,8 +256,8 @@ def compare(
     for name, sampled in plan:
         label = f"{name} (sampled)" if sampled else name
         progress(label)
-        race = run_all(name, sampled=sampled)
-        best, contracts = _tune(race)
+        found = run_all(name, sampled=sampled)
+        best, contracts = _tune(found)
         if name == REFERENCE:
             tuned[sampled] = best
         notes = []
@@ -262,7 +265,7 @@ def compare(
             notes.append("no_contraction")
             best = reference_step(sampled)
         row, curve = _row(
-            label, name, race, best, float(steps[best]), problem, field, notes
+            label, name, found, best, float(steps[best]), problem, field, notes
         )
         rows.append(row)
         curves[label] = curve
@@ -281,124 +284,7 @@ def compare(
     return Comparison(problem, settings, tuple(rows), curves)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Race:
-    """All runs of one rule: step sizes x seeds.
-
-    `residual` and `distance` have shape (steps, seeds, points), `points` (steps,
-    points, d) for the first seed, `status` (steps, seeds).
-    """
-
-    entry: MethodEntry
-    varies: bool
-    num_batches: int
-    period: int
-    cost: int
-    stochastic: bool
-    evaluations: np.ndarray
-    residual: np.ndarray
-    distance: np.ndarray | None
-    points: np.ndarray | None
-    status: np.ndarray
-
-
-def _run(
-    problem: Problem,
-    field: Field,
-    starts: Params,
-    steps: np.ndarray,
-    budget: int,
-    name: str,
-    *,
-    sampled: bool,
-    noise: float,
-    seed: int,
-) -> _Race:
-    """Run one rule at all step sizes from all starts, in one jitted sweep."""
-    found, zero_sum = methods.entry(name), problem.game.zero_sum
-    _, shape = _build(name, problem, 1.0)
-    size = sum(leaf[0].size for leaf in jax.tree.leaves(starts))
-    cost = found.evaluations(size, zero_sum=zero_sum)
-    num_steps = max(1, budget // cost)
-    max_rows = next(rows for limit, rows in _MAX_ROWS.items() if size <= limit)
-    stride = max(1, -(-num_steps // max_rows))
-    stride = -(-stride // shape.period) * shape.period
-    num_steps = max(1, num_steps // stride) * stride
-    stochastic = sampled or noise > 0
-    keep_points = size <= _POINTS_UP_TO
-    sample = problem.sample if sampled else None
-    _, batch = full_field(problem)
-
-    def observe(problem, field, rule, params, state):
-        output = rule.output(params, state)
-        residual = _norm(natural_map(output, field(output), problem.geometry))
-        distance = _distance(output, problem.solutions)
-        point = ravel_pytree(output)[0] if keep_points else None
-        return residual, distance, point
-
-    # The problem and its field are arguments: their arrays are not compiled in.
-    @jax.jit
-    def race(problem, field, batch, sample, points):
-        def one(point):
-            step, start, key = point
-            descended, rule = _build(name, problem, step)
-            if not sampled and batch is not None:
-                descended = at_batch(descended, batch)
-            if noise:
-                descended = noisy(descended, noise)
-            solution = solve(
-                descended,
-                rule,
-                start,
-                num_steps,
-                key=key if stochastic else None,
-                sample=sample,
-                record=lambda params, state, batches, index: observe(
-                    problem, field, rule, params, state
-                ),
-                every=stride,
-            )
-            last = observe(problem, field, rule, solution.params, solution.rule_state)
-            curves = jax.tree.map(
-                lambda rows, end: jnp.concatenate([rows, end[None]]),
-                solution.trace,
-                last,
-            )
-            return curves, solution.status
-
-        return sweep(one, points, chunk=_CHUNK)
-
-    seeds = len(jax.tree.leaves(starts)[0])
-    dtype = jnp.result_type(*jax.tree.leaves(starts))
-    keys = jax.random.split(jax.random.key(seed), seeds)
-    grid = (
-        jnp.repeat(jnp.asarray(steps, dtype), seeds),
-        jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(steps)), starts),
-        jnp.concatenate([keys] * len(steps)),
-    )
-    (residual, distance, path), status = race(problem, field, batch, sample, grid)
-
-    def shaped(array):
-        array = np.asarray(array)
-        return array.reshape(len(steps), seeds, *array.shape[1:])
-
-    return _Race(
-        entry=found,
-        varies=found.evaluations(1, zero_sum=zero_sum)
-        != found.evaluations(2, zero_sum=zero_sum),
-        num_batches=shape.num_batches,
-        period=shape.period,
-        cost=cost,
-        stochastic=stochastic,
-        evaluations=cost * stride * np.arange(num_steps // stride + 1),
-        residual=shaped(residual),
-        distance=shaped(distance) if problem.solutions else None,
-        points=shaped(path)[:, 0] if keep_points else None,
-        status=shaped(status),
-    )
-
-
-def _tune(race: _Race) -> tuple[int, bool]:
+def _tune(race: Race) -> tuple[int, bool]:
     """Choose the best step size; say whether any step size contracts."""
     residual = np.where(np.isfinite(race.residual), race.residual, np.inf)
     if race.distance is not None:
@@ -429,7 +315,7 @@ def _quarters(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _row(
     label: str,
     name: str,
-    race: _Race,
+    race: Race,
     best: int,
     step: float,
     problem: Problem,
@@ -547,7 +433,7 @@ def _direction(rate: float) -> str:
 
 def _predict(
     name: str,
-    race: _Race,
+    race: Race,
     step: float,
     problem: Problem,
     field: Field,
@@ -566,7 +452,7 @@ def _predict(
         end = curve.points[np.isfinite(curve.points).all(axis=1)][-1]
         gaps = [np.linalg.norm(end - ravel_pytree(s)[0]) for s in problem.solutions]
         solution = problem.solutions[int(np.argmin(gaps))]
-    descended, rule = _build(name, problem, step)
+    descended, rule = build(name, problem, step)
     _, batch = full_field(problem)
     matrix, status, period = update_jacobian(descended, rule, solution, batch)
     nullity = 0
@@ -611,54 +497,6 @@ def _median(values: list[float]) -> float:
     return float(np.median(values))
 
 
-def _distance(point: Params, solutions: tuple[Params, ...]) -> jax.Array:
-    """The distance to the nearest known solution; NaN where none is known."""
-    if not solutions:
-        return jnp.full((), jnp.nan, jnp.result_type(*jax.tree.leaves(point)))
-    gaps = [
-        _norm(jax.tree.map(jnp.subtract, point, solution)) for solution in solutions
-    ]
-    return jnp.min(jnp.stack(gaps))
-
-
-def _norm(tree: Params) -> jax.Array:
-    """The Euclidean norm, free of overflow: runs are followed while they explode."""
-    flat = ravel_pytree(tree)[0]
-    limit = float(jnp.finfo(flat.dtype).max)
-    huge = jnp.max(jnp.abs(flat)) > limit**0.49
-    # Not divided by the largest entry: the reciprocal of a huge one is flushed to 0.
-    norms = jnp.linalg.norm(flat), jnp.linalg.norm(flat * limit**-0.505) * limit**0.505
-    return jnp.where(huge, norms[1], norms[0])
-
-
-def _starts(problem: Problem, seeds: int, seed: int) -> Params:
-    """Stack the starts: the problem's own, then random ones."""
-    keys = jax.random.split(jax.random.key(seed), seeds)
-    drawn = [problem.init(None)] + [problem.init(key) for key in keys[1:]]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
-
-
-def full_field(problem: Problem) -> tuple[Field, Any]:
-    """The deterministic field: over all components of a finite sum, or the mean one."""
-    field = gradient(problem.game)
-    if problem.info.num_components is not None:
-        batch = jnp.arange(problem.info.num_components)
-    elif problem.sample is not None and not problem.info.has_mean:
-        # An endless stream: one fixed batch stands for it in what is measured.
-        batch = problem.sample(jax.random.key(0))
-    else:
-        return field, None
-    return at_batch(field, batch), batch
-
-
-def _build(name: str, problem: Problem, step: Any) -> tuple[Field, Rule]:
-    """Field and rule of a method, with the options that this problem asks for."""
-    options = {}
-    if "finite sum" in methods.entry(name).needs:
-        options["num_components"] = problem.info.num_components
-    return methods.make(name, problem.game, step, geometry=problem.geometry, **options)
-
-
 def _plan(
     problem: Problem, names: Sequence[str] | None, num_players: int, *, noisy: bool
 ) -> list[tuple[str, bool]]:
@@ -687,34 +525,3 @@ def _plan(
         sampled = (*SAMPLED, *sums)
         plan += [(name, True) for name in chosen if names or name in sampled]
     return plan
-
-
-def misfit(name: str, problem: Problem, num_players: int) -> str | None:
-    """Say why a rule, or another method, is not defined on a problem.
-
-    Args:
-        name: its name.
-        problem: the problem.
-        num_players: its number of players.
-
-    Returns:
-        The end of a sentence on the rule, or `None` where it is defined.
-    """
-    found, reason = methods.entry(name), methods.misfit(name, problem.game)
-    geometries = per_player(problem.geometry, num_players, "geometry")
-    if "constraints" in found.needs:
-        return "needs inequality constraints, which problems do not state"
-    if "zero-sum" in found.needs and not problem.game.zero_sum:
-        return "is for zero-sum games, this one is not"
-    if "finite sum" in found.needs and problem.info.num_components is None:
-        return "is for finite sums, this game has no components"
-    if reason is not None:
-        return reason
-    if found.on_simplex:
-        if all(g in (simplex(), entropic) for g in geometries):
-            return None
-        return "is for simplices: every player needs a probability simplex"
-    kinds = {g.kind for g in geometries}
-    if not kinds <= set(found.geometries):
-        return f"is not defined on {' and '.join(sorted(kinds))} geometry"
-    return None

@@ -1253,3 +1253,12 @@ class TestBadInput:
             warnings.simplefilter("error")
             found = certify(gd.zero_sum(loss), (jnp.ones(3) / 3, jnp.zeros(3)))
         assert found.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_STATIONARY)
+
+
+def test_a_follower_that_hardly_curves_leaves_the_leader_open():
+    """The answer's slope 1e200 has no square in float64."""
+    game = gd.zero_sum(lambda x, y: x * y - 5e-201 * y**2)
+    found = certify(game, (jnp.array(0.0), jnp.array(0.0)))
+    leader = found.stackelberg[0]
+    assert leader.verdict is StackelbergVerdict.INCONCLUSIVE
+    assert "too fast" in leader.remark

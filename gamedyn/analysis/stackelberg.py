@@ -21,6 +21,9 @@ from gamedyn.analysis.report import (
 )
 from gamedyn.game import Batch, Game, Params
 
+_STEEPEST = 1e100
+"""Slopes of the follower's answer beyond which products of them overflow."""
+
 
 def stackelberg_finding(
     leader: int,
@@ -103,6 +106,13 @@ def stackelberg_finding(
             **common,
         )
     response = -np.linalg.solve(own, mixed)
+    if not np.abs(response).max(initial=0) < _STEEPEST:
+        return Stackelberg(
+            verdict=StackelbergVerdict.INCONCLUSIVE,
+            residual=answer,
+            remark="the follower's answer moves too fast to be followed",
+            **common,
+        )
     gradient, hessian, scale = _total(
         leader, response, values, game, params, batch, local.chunk
     )

@@ -1,5 +1,6 @@
 """A run that is killed, however often and whenever, ends with the same bits."""
 
+import json
 import random
 import signal
 import time
@@ -69,11 +70,12 @@ def run_out_of_space(cache, run):
     stopped = newest(folder)
     # No file may grow beyond a size that the checkpoint's arrays exceed.
     process = train_worker.start(cache, [run], "--file-limit", 4096)
-    _, err = process.communicate(timeout=PATIENCE)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert "CheckpointError: checkpoint" in err
-    assert "could not be written" in err
-    assert f"{stopped}] are untouched" in err
+    error = json.loads(out.splitlines()[-1])["error"]
+    assert error.startswith("checkpoint ")
+    assert "could not be written" in error
+    assert f"{stopped}] are untouched" in error
     assert newest(folder) == stopped
     assert not any(name.suffix == ".partial" for name in folder.iterdir())
     assert train.load(run["directory"]).step == stopped

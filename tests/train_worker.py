@@ -180,7 +180,13 @@ def main(arguments):
         limit = (arguments.file_limit, arguments.file_limit)
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     for run in arguments.runs:
-        print(json.dumps(do(**run)), flush=True)
+        try:
+            answer = do(**run)
+        except train.CheckpointError as error:
+            # On stderr orbax's threads write in between.
+            print(json.dumps({"error": str(error)}), flush=True)
+            raise
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

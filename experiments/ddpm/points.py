@@ -102,7 +102,7 @@ def fit(config: Any, made: Setup) -> train.TrainState:
         num_steps=config.steps,
         key=jax.random.fold_in(jax.random.key(config.seed), 3),
         # One compiled loop does many steps: each is a few small matrix products.
-        steps_per_call=min(500, config.steps),
+        steps_per_call=500,
         directory=config.out,
         checkpoint_every=min(config.checkpoint_every, config.steps),
         resume=config.resume,

@@ -82,12 +82,13 @@ def compare(
         return Row(name, reason="takes entropic steps: for players on a simplex")
     if missing := {"finite sum", "constraints"} & set(entry.needs):
         return Row(name, reason=f"needs what a GAN is not: {', '.join(missing)}")
-    if evaluations > budget:
-        return Row(
-            name, reason=f"one Newton step takes {evaluations:,} gradient evaluations"
-        )
     steps = budget // evaluations
-    setting = dataclasses.replace(setting, num_steps=steps - steps % setting.stages)
+    steps -= steps % setting.stages
+    if not steps:
+        return Row(
+            name, reason=f"one step takes up to {evaluations:,} gradient evaluations"
+        )
+    setting = dataclasses.replace(setting, num_steps=steps)
     make_rule, form, sizes = _form(name)
     runs = points(setting, seeds, sizes)
     done = train(protocol, setting, runs, make_rule)

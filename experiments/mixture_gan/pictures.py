@@ -144,6 +144,7 @@ def rules(rows: Sequence[dict[str, Any]], protocol: Protocol) -> Figure:
     number = len(protocol.mixture().centres)
     left.set(xlabel=f"modes covered, of {number}", xlim=(0, number))
     right.set(xlabel="share of high quality", xlim=(0, 1))
+    left.margins(y=0.01)
     for axis in (left, right):
         axis.grid(alpha=0.25, axis="x")
         axis.tick_params(axis="y", labelsize=8)

@@ -86,11 +86,11 @@ def solve_definite(
     right, start = _whole((right, start))
     goal, size = how.goal(right), _largest(right, size)
 
-    def solve(matvec, right):
-        # Where derivatives are solved for, `right` is theirs; near a fixed point `size`
+    def solve(matvec, b):
+        # Where derivatives are solved for, b is theirs; near a fixed point `size`
         # vanishes and the tolerance is relative to it alone.
-        limit = goal * jnp.maximum(norm(right), size)
-        guess, rest = _guess(matvec, right, start)
+        limit = goal * jnp.maximum(norm(b), size)
+        guess, rest = _guess(matvec, b, start, right)
         solution, residual, steps = _conjugate_gradient(
             matvec, rest, limit, how.max_steps
         )
@@ -128,9 +128,9 @@ def solve_square(
     right, start = _whole((right, start))
     goal, size = how.goal(right), norm(right)
 
-    def solve(forward, backward, right, start):
-        limit = goal * jnp.maximum(norm(right), size)
-        guess, rest = _guess(forward, right, start)
+    def solve(forward, backward, b, start):
+        limit = goal * jnp.maximum(norm(b), size)
+        guess, rest = _guess(forward, b, start, right)
         solution, residual, steps = _least_squares(
             forward, backward, rest, limit, how.max_steps
         )
@@ -139,8 +139,8 @@ def solve_square(
     solution, (residual, steps) = jax.lax.custom_linear_solve(
         matvec,
         right,
-        lambda _, right: solve(matvec, transposed, right, start),
-        lambda _, right: solve(transposed, matvec, right, None),
+        lambda _, b: solve(matvec, transposed, b, start),
+        lambda _, b: solve(transposed, matvec, b, None),
         has_aux=True,
     )
     return Solved(solution, residual, steps)
@@ -189,18 +189,20 @@ def _largest(right: PyTree, size: jax.Array | None) -> jax.Array:
     return norm(right) if size is None else jnp.maximum(norm(right), size)
 
 
-def _guess(matvec: Linear, right: PyTree, start: PyTree | None):
-    """The better of a first guess and zero, and what it leaves of the right side.
+def _guess(matvec: Linear, b: PyTree, start: PyTree | None, right: PyTree):
+    """The better of a first guess and zero, and what it leaves of the right side b.
 
     Within the solver, where nothing is differentiated: at a fixed point rounding alone
-    decides which is better, and compiled copies of the decision may differ.
+    decides which is better, and compiled copies of the decision may differ. The guess
+    is one for `right`: where derivatives are solved for, b is another, and starts at
+    zero.
     """
     if start is None:
-        return None, right
-    rest = subtract(right, matvec(start))
-    better = norm(rest) < norm(right)
+        return None, b
+    rest = subtract(b, matvec(start))
+    better = (norm(rest) < norm(b)) & (norm(subtract(b, right)) == 0)
     start = jax.tree.map(lambda x: jnp.where(better, x, jnp.zeros_like(x)), start)
-    rest = jax.tree.map(lambda a, b: jnp.where(better, a, b), rest, right)
+    rest = jax.tree.map(lambda a, b: jnp.where(better, a, b), rest, b)
     return start, rest
 
 

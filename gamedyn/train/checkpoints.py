@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -199,8 +200,17 @@ def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
         os.replace(partial, path)
         _sync(path.parent)
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         raise CheckpointError(_why(path, error)) from error
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder in which orbax's threads may still be at work."""
+    for _ in range(20):
+        shutil.rmtree(path, ignore_errors=True)
+        time.sleep(0.05)
+        if not path.exists():
+            return
 
 
 def _why(path: Path, error: Exception) -> str:

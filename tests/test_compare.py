@@ -65,6 +65,8 @@ def check_theory(comparison):
         distance = curve.distance[0]
         below = distance < 1e-12 * distance[0]
         stop = int(below.argmax()) if below.any() else len(distance) - 1
+        if not np.isfinite(distance).all():
+            stop = int(np.isfinite(distance).argmin()) - 1
         n = int(curve.evaluations[stop])
         if below.any() and (n < 40 or row.predicted < 0.2):
             assert row.solved_in == n, row
@@ -81,6 +83,9 @@ def check_theory(comparison):
         slope = np.linalg.lstsq(np.stack([x, np.ones_like(x)], 1), y, rcond=None)[0][0]
         assert abs(slope - log_p) <= 0.02 * abs(log_p) + 2 / n, row
         assert row.behaviour == ("converging" if slope < 0 else "diverging")
+        if "diverged" in row.notes:  # a run that ends in overflow has no rate
+            assert row.measured is None
+            continue
         assert row.measured == pytest.approx(math.exp(slope), abs=1e-3)
         assert row.agrees
 

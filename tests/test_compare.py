@@ -79,6 +79,10 @@ def check_theory(comparison):
             assert row.behaviour == "marginal"
             continue
         window = curve.evaluations[:stop] >= n / 2
+        if window.sum() < 3:  # it was there within a few periods
+            assert below.any(), row
+            assert row.measured is None
+            continue
         x, y = curve.evaluations[:stop][window], np.log(distance[:stop][window])
         slope = np.linalg.lstsq(np.stack([x, np.ones_like(x)], 1), y, rcond=None)[0][0]
         assert abs(slope - log_p) <= 0.02 * abs(log_p) + 2 / n, row

@@ -100,6 +100,9 @@ def race(
 
     Returns:
         What was recorded.
+
+    Raises:
+        ValueError: if the name is unknown, or the method is not for this problem.
     """
     found, zero_sum = methods.entry(name), problem.game.zero_sum
     _, shape = build(name, problem, 1.0)

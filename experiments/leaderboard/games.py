@@ -10,7 +10,7 @@ import numpy as np
 
 import gamedyn as gd
 from gamedyn.analysis import game_jacobian, variational_gap
-from gamedyn.analysis.matrix_games import simplex_response, treeplex_response
+from gamedyn.analysis.matrix_games import simplex_response
 from gamedyn.game import Params
 from gamedyn.games import Problem
 from gamedyn.geometry import per_player
@@ -199,14 +199,11 @@ def gap(found: Entry, problem: Problem) -> Callable[[Params, Params], jax.Array]
     """
     if found.measure != "exploitability":
         return None
-    response = simplex_response
-    if found.game == "kuhn_poker":
-        response = tuple(treeplex_response(tree) for tree in gd.games.KUHN)
 
     def measure(output: Params, direction: Params) -> jax.Array:
         # Outside the domain the gap says nothing: the way back is added.
         way = jax.tree.map(jnp.subtract, output, nearest(output))
-        exploited = variational_gap(output, direction, response)
+        exploited = variational_gap(output, direction, simplex_response)
         return jnp.maximum(exploited, 0.0) + norm(way)
 
     geometries = per_player(problem.geometry, problem.game.num_players, "geometry")

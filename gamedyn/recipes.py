@@ -29,6 +29,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from gamedyn.files import write_whole
+
 RECORD = "run.json"
 
 
@@ -152,9 +154,7 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_record(run: Path) -> tuple[types.ModuleType, Any]:

@@ -22,8 +22,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from numpy.testing import assert_allclose, assert_array_equal
 
 import gamedyn as gd
-from gamedyn import diffusion, gan, train
-from gamedyn.train import checkpoints, describe, log
+from gamedyn import diffusion, files, gan, train
+from gamedyn.train import checkpoints, describe
 
 KEY = jax.random.key(7)
 
@@ -760,16 +760,16 @@ def test_a_full_disk_is_a_clear_error(copy, finished, monkeypatch, resume):
     same(state_of(resume(copy)), state_of(finished[1]))
 
 
-def test_a_full_disk_leaves_the_metrics_as_they_were(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_a_file_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
-    log.replace(path, "old\n")
+    files.write_whole(path, "old\n")
 
     def full(number):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: .*metrics\.jsonl"):
-        log.replace(path, "new\n")
+        files.write_whole(path, "new\n")
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
     assert path.read_text() == "old\n"
 

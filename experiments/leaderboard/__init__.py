@@ -219,6 +219,7 @@ def publish(config: Config, settings: Any, plan: Sequence[Any]) -> dict[str, Any
 
     from experiments.leaderboard import files, page, pictures, scores
     from gamedyn import runtime
+    from gamedyn.files import write_whole
 
     digest = settings.digest()
     results = {}
@@ -229,11 +230,11 @@ def publish(config: Config, settings: Any, plan: Sequence[Any]) -> dict[str, Any
     board = scores.Board(settings, results)
     tables = {"pairs": scores.pair_rows(board), "runs": scores.run_rows(board)}
     for name, rows in tables.items():
-        files.write_whole(config.out / f"{name}.csv", as_csv(rows))
+        write_whole(config.out / f"{name}.csv", as_csv(rows))
     profiles = pictures.as_png(pictures.profiles(board))
     outcomes = pictures.as_png(pictures.outcome_map(board))
-    files.write_whole(config.out / "profiles.png", profiles)
-    files.write_whole(config.out / "outcomes.png", outcomes)
+    write_whole(config.out / "profiles.png", profiles)
+    write_whole(config.out / "outcomes.png", outcomes)
     seconds = _seconds(config.out)
     environment = runtime.environment()
     made = {
@@ -249,7 +250,7 @@ def publish(config: Config, settings: Any, plan: Sequence[Any]) -> dict[str, Any
         shown = {"Performance profiles": profiles}
         text = page.page(board, shown, command(config), made)
         found = scores.game_rows(board)
-    files.write_whole(config.out / "leaderboard.html", text)
+    write_whole(config.out / "leaderboard.html", text)
     counted = [r for r in results.values() if r["inapplicable"] is None]
     return {
         "methods": len(board.methods()),

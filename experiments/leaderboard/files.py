@@ -1,30 +1,14 @@
 """The files of a board: one for each pair, written whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from experiments.leaderboard.pairs import Pair, Settings
+from gamedyn.files import write_whole
 
 SETTINGS = "settings.json"
 """The file that workers read what they compute from."""
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is whole or not there, whoever else writes it.
-
-    Args:
-        path: the file; replaced if it exists.
-        content: what is to be in it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with partial.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_settings(folder: Path, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """A small classifier of one's own data: the extractor for small pictures."""
 
 import functools
+import io
 import os
 import re
 import warnings
@@ -16,6 +17,7 @@ from jax.tree_util import Partial
 from gamedyn.checks import check_positive_integer
 from gamedyn.data import readers
 from gamedyn.data.sets import ImageSet, check_num_classes, scale
+from gamedyn.files import write_whole
 from gamedyn.game import single_player
 from gamedyn.metrics.extractors import Extractor, hash_arrays
 from gamedyn.nets.convolutions import convolve, output_size
@@ -264,9 +266,7 @@ def _read(
 
 
 def _write(path: Path, weights: dict[str, np.ndarray], accuracy: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all, also where several processes train at once.
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
     arrays: dict[str, Any] = {**weights, "test_accuracy": np.float64(accuracy)}
-    np.savez(part, **arrays)
-    part.replace(path)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_whole(path, buffer.getvalue())

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gamedyn.files import named, write_whole
+
 Row = dict[str, Any]
 
 
@@ -42,7 +44,7 @@ class Journal:
                 f"{expected}; the history is incomplete",
                 stacklevel=4,
             )
-        replace(self.path, "".join(map(_line, self.rows)))
+        write_whole(self.path, "".join(map(_line, self.rows)))
 
     def add(self, row: Row) -> None:
         """Append one row."""
@@ -53,7 +55,7 @@ class Journal:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(row))
         except OSError as error:
-            raise _named(error, self.path) from error
+            raise named(error, self.path) from error
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
@@ -70,29 +72,6 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
     path = path / "metrics.jsonl" if path.is_dir() else path
     lines = path.read_text("utf-8").split("\n")
     return [_revived(json.loads(line)) for line in lines[:-1]]
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file atomically: a reader finds the old text or the new one.
-
-    Raises:
-        OSError: if it cannot be written, naming the file; the old text is still there.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise _named(error, path) from error
-
-
-def _named(error: OSError, path: Path) -> OSError:
-    """Say which file could not be written: a full disk does not."""
-    return OSError(error.errno, f"{error.strerror}: {path}")
 
 
 @contextlib.contextmanager

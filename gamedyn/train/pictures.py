@@ -1,9 +1,9 @@
 """Pictures of a run: grids of samples, and the film they make."""
 
+import io
 import math
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from gamedyn.checks import check_positive_integer
+from gamedyn.files import write_whole
 from gamedyn.train.callbacks import Callback
 
 
@@ -195,14 +196,7 @@ def _image(pixels: np.ndarray) -> Any:
 
 
 def _write(image: Any, path: Path, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            image.save(file, **options)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    write_whole(path, buffer.getvalue())
     return path

@@ -3,7 +3,14 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gamedyn.nets import attention, embedding, layers, normalisation, spectral
+from gamedyn.nets import (
+    attention,
+    embedding,
+    layers,
+    linear,
+    normalisation,
+    spectral,
+)
 from gamedyn.nets.convolutions import (
     convolve,
     convolve_transposed,
@@ -61,6 +68,7 @@ __all__ = [
     "from_torch_conv2d",
     "from_torch_conv_transpose2d",
     "layers",
+    "linear",
     "mirza_osindero_discriminator",
     "mirza_osindero_generator",
     "mlp",

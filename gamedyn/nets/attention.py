@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from gamedyn.nets import layers
+from gamedyn.nets.linear import materialise
 from gamedyn.nets.net import Params, at_least_float32
 
 
@@ -44,18 +46,55 @@ def attend(
         <https://arxiv.org/abs/1706.03762>
     """
     check_heads(q.shape[-1], heads)
-    inside = q.shape[-1] // heads
-    q, k, v = (a.reshape(*a.shape[:2], heads, inside) for a in (q, k, v))
+    batch, inside = len(q), q.shape[-1] // heads
+
+    def split(a: jax.Array) -> jax.Array:
+        """Make every head an example of its own."""
+        a = a.reshape(batch, -1, heads, inside).swapaxes(1, 2)
+        return a.reshape(batch * heads, -1, inside)
+
+    q, k, v = map(split, (q, k, v))
     # Queries are fewer numbers than scores.
-    scores = jnp.einsum("bnhd,bmhd->bhnm", q * inside**-0.5, k)
-    scores = at_least_float32(scores)
+    scores = at_least_float32(jnp.einsum("bnd,bmd->bnm", q * inside**-0.5, k))
     if there is not None:
         # The least number rather than minus infinity: no NaN where nothing is there.
         least = jnp.finfo(scores.dtype).min
-        scores = jnp.where(there[:, None, None], scores, least)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    y = jnp.einsum("bhnm,bmhd->bnhd", weights, v)
-    return y.reshape(*y.shape[:2], -1)
+        there = jnp.repeat(there, heads, axis=0)[:, None]
+        scores = jnp.where(there, scores, least)
+    y = materialise(_averages(scores, v))
+    y = y.reshape(batch, heads, -1, inside).swapaxes(1, 2)
+    return y.reshape(batch, -1, heads * inside)
+
+
+@jax.custom_jvp
+def _averages(scores: jax.Array, values: jax.Array) -> jax.Array:
+    """Compute softmax(scores) values, (N, n, m) by (N, m, d)."""
+    return _averages_and_weights(scores, values)[0]
+
+
+@_averages.defjvp
+def _averages_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    # As dy = (e dv + e ds v - sum(e ds) y) / sum(e), whose transpose goes through the
+    # weights once: its sum is one over channels of y, not over all weights.
+    (scores, values), (moved_scores, moved_values) = primals, tangents
+    y, weights, total = _averages_and_weights(scores, values)
+    moved = weights * moved_scores
+    change = jnp.sum(moved, -1, keepdims=True)
+    top = weights.astype(y.dtype) @ moved_values + moved.astype(y.dtype) @ values
+    rest = at_least_float32(top) - change * at_least_float32(y)
+    return y, (rest / total).astype(y.dtype)
+
+
+def _averages_and_weights(
+    scores: jax.Array, values: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Find averages, the weights that they are by, and the sums of the weights."""
+    scores = materialise(scores)
+    greatest = lax.stop_gradient(jnp.max(scores, -1, keepdims=True))
+    weights = materialise(jnp.exp(scores - greatest))
+    total = materialise(jnp.sum(weights, -1, keepdims=True))
+    y = at_least_float32(weights.astype(values.dtype) @ values) / total
+    return y.astype(values.dtype), weights, total
 
 
 def init_attention(

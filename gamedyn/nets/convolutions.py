@@ -28,6 +28,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike
 
 from gamedyn.checks import check_positive_integer
+from gamedyn.nets.linear import materialise, transposes
 
 Impl = Literal["auto", "matmul", "direct", "xla"]
 Layout = Literal["NHWC", "CHWN"]
@@ -102,7 +103,7 @@ def convolve(
         )
     geometry = _Geometry(window, strides, pads, size)
     x = swap_layout(x) if layout == "NHWC" else x
-    patches = im2col_p.bind(x, geometry=geometry)
+    patches = im2col(x, geometry=geometry)
     y = _product(kernel.reshape(-1, kernel.shape[-1]).T, patches)
     return swap_layout(y) if layout == "NHWC" else y
 
@@ -191,7 +192,7 @@ def convolve_transposed(
     geometry = _Geometry(window, strides, reach, size)
     x = swap_layout(x) if layout == "NHWC" else x
     weights = kernel[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, kernel.shape[2])
-    y = col2im_p.bind(_product(weights, x), geometry=geometry)
+    y = col2im(_product(weights, x), geometry=geometry)
     return swap_layout(y) if layout == "NHWC" else y
 
 
@@ -398,9 +399,8 @@ def from_torch_conv_transpose2d(weight: ArrayLike) -> jax.Array:
 
 
 # The gathering of patches and its transpose. Automatic differentiation would transpose
-# the first into one padded array per patch position, all added up; as a pair of
-# primitives, each the other's transpose, both stay in the form that is fast, and any
-# order of either derivative mode alternates between them. All pictures are CHWN here.
+# the first into one padded array per patch position, all added up; as a pair both stay
+# in the form that is fast. All pictures are CHWN here.
 
 
 class _Geometry(NamedTuple):
@@ -470,45 +470,7 @@ def _shifts(
     return shifts
 
 
-im2col_p = Primitive("im2col")
-col2im_p = Primitive("col2im")
-
-
-def _im2col_shape(x: Any, *, geometry: _Geometry) -> Any:
-    kh, kw = geometry.window
-    shape = (kh * kw * x.shape[0], *geometry.reduced, x.shape[-1])
-    return x.update(shape=shape, weak_type=False)
-
-
-def _col2im_shape(y: Any, *, geometry: _Geometry) -> Any:
-    kh, kw = geometry.window
-    shape = (y.shape[0] // (kh * kw), *geometry.size, y.shape[-1])
-    return y.update(shape=shape, weak_type=False)
-
-
-def _define(primitive: Primitive, transpose: Primitive, function: Any, shape: Any):
-    def transposed(cotangent: Any, operand: Any, *, geometry: _Geometry):
-        del operand
-        return [transpose.bind(cotangent, geometry=geometry)]
-
-    def batched(operands: Any, axes: Any, *, geometry: _Geometry):
-        # The mapped axis joins the batch.
-        (x,), (axis,) = operands, axes
-        x = jnp.moveaxis(x, axis, 3)
-        shape = x.shape[3:]
-        x = x.reshape(*x.shape[:3], shape[0] * shape[1])
-        y = primitive.bind(x, geometry=geometry)
-        return y.reshape(*y.shape[:3], *shape), 3
-
-    primitive.def_impl(jax.jit(function, static_argnames="geometry"))
-    primitive.def_abstract_eval(shape)
-    ad.deflinear2(primitive, transposed)
-    batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
-
-
-_define(im2col_p, col2im_p, _im2col, _im2col_shape)
-_define(col2im_p, im2col_p, _col2im, _col2im_shape)
+im2col, col2im = transposes(_im2col, _col2im, axis=3)
 
 
 # A convolution of stride 1, NHWC by HWIO, is linear in either argument, and each of its
@@ -533,7 +495,8 @@ def _directly(
     x = swap_layout(x) if layout == "CHWN" else x
     if strides != (1, 1):
         x, kernel, pads = _without_strides(x, kernel, pads, strides)
-    y = correlate_p.bind(x, kernel, pads=pads)
+    # Both gradients read what each of them would compute for itself.
+    y = materialise(correlate_p.bind(materialise(x), kernel, pads=pads))
     return swap_layout(y) if layout == "CHWN" else y
 
 
@@ -562,15 +525,15 @@ def _without_strides(
 
 
 def _correlate(x: jax.Array, kernel: jax.Array, *, pads: _Pads) -> jax.Array:
-    if pads == ((0, 0), (0, 0)):  # at the ends a matrix product is all it is
-        if _window(kernel) == (1, 1):
-            return x @ kernel[0, 0]
-        if _window(kernel) == x.shape[1:3]:
-            y = x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3])
-            return y[:, None, None]
+    if _is_product(kernel, pads):
+        return x @ kernel[0, 0]
     return lax.conv_general_dilated(
         x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+def _is_product(kernel: Any, pads: _Pads) -> bool:
+    return _window(kernel) == (1, 1) and pads == ((0, 0), (0, 0))
 
 
 def _correlate_shape(x: Any, kernel: Any, *, pads: _Pads) -> Any:
@@ -594,7 +557,9 @@ def _of_pictures(g: jax.Array, x: Any, kernel: jax.Array, *, pads: _Pads) -> jax
 
 def _of_kernel(g: jax.Array, x: jax.Array, kernel: Any, *, pads: _Pads) -> jax.Array:
     """Transpose in the kernel: examples in place of channels, g as the window."""
-    del kernel
+    if _is_product(kernel.aval, pads):
+        rows, of_rows = (a.reshape(-1, a.shape[3]) for a in (x, g))
+        return (rows.T @ of_rows)[None, None]
     number = 1
     if jax.device_count() == 1:  # else the batch may be shared out
         counts = range(1, len(x) + 1)

@@ -5,6 +5,7 @@ Pictures are NHWC or CHWN here: a network chooses the layout once, by
 on the last axis, `bias` is there or not.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gamedyn.nets.convolutions import Layout, convolve, convolve_transposed, swap_layout
+from gamedyn.nets.linear import materialise, transposes
 from gamedyn.nets.net import Params, at_least_float32
 
 Initializer = Callable[..., jax.Array]
@@ -168,17 +170,26 @@ def maxout(params: Params, x: jax.Array, pieces: int) -> jax.Array:
 
 
 def group_norm(
-    params: Params, x: jax.Array, groups: int, axis: int = -1, *, epsilon: float = 1e-6
+    params: Params,
+    x: jax.Array,
+    groups: int,
+    axis: int = -1,
+    *,
+    epsilon: float = 1e-6,
+    modulation: tuple[jax.Array, jax.Array] | None = None,
+    activation: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
-    r"""Standardise pictures in groups of channels, then scale and shift.
+    r"""Standardise pictures in groups of channels, scale and shift, and activate.
 
-    $$y_{b,c} = \gamma_c (x_{b,c} - \mu_{b,g}) / \sqrt{\sigma_{b,g}^2 + \epsilon} +
-    \beta_c, \qquad \mu_{b,g} = E_c\, \mu_{b,c}, \quad
+    $$y_{b,c} = f\big((1 + s_{b,c})\, (\gamma_c (x_{b,c} - \mu_{b,g}) /
+    \sqrt{\sigma_{b,g}^2 + \epsilon} + \beta_c) + o_{b,c}\big), \qquad
+    \mu_{b,g} = E_c\, \mu_{b,c}, \quad
     \sigma_{b,g}^2 = E_c\, \sigma_{b,c}^2 + \mathrm{Var}_c\, \mu_{b,c},$$
 
     the moments of every channel joined to those of its group g, in float32 at least.
-    These are the numbers of `normalisation.group_norm` and `scale_and_shift`, but what
-    is done with every pixel is one product and one sum, which takes half the time.
+    These are the numbers of `normalisation.group_norm`, `scale_and_shift` and f, but
+    what is done with every pixel is one product, one sum and f, and the gradient reads
+    every picture as few times as it can: half the time.
 
     Args:
         params: `scale` and `offset`, each (C,).
@@ -186,6 +197,8 @@ def group_norm(
         groups: how many groups, a divisor of C.
         axis: that of the channels, 0 or -1.
         epsilon: added to the variance; 1e-6 in DDPM.
+        modulation: s and o of every example, each (B, C); `None`: both are 0.
+        activation: f, for every number by itself; `None`: the identity.
 
     Returns:
         The same shape and dtype.
@@ -201,9 +214,7 @@ def group_norm(
             f"expected a divisor of {x.shape[axis]} channels, got {groups}"
         )
     y = at_least_float32(x)
-    pixels = x.shape[1] * x.shape[2]
-    mean = _sum_pixels(y) / pixels
-    variance = _sum_pixels((y - _at_pixels(mean, y)) ** 2) / pixels
+    mean, variance = _moments(y)
     # Everything from here to the last line is small.
     scale, offset = (
         params[name].astype(y.dtype).reshape((-1, 1) if axis == 0 else (1, -1))
@@ -220,27 +231,83 @@ def group_norm(
     factor = scale * factor.reshape(mean.shape)
     center = jnp.broadcast_to(center, means.shape).reshape(mean.shape)
     shift = offset - center * factor
-    return (y * _at_pixels(factor, y) + _at_pixels(shift, y)).astype(x.dtype)
+    if modulation is not None:
+        more, moved = ((a.T if axis == 0 else a).astype(y.dtype) for a in modulation)
+        factor, shift = factor * (1 + more), shift * (1 + more) + moved
+    return _activated(activation, y, factor, shift).astype(x.dtype)
 
 
-# The gradient of one of these two is the other. On the CPU both are products with ones:
-# XLA would go through the pixels once for every sum, from what they were made of.
+@jax.custom_jvp
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Find mean and variance over pixels, in either layout."""
+    pixels = x.shape[1] * x.shape[2]
+    mean = sum_pixels(x) / pixels
+    return mean, sum_pixels((x - at_pixels(mean, x)) ** 2) / pixels
 
 
-def _sum_pixels(x: jax.Array) -> jax.Array:
-    """Sum pictures over rows and columns, in either layout."""
+@_moments.defjvp
+def _moments_jvp(primals: Any, tangents: Any) -> Any:
+    # That the sum of all deviations is 0 is not seen by automatic differentiation.
+    (x,), (moved,) = primals, tangents
+    pixels = x.shape[1] * x.shape[2]
+    mean, variance = _moments(x)
+    deviation = x - at_pixels(mean, x)
+    changes = sum_pixels(moved), 2 * sum_pixels(deviation * moved)
+    return (mean, variance), tuple(change / pixels for change in changes)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _activated(
+    activation: Callable[[jax.Array], jax.Array] | None,
+    x: jax.Array,
+    factor: jax.Array,
+    shift: jax.Array,
+) -> jax.Array:
+    """Compute f(x a + b), a and b being the same at all pixels."""
+    y = x * at_pixels(factor, x) + at_pixels(shift, x)
+    return y if activation is None else activation(y)
+
+
+@_activated.defjvp
+def _activated_jvp(activation: Any, primals: Any, tangents: Any) -> Any:
+    x, factor, shift = primals
+    moved_x, moved_factor, moved_shift = tangents
+    wide = at_pixels(factor, x)
+    moved = moved_x * wide + x * at_pixels(moved_factor, x)
+    moved += at_pixels(moved_shift, x)
+    if activation is not None:
+        # The cotangent of `moved` is read by three sums. With a copy of x that XLA
+        # does not know to be one, the slope is computed when it is needed, not kept.
+        again = materialise(x) * wide + at_pixels(shift, x)
+        _, moved = jax.jvp(activation, (again,), (materialise(moved),))
+    return _activated(activation, *primals), moved
+
+
+def _sum_pixels(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    del size
     if jax.default_backend() != "cpu":
         return jnp.sum(x, (1, 2))
+    # XLA goes through memory in the order of the sums, unless they are a product.
     rows = x.reshape(x.shape[0], -1, x.shape[3])
     return (jnp.ones((len(rows), 1, rows.shape[1]), x.dtype) @ rows)[:, 0]
 
 
-def _at_pixels(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Repeat what `_sum_pixels` returns at every pixel of x."""
-    if jax.default_backend() != "cpu":
-        return values[:, None, None]
-    ones = jnp.ones((len(values), x.shape[1] * x.shape[2], 1), x.dtype)
-    return (ones @ values[:, None]).reshape(x.shape)
+def _at_pixels(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    first, last = x.shape
+    return jnp.broadcast_to(materialise(x)[:, None, None], (first, *size, last))
+
+
+_bind_sum_pixels, _bind_at_pixels = transposes(_sum_pixels, _at_pixels, axis=0)
+
+
+def sum_pixels(x: jax.Array) -> jax.Array:
+    """Sum pictures over rows and columns, in either layout."""
+    return _bind_sum_pixels(x, size=x.shape[1:3])
+
+
+def at_pixels(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Repeat what `sum_pixels` returns at every pixel of x."""
+    return _bind_at_pixels(values, size=x.shape[1:3])
 
 
 def append_one_hot(x: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
@@ -363,6 +430,6 @@ def _add_bias(params: Params, y: jax.Array, options: dict[str, Any]) -> jax.Arra
         return y
     bias = params["bias"]
     if options.get("impl") == "direct" and options.get("layout", "NHWC") == "NHWC":
-        return y + _at_pixels(jnp.broadcast_to(bias[None], (len(y), len(bias))), y)
+        return y + at_pixels(jnp.broadcast_to(bias[None], (len(y), len(bias))), y)
     bias = bias.reshape(1, 1, 1, -1)
     return y + (swap_layout(bias) if options.get("layout") == "CHWN" else bias)

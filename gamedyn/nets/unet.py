@@ -13,8 +13,9 @@ from gamedyn.nets import layers
 from gamedyn.nets.attention import attention, check_heads, init_attention
 from gamedyn.nets.convolutions import Impl, Layout, preferred_layout, swap_layout
 from gamedyn.nets.embedding import Condition, embedding
+from gamedyn.nets.linear import materialise
 from gamedyn.nets.net import Net, Params, check_choice, from_function
-from gamedyn.nets.normalisation import init_scale_and_shift, spread
+from gamedyn.nets.normalisation import init_scale_and_shift
 
 _PLAIN = jax.nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 # Of queries, keys and values in one kernel, as if each were drawn by the former.
@@ -235,10 +236,11 @@ def unet(
             stage = params[f"up{level}"]
             for i in range(blocks + 1):
                 joined = jnp.concatenate([x, left.pop()], axis=layout.index("C"))
-                x = run(stage, i, joined)
+                x = run(stage, i, materialise(joined))
             if level > 0:
                 x = _upsample(stage["resize"], x, conv, chosen, layout)
-        x = conv(params["conv"], jax.nn.silu(norm(params["norm"], x)))
+        x = norm(params["norm"], x, activation=jax.nn.silu)
+        x = conv(params["conv"], x)
         return swap_layout(x) if layout == "CHWN" else x
 
     return from_function(init, apply)
@@ -252,16 +254,17 @@ def _block(
     norm: Callable[..., jax.Array],
     layout: Layout,
 ) -> jax.Array:
-    y = conv(params["conv0"], jax.nn.silu(norm(params["norm0"], x)))
+    y = conv(params["conv0"], norm(params["norm0"], x, activation=jax.nn.silu))
     axis = layout.index("C")
     modulation = layers.dense(params["time"], e)
+    options: dict[str, Any] = {"activation": jax.nn.silu}
     if modulation.shape[-1] == y.shape[axis]:
-        y = norm(params["norm1"], y + spread(modulation, y.ndim, axis))
+        everywhere = modulation.T if layout == "CHWN" else modulation
+        y = materialise(y + layers.at_pixels(everywhere, y))
     else:
-        scale, shift = jnp.split(spread(modulation, y.ndim, axis), 2, axis=axis)
-        y = norm(params["norm1"], y) * (1 + scale) + shift
-    y = conv(params["conv1"], jax.nn.silu(y))
-    return y + (conv(params["skip"], x) if "skip" in params else x)
+        options["modulation"] = jnp.split(modulation, 2, axis=-1)
+    y = conv(params["conv1"], norm(params["norm1"], y, **options))
+    return materialise(y + (conv(params["skip"], x) if "skip" in params else x))
 
 
 def _attend(
@@ -276,7 +279,7 @@ def _attend(
     batch, height, width, channels = y.shape
     rows = y.reshape(batch, height * width, channels)
     y = attend(params, rows).reshape(y.shape)
-    return x + (swap_layout(y) if layout == "CHWN" else y)
+    return materialise(x + (swap_layout(y) if layout == "CHWN" else y))
 
 
 def _upsample(
@@ -315,7 +318,7 @@ def _convolution(impl: Impl, layout: Layout) -> Callable[..., jax.Array]:
 
 def _normalisation(groups: int, layout: Layout) -> Callable[..., jax.Array]:
     axis = 0 if layout == "CHWN" else -1
-    return lambda params, x: layers.group_norm(params, x, groups, axis)
+    return partial(layers.group_norm, groups=groups, axis=axis)
 
 
 def _widths(width: int, multipliers: Sequence[int]) -> list[int]:

@@ -122,6 +122,13 @@ def test_what_is_materialised_is_computed_once():
     assert products(lax.optimization_barrier) == plain  # else it would do
 
 
+def test_without_the_mark_it_is_the_same(monkeypatch):
+    monkeypatch.setattr(linear, "set_xla_metadata", None)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(linear.materialise(3 * x) ** 2)))
+    close(slope(x := draw(4)), 18 * x)
+    assert " call(" not in slope.lower(x).compile().as_text()
+
+
 def _flops(blocks):
     """What XLA counts for the gradient of a U-Net with so many blocks in a row."""
     net = nets.unet(

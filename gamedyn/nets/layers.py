@@ -189,7 +189,7 @@ def group_norm(
     the moments of every channel joined to those of its group g, in float32 at least.
     These are the numbers of `normalisation.group_norm`, `scale_and_shift` and f, but
     what is done with every pixel is one product, one sum and f, and the gradient reads
-    every picture as few times as it can: half the time.
+    every picture as few times as it can.
 
     Args:
         params: `scale` and `offset`, each (C,).

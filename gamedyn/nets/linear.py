@@ -13,9 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+try:
+    from jax.experimental.xla_metadata import set_xla_metadata
+except ImportError:  # experimental: without it all is as right, but slower
+    set_xla_metadata = None
 
 Linear = Callable[..., jax.Array]
 
@@ -81,7 +85,7 @@ def _same(x: jax.Array) -> jax.Array:
 
 
 def _materialise(x: jax.Array) -> jax.Array:
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or set_xla_metadata is None:
         return x
     # The argument of a call that stays a call is an array in memory. It costs nothing:
     # the result is the same memory.

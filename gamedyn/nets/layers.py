@@ -227,7 +227,10 @@ def group_norm(
     means, variances = mean.reshape(grouped), variance.reshape(grouped)
     center = jnp.mean(means, over, keepdims=True)
     spread = jnp.mean(variances + (means - center) ** 2, over, keepdims=True)
-    factor = jnp.broadcast_to(jax.lax.rsqrt(spread + epsilon), means.shape)
+    # Else XLA rewrites this for the gradient, and no longer sees that a forward pass
+    # beside it is the same.
+    spread = materialise(spread + epsilon)
+    factor = jnp.broadcast_to(jax.lax.rsqrt(spread), means.shape)
     factor = scale * factor.reshape(mean.shape)
     center = jnp.broadcast_to(center, means.shape).reshape(mean.shape)
     shift = offset - center * factor

@@ -103,7 +103,7 @@ def convolve(
         )
     geometry = _Geometry(window, strides, pads, size)
     x = swap_layout(x) if layout == "NHWC" else x
-    patches = im2col(x, geometry=geometry)
+    patches = _bind_im2col(x, geometry=geometry)
     y = _product(kernel.reshape(-1, kernel.shape[-1]).T, patches)
     return swap_layout(y) if layout == "NHWC" else y
 
@@ -192,7 +192,7 @@ def convolve_transposed(
     geometry = _Geometry(window, strides, reach, size)
     x = swap_layout(x) if layout == "NHWC" else x
     weights = kernel[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, kernel.shape[2])
-    y = col2im(_product(weights, x), geometry=geometry)
+    y = _bind_col2im(_product(weights, x), geometry=geometry)
     return swap_layout(y) if layout == "NHWC" else y
 
 
@@ -470,7 +470,7 @@ def _shifts(
     return shifts
 
 
-im2col, col2im = transposes(_im2col, _col2im, axis=3)
+_bind_im2col, _bind_col2im = transposes(_im2col, _col2im, axis=3)
 
 
 # A convolution of stride 1, NHWC by HWIO, is linear in either argument, and each of its

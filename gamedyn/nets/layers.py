@@ -304,12 +304,27 @@ _bind_sum_pixels, _bind_at_pixels = transposes(_sum_pixels, _at_pixels, axis=0)
 
 
 def sum_pixels(x: jax.Array) -> jax.Array:
-    """Sum pictures over rows and columns, in either layout."""
+    r"""Sum pictures over rows and columns, $s_{a,b} = \sum_{i,j} x_{a,i,j,b}$.
+
+    Args:
+        x: pictures, NHWC or CHWN.
+
+    Returns:
+        The sums, (B, C) or (C, B). Their transpose is `at_pixels`.
+    """
     return _bind_sum_pixels(x, size=x.shape[1:3])
 
 
 def at_pixels(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Repeat what `sum_pixels` returns at every pixel of x."""
+    r"""Repeat what `sum_pixels` returns at every pixel, $y_{a,i,j,b} = v_{a,b}$.
+
+    Args:
+        values: v, (B, C) or (C, B).
+        x: pictures, NHWC or CHWN, of which only rows and columns are read.
+
+    Returns:
+        As many pictures, of the dtype of `values`. Their transpose is `sum_pixels`.
+    """
     return _bind_at_pixels(values, size=x.shape[1:3])
 
 

@@ -27,7 +27,11 @@ Linear = Callable[..., jax.Array]
 def transposes(
     first: Linear, second: Linear, axis: int | None = None
 ) -> tuple[Linear, Linear]:
-    """Declare two linear functions to be each other's transposes.
+    r"""Declare two linear functions A and B to be each other's transposes.
+
+    $$\langle A x, y \rangle = \langle x, B y \rangle \quad \text{for all } x, y,$$
+
+    which is the caller's to see to.
 
     Args:
         first: a function of one array and, by keyword, of static hashable values, in
@@ -39,6 +43,15 @@ def transposes(
     Returns:
         The two functions, differentiable in both modes any number of times, under
         `vmap` and `jit`.
+
+    Example:
+        >>> def total(x):
+        ...     return jnp.sum(x, axis=1)
+        >>> def repeated(x):
+        ...     return jnp.broadcast_to(x[:, None], (len(x), 3))
+        >>> a, b = transposes(total, repeated, axis=0)
+        >>> jax.grad(lambda x: a(x)[0])(jnp.ones((2, 3))).tolist()
+        [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     """
     one = Primitive(first.__name__.strip("_"))
     other = one if second is first else Primitive(second.__name__.strip("_"))

@@ -11,6 +11,7 @@ from gamedyn.checks import check_positive, check_positive_integer, is_known
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
 from gamedyn.geometry import Geometry, euclidean, natural_residual
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import InnerSolve, Rule, RuleState, select
 
 _BLOCK = 100  # steps between two tests for finiteness
@@ -235,10 +236,6 @@ def solve_until(
             return residual(point, direction)
         return natural_residual(point, direction, geometry)
 
-    def keep_going(carry):
-        _, step, status = carry
-        return (status == Status.OK) & (step < last)
-
     def advance(carry):
         current, step, _ = carry
         direction = field(current[0], draw(step)[0])
@@ -263,7 +260,9 @@ def solve_until(
 
     healthy = jnp.where(all_finite((params, rule_state)), Status.OK, Status.NON_FINITE)
     carry = (params, rule_state), start, healthy.astype(jnp.int32)
-    (params, rule_state), done, status = jax.lax.while_loop(keep_going, advance, carry)
+    rounds = -(-jnp.asarray(max_steps, jnp.int32) // check_every)
+    carry, _ = bounded_while(lambda c: c[2] == Status.OK, advance, carry, rounds)
+    (params, rule_state), done, status = carry
     # The point reached by the very last step has not been looked at yet.
     final = measure(params, field(params, draw(done)[0])) <= tolerance
     at_end = jnp.where(final, Status.CONVERGED, Status.MAX_STEPS)

@@ -21,6 +21,7 @@ from gamedyn.analysis.operators import as_callable
 from gamedyn.analysis.precision import Findings, float64, inspect
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import PyTree
+from gamedyn.loops import bounded_while
 
 _CHUNK = 10  # steps between two looks at the residuals
 
@@ -657,9 +658,6 @@ def _steps(operator, like, null, state: Tridiagonal, goal) -> Tridiagonal:
     threshold = breakdown(size, dtype)
     firsts = _firsts(state.basis)
 
-    def keep_going(state):
-        return (state.steps < goal) & ~state.exhausted
-
     def step(state):
         j, q = state.steps, state.vector
         basis = tuple(
@@ -687,7 +685,8 @@ def _steps(operator, like, null, state: Tridiagonal, goal) -> Tridiagonal:
             exhausted=exhausted,
         )
 
-    return jax.lax.while_loop(keep_going, step, state)
+    more = goal - state.steps
+    return bounded_while(lambda state: ~state.exhausted, step, state, more)[0]
 
 
 def flattened(

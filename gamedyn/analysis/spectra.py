@@ -29,6 +29,7 @@ from gamedyn.analysis.updates import moving_parts
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import Rule
 
 
@@ -435,8 +436,7 @@ def _arnoldi(operator, like, key, *, num_steps: int):
     threshold = breakdown(size, dtype)
 
     def keep_going(carry):
-        *_, j, _, exhausted = carry
-        return (j < num_steps) & ~exhausted
+        return ~carry[-1]
 
     def step(carry):
         basis, hessenberg, q, j, scale, _ = carry
@@ -463,7 +463,8 @@ def _arnoldi(operator, like, key, *, num_steps: int):
         jnp.zeros((), dtype),
         jnp.array(False),
     )
-    basis, hessenberg, _, steps, scale, _ = jax.lax.while_loop(keep_going, step, carry)
+    carry, steps = bounded_while(keep_going, step, carry, num_steps)
+    basis, hessenberg, _, _, scale, _ = carry
     return basis, hessenberg, steps, scale
 
 

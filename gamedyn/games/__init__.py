@@ -60,19 +60,22 @@ from gamedyn.games.linear_quadratic import (
     weak_minty,
     worst_case,
 )
-from gamedyn.games.problem import (
-    REGISTRY,
-    SOLUTIONS,
-    GameEntry,
-    Info,
-    Problem,
-    domain_of,
-)
+from gamedyn.games.problem import SOLUTIONS, Info, Problem, domain_of
 from gamedyn.games.real_data import (
     adult_fairness,
     breast_cancer_auc,
     breast_cancer_logistic,
     group_robust_logistic,
+)
+from gamedyn.games.registry import (
+    REGISTRY,
+    GameEntry,
+    entries,
+    entry,
+    make,
+    names,
+    register,
+    unregister,
 )
 from gamedyn.games.sequential import (
     KUHN,
@@ -93,33 +96,6 @@ from gamedyn.games.toys import (
     global_forsaken,
     polar,
 )
-
-
-def names() -> tuple[str, ...]:
-    """The names of all registered games, in alphabetical order."""
-    return tuple(sorted(REGISTRY))
-
-
-def entries() -> dict[str, GameEntry]:
-    """All registered games by name."""
-    return {name: REGISTRY[name] for name in names()}
-
-
-def make(name: str, **kwargs) -> Problem:
-    """Build a registered game.
-
-    Args:
-        name: a name from `names()`; hyphens are accepted.
-        **kwargs: arguments of the builder.
-
-    Returns:
-        The problem.
-
-    Raises:
-        ValueError: if the name is unknown; the nearest names are suggested.
-    """
-    return REGISTRY[name].make(**kwargs)
-
 
 __all__ = [
     "GameEntry",
@@ -145,6 +121,7 @@ __all__ = [
     "dirac_gan",
     "domain_of",
     "entries",
+    "entry",
     "forsaken",
     "global_forsaken",
     "group_robust_logistic",
@@ -171,6 +148,7 @@ __all__ = [
     "quadratic_bilinear",
     "random_matrix",
     "ratio_game",
+    "register",
     "resource_allocation",
     "ridge_1",
     "ridge_2",
@@ -188,6 +166,7 @@ __all__ = [
     "torus",
     "tullock",
     "two_sided_pl",
+    "unregister",
     "variance_gan",
     "weak_minty",
     "weighted_rock_paper_scissors",

@@ -148,24 +148,22 @@ def as_term(penalty: Callable[..., jax.Array] | Term) -> Term:
     """
     if isinstance(penalty, Term):
         return penalty
-    root = penalty
-    while isinstance(root, functools.partial):
-        root = root.func
-    entries = [
-        (name, entry)
-        for name, entry in penalties.entries().items()
-        if entry.penalty is root
-    ]
-    name, uses_fake, differentiates = getattr(root, "__name__", "penalty"), True, False
-    if entries:
-        [(name, entry)] = entries
-        uses_fake, differentiates = entry.uses_fake, entry.differentiates
-    return Term(
-        name,
+    layers = [penalty]
+    while isinstance(layers[-1], functools.partial):
+        layers.append(layers[-1].func)
+    term = Term(
+        getattr(layers[-1], "__name__", "penalty"),
         discriminator=functools.partial(_pay, penalty),
-        uses_fake=uses_fake,
-        differentiates=differentiates,
     )
+    for layer in layers:
+        for name, entry in penalties.entries().items():
+            if entry.penalty is layer:
+                return term._replace(
+                    name=name,
+                    uses_fake=entry.uses_fake,
+                    differentiates=entry.differentiates,
+                )
+    return term
 
 
 def _pay(penalty: Callable[..., jax.Array], play: Play, key: Any) -> jax.Array:

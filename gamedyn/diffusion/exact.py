@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gamedyn.diffusion.process import PREDICTIONS, per_example
-from gamedyn.diffusion.samplers import Sampler
+from gamedyn.diffusion.rows import Sampler
 from gamedyn.diffusion.schedules import Schedule
 from gamedyn.nets.net import check_choice
 

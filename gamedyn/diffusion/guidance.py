@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gamedyn.diffusion.process import PREDICTIONS, convert, per_example
-from gamedyn.diffusion.samplers import Rows
+from gamedyn.diffusion.rows import Rows
 from gamedyn.diffusion.sampling import Hook, Model
 from gamedyn.diffusion.schedules import Schedule
 from gamedyn.nets.net import check_choice

@@ -10,7 +10,7 @@ import numpy as np
 
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.diffusion import samplers
-from gamedyn.diffusion.samplers import Rows, Sampler
+from gamedyn.diffusion.rows import Rows, Sampler
 from gamedyn.diffusion.sampling import Clip, Hook, as_clip, check_range, sample
 from gamedyn.diffusion.schedules import Schedule
 

@@ -16,7 +16,7 @@ from gamedyn.diffusion.process import (
     interpolated,
     per_example,
 )
-from gamedyn.diffusion.samplers import Rows, Sampler
+from gamedyn.diffusion.rows import Rows, Sampler
 from gamedyn.nets.net import check_choice
 
 Model = Callable[[jax.Array, jax.Array], jax.Array]

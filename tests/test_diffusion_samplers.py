@@ -222,6 +222,20 @@ class TestOrders:
         for error in np.transpose(errors):
             assert slope(error, numbers) == pytest.approx(expected, abs=0.03)
 
+    def test_levels_uniform_in_the_log_of_signal_to_noise(self):
+        """Between two steps of the chain, whose times they get."""
+        known = np.log(LINEAR.signal / LINEAR.noise)
+        levels = samplers.log_snr_levels(LINEAR, 9, known[900], known[100])
+        lam = np.log(levels.signal / levels.noise)
+        np.testing.assert_allclose(lam, np.linspace(known[900], known[100], 9))
+        np.testing.assert_allclose(levels.signal**2 + levels.noise**2, 1)
+        np.testing.assert_allclose(levels.times[[0, -1]], [900, 100])
+        index = np.searchsorted(-known, -lam[4])  # in the middle, between two times
+        assert index - 1 < levels.times[4] < index
+        rows = samplers.dpm_solver(levels).rows
+        assert rows.next_noise[-1] == 0  # data follow the last
+        np.testing.assert_allclose(rows.kept.x0[1:-1] / rows.now.x0[1:-1], -1 / 3)
+
 
 class TestIdentities:
     def test_ddim_with_eta_one_is_ddpm(self):

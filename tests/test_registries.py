@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gamedyn as gd
+from gamedyn import cli
 from gamedyn.diffusion import samplers, schedules
 from gamedyn.gan import losses, penalties
 
@@ -125,6 +126,16 @@ def test_a_game_is_stamped_and_played():
         assert max(map(abs, end(problem.init(None)))) < 1e-3
     finally:
         gd.games.unregister("of_my_own")
+
+
+def test_a_game_is_compared_by_name(folder):
+    gd.games.register("of_my_own", a_game, **FACTS)
+    words = "compare of-my-own --rules extragradient --steps 20 --step-size .1"
+    try:
+        assert cli.main([*words.split(), "--out", "out"]) == 0
+    finally:
+        gd.games.unregister("of_my_own")
+    assert "\nextragradient," in (folder / "out" / "table.csv").read_text()
 
 
 def test_a_penalty_is_known_to_the_game():

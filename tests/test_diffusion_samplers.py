@@ -737,7 +737,7 @@ def test_refusals():
         samplers.ddim(samplers.Levels([1, 2], [1.0, 1.0], [1.0, 2.0]))
     with pytest.raises(ValueError, match="one shape"):
         samplers.ddim(samplers.Levels([1], [1.0, 1.0], [1.0, 2.0]))
-    with pytest.raises(ValueError, match="the chain knows"):
+    with pytest.raises(ValueError, match="the chain has"):
         samplers.edm_levels([1e6, 1.0], schedule=LINEAR)
     with pytest.raises(ValueError, match="row must lie in"):
         samplers.start_at(samplers.ddim(chain), 6)

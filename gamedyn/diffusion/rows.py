@@ -35,13 +35,14 @@ class Weights(NamedTuple):
 
 
 class Rows(NamedTuple):
-    r"""What happens around each network evaluation; every leaf has shape (rows,).
+    r"""The coefficients around each network evaluation; every leaf has shape (rows,).
 
     $$\hat x = l x + p z, \qquad (\hat x_0, \hat\epsilon) = \text{network}(\hat x, t),$$
     $$x' = w_x \hat x + w_0 \hat x_0 + w_\epsilon \hat\epsilon + k_x \hat x^- +
       k_0 \hat x_0^- + k_\epsilon \hat\epsilon^- + d z',$$
 
-    where the minus marks the row before. What a sampler has no use for is `None`.
+    where the minus marks the row before. Coefficients that a sampler does not use are
+    `None`.
 
     Attributes:
         time: t, what the network is fed.
@@ -55,7 +56,7 @@ class Rows(NamedTuple):
         spread: p.
         deviation: d, the standard deviation of fresh noise.
         log_range: (log beta-tilde, log beta), between which a network that learned its
-            variance chooses; d then only says whether there is noise.
+            variance chooses; d is then only read for whether there is noise.
         langevin: $2 \alpha r^2$ in rows that are a Langevin correction, else zero.
         complete: whether the row ends a step; halves of one do not count as levels.
     """
@@ -88,7 +89,7 @@ class Sampler(NamedTuple):
 
     @property
     def num_evaluations(self) -> int:
-        """How often the network is evaluated."""
+        """The number of network evaluations."""
         return len(self.rows.time)
 
 
@@ -124,7 +125,7 @@ def edm_levels(noises: Any = None, *, schedule: Schedule | None = None) -> Level
     Args:
         noises: decreasing, shape (N,); `schedules.edm_sigmas(18)` by default.
         schedule: `None` for a network that takes sigma as its time, such as
-            `sampling.preconditioned`. Otherwise the chain that the network knows: x is
+            `sampling.preconditioned`. Otherwise the chain of the network: x is
             scaled by $1/\sqrt{1 + \sigma^2}$, times are interpolated in log sigma.
 
     Returns:
@@ -140,7 +141,7 @@ def edm_levels(noises: Any = None, *, schedule: Schedule | None = None) -> Level
     slack = 1 + 1e-9
     if noises.max() > known[-1] * slack or noises.min() < known[0] / slack:
         raise ValueError(
-            f"the chain knows noise-to-signal ratios from {known[0]:.4g} to "
+            f"the chain has noise-to-signal ratios from {known[0]:.4g} to "
             f"{known[-1]:.4g}, got {noises.min():.4g} to {noises.max():.4g}"
         )
     signal = 1 / np.sqrt(1 + noises**2)
@@ -214,7 +215,7 @@ def added_variance(
 
 
 def start_deviation(levels: Levels) -> np.ndarray:
-    """Return the standard deviation of the start: of pure noise, whatever a keeps."""
+    """Return the standard deviation of the start: that of pure noise."""
     unit = abs(levels.signal[0] ** 2 + levels.noise[0] ** 2 - 1) < 1e-6
     return np.asarray(1.0 if unit else levels.noise[0])
 

@@ -3,7 +3,7 @@ r"""Samplers as tables: each is rows of coefficients, one row per network evalua
 Every published sampler here is linear in the example and in the network's estimates.
 Its coefficients are computed in float64 on the host, and one scan runs them all: see
 `gamedyn.diffusion.rows` and `gamedyn.diffusion.sampling`. Other numbers in a table
-compile nothing anew. Above each stands the published loop that its table replaces.
+need no recompilation. Above each stands the published loop that its table replaces.
 """
 
 import functools
@@ -234,7 +234,7 @@ def ddim(chain: Schedule | Levels, *, eta: float = 0.0) -> Sampler:
         eta: from 0, no noise, to 1.
 
     Returns:
-        The sampler; another `eta` compiles nothing anew.
+        The sampler; another `eta` needs no recompilation.
 
     Raises:
         ValueError: if `eta` is negative or exceeds what the noise levels allow.
@@ -429,7 +429,7 @@ def heun(chain: Schedule | Levels, **churn: float) -> Sampler:
             by the factor $1 + \min(S_{churn} / N, \sqrt2 - 1)$ before a step.
 
     Returns:
-        The sampler; other churn compiles nothing anew.
+        The sampler; other churn needs no recompilation.
 
     References:
         T. Karras et al., Elucidating the Design Space of Diffusion-Based Generative

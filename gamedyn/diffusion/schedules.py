@@ -149,7 +149,7 @@ def unregister(name: str) -> None:
 
 
 def from_betas(betas: Any, times: Any = None) -> Schedule:
-    r"""Make the tables of a chain of one's own.
+    r"""Make the tables of a chain from its betas.
 
     $$q(x_t | x_{t-1}) = N(\sqrt{1 - \beta_t}\, x_{t-1},\ \beta_t).$$
 
@@ -358,7 +358,7 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
     $$a_t \leftarrow (a_t - a_{T-1}) \frac{a_0}{a_0 - a_{T-1}}.$$
 
     Sampling starts from pure noise; training should see that, too. A network that
-    predicts eps can say nothing there: predict v or x0.
+    predicts eps has no information there: predict v or x0.
 
     Args:
         schedule: any schedule of at least two steps.

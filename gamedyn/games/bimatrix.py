@@ -211,7 +211,7 @@ def ordinal_games() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     rankings = [
         np.array(order).reshape(2, 2) for order in itertools.permutations((1, 2, 3, 4))
     ]
-    found = {}
+    firsts = {}
     for row, column in itertools.product(rankings, rankings):
         renamed = [
             (row[rows, columns], column[rows, columns])
@@ -219,8 +219,8 @@ def ordinal_games() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
             for columns in np.s_[:, ::-1]
         ]
         first = min(renamed, key=_key)
-        found[_key(first)] = first
-    return tuple(found[key] for key in sorted(found))
+        firsts[_key(first)] = first
+    return tuple(firsts[key] for key in sorted(firsts))
 
 
 def _key(pair: tuple[np.ndarray, np.ndarray]) -> tuple[int, ...]:

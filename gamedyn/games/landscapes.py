@@ -211,7 +211,7 @@ def _other_angle(weight, phase, other: jax.Array, own: jax.Array) -> jax.Array:
 def _local_nash(weights: Any, phases: Any) -> tuple[np.ndarray, ...]:
     """Newton's method from a grid; kept where both own curvatures are positive."""
     a, place = np.asarray(weights, np.float64), np.asarray(phases, np.float64)
-    found: list[np.ndarray] = []
+    points: list[np.ndarray] = []
     grid = np.linspace(-np.pi, np.pi, 25)[1:] - 0.05
     field = curvature = np.full(2, np.nan)
     for z in map(np.array, itertools.product(grid, grid)):
@@ -228,9 +228,9 @@ def _local_nash(weights: Any, phases: Any) -> tuple[np.ndarray, ...]:
         z = z - 2 * np.pi * np.ceil((z - np.pi) / (2 * np.pi) - 1e-9)
         if np.abs(field).max() > 1e-14 or curvature.min() <= 1e-9:
             continue
-        if all(np.abs(z - other).max() > 1e-6 for other in found):
-            found.append(z)
-    return tuple(sorted(found, key=lambda point: tuple(np.round(point, 9))))
+        if all(np.abs(z - other).max() > 1e-6 for other in points):
+            points.append(z)
+    return tuple(sorted(points, key=lambda point: tuple(np.round(point, 9))))
 
 
 @register(

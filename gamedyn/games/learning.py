@@ -151,9 +151,9 @@ def constrained_optimisation(
             or np.linalg.eigvalsh(dense[0])[0] <= 0
         ):
             raise ValueError("P must be symmetric and positive definite")
-        found = _active_sets(*dense) if m <= 12 else None
-        if found is not None:
-            solutions = (tuple(jnp.asarray(z, dtype) for z in found),)
+        pair = _active_sets(*dense) if m <= 12 else None
+        if pair is not None:
+            solutions = (tuple(jnp.asarray(z, dtype) for z in pair),)
     return Problem(
         zero_sum(Partial(_lagrangian, P, q, G, h)),
         Partial(_lagrangian_start, (jnp.zeros(d, dtype), jnp.ones(m, dtype))),

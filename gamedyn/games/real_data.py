@@ -1,4 +1,4 @@
-"""Saddle problems on real data, with solutions found by other means."""
+"""Saddle problems on real data, with solutions computed by other methods."""
 
 import functools
 from typing import Any
@@ -423,11 +423,11 @@ def adult_fairness(
     """
     from gamedyn.data import census  # the one game that reads files
 
-    found = census.table(census.load("train", root=root))
+    people = census.table(census.load("train", root=root))
     return group_robust_logistic(
-        found.features,
-        found.labels,
-        found.groups,
+        people.features,
+        people.labels,
+        people.groups,
         mu=mu,
         batch_size=batch_size,
         entropic=entropic,

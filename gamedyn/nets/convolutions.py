@@ -141,7 +141,7 @@ def convolve_transposed(
             flax (with its default `transpose_kernel=False`). From torch:
             `from_torch_conv_transpose2d`.
         stride: one for both axes, or (height, width).
-        padding: what the transposed convolution A adds, thus what is cut off here;
+        padding: what the transposed convolution A adds, and so is cut off here;
             forms as in `convolve`, and torch's meaning. "SAME" and "VALID" are those
             of `jax.lax.conv_transpose`: results of H s, and of (H - 1) s + max(k, s),
             rows.

@@ -18,8 +18,8 @@ from jax.interpreters import ad, batching, mlir
 from gamedyn.nets.linear import materialise
 from gamedyn.nets.padding import Pads, Two, positions, window_of
 
-# Numbers of a part of the pictures, of which the kernel's gradient is the sum: beyond a
-# few megabytes it takes several times as long for each.
+# Size of the parts of the pictures over which the kernel's gradient is summed: beyond a
+# few megabytes each number takes several times as long.
 _PART = 2**18
 
 correlate_p = Primitive("correlate")
@@ -113,11 +113,11 @@ def _of_kernel(g: jax.Array, x: jax.Array, kernel: Any, *, pads: Pads) -> jax.Ar
         divisors = [n for n in counts if len(x) % n == 0 and x.size <= n * _PART]
         number = divisors[0] if divisors else len(x)
     parts = zip(jnp.split(x, number), jnp.split(g, number), strict=True)
-    found = [
+    gradients = [
         correlate_p.bind(a.transpose(3, 1, 2, 0), b.transpose(1, 2, 0, 3), pads=pads)
         for a, b in parts
     ]
-    return functools.reduce(jnp.add, found).transpose(1, 2, 0, 3)
+    return functools.reduce(jnp.add, gradients).transpose(1, 2, 0, 3)
 
 
 def _correlate_batched(operands: Any, axes: Any, *, pads: Pads) -> Any:

@@ -70,8 +70,8 @@ def _col2im(y: jax.Array, *, window: Window) -> jax.Array:
             phases.append(functools.reduce(jnp.add, pieces) if pieces else empty)
     if len(phases) == 1:
         return phases[0]
-    # Columns first, then rows, as concatenations: a transposition in their place would
-    # be done anew, slowly, inside of every function of the result.
+    # Columns first, then rows, as concatenations: XLA would repeat a
+    # transposition, slowly, inside every function of the result.
     lines = []
     for row in range(sh):
         line = jnp.stack(phases[row * sw : (row + 1) * sw], axis=3)

@@ -30,6 +30,9 @@ class GaussianMixture(NamedTuple):
     rotations: Any = None
 
 
+Mixture = GaussianMixture  # its earlier name
+
+
 def mixture(means: Any, deviations: Any, weights: Any = None) -> GaussianMixture:
     r"""Make $p(x) = \sum_k w_k N(x; \mu_k, \Sigma_k)$.
 

@@ -1,8 +1,8 @@
 """Registries: one table of named things that feeds tests, docs and the command line."""
 
 import difflib
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
 
@@ -31,6 +31,33 @@ class Registry(Generic[Entry]):
             raise ValueError(f"the {self.kind} {name!r} is registered already")
         self._entries[name] = entry
 
+    def register(
+        self, name: str, describe: Callable[[Any], Entry], thing: Any = None
+    ) -> Any:
+        """Register a thing now, or return the decorator that registers it.
+
+        Every kind's own `register(name, thing=None, *, facts...)` ends in this call,
+        so that all are used alike: as one call beside the builder, or above it as
+        `@register(name, facts...)`.
+
+        Args:
+            name: the name, in snake case.
+            describe: makes the entry of the thing.
+            thing: what is registered; if `None`, the one that is decorated.
+
+        Returns:
+            The thing, unchanged, or a decorator that returns it unchanged.
+
+        Raises:
+            ValueError: if the name is taken.
+        """
+
+        def add(thing: Any) -> Any:
+            self.add(name, describe(thing))
+            return thing
+
+        return add if thing is None else add(thing)
+
     def remove(self, name: str) -> None:
         """Take an entry out again.
 
@@ -43,6 +70,10 @@ class Registry(Generic[Entry]):
     def names(self) -> tuple[str, ...]:
         """All names, in order of registration."""
         return tuple(self._entries)
+
+    def entries(self) -> dict[str, Entry]:
+        """All entries by name, in order of registration."""
+        return dict(self._entries)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""

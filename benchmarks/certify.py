@@ -13,9 +13,9 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn.analysis.certify import certify
-from gamedyn.analysis.certify_large import certify_large
+from gamedyn.analysis.certification import certify
 from gamedyn.analysis.lanczos import lanczos
+from gamedyn.analysis.matrix_free import certify_large
 from gamedyn.analysis.operators import (
     jacobian,
     jacobian_transposed,

@@ -11,15 +11,17 @@ from jax.flatten_util import ravel_pytree
 
 import gamedyn as gd
 from gamedyn import plot
-from gamedyn.analyse import (
+from gamedyn.analysis import (
     ConstrainedVerdict,
-    analyse,
+    Stability,
+    Verdict,
     mode_radii,
     modewise,
+    spectral_radius,
     stability_region,
 )
-from gamedyn.analysis import Stability, Verdict, spectral_radius
 from gamedyn.cli import main, read_points
+from gamedyn.workbench.analyse import analyse
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -107,7 +109,7 @@ def test_constrained_games_without_a_matrix():
     assert report.verdict is ConstrainedVerdict.FIRST_ORDER
     assert report.nash_conv is None
     assert "exploitability" in report.not_tested
-    report = analyse(problem, corner, own_cost_convex=True).findings[0].report
+    report = analyse(problem, corner, own_loss_convex=True).findings[0].report
     assert report.verdict is ConstrainedVerdict.NASH_EQUILIBRIUM
     inside = [("inside", (start[0] / 2, start[1]))]
     report = analyse(problem, inside).findings[0].report
@@ -398,7 +400,7 @@ def test_no_known_solution(folder, capsys):
 
 
 def test_large_games_have_no_picture(monkeypatch):
-    monkeypatch.setattr("gamedyn.analyse.MANY", 1)
+    monkeypatch.setattr("gamedyn.workbench.analyse.MANY", 1)
     found = finding("bilinear")
     assert found.spectrum is None
     assert "no picture" in str(found)

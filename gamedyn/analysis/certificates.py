@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gamedyn.analysis.report import Curvature
+from gamedyn.analysis.verdicts import Curvature
 
 UNIT = 2.0**-53
 """The unit roundoff u of float64."""

@@ -7,7 +7,7 @@ import numpy as np
 from gamedyn.analysis.certificates import UNIT, certify_symmetric, symmetrise
 from gamedyn.analysis.local import Local, Values, spectral_norm, weaken
 from gamedyn.analysis.precision import Findings
-from gamedyn.analysis.report import Curvature, PlayerCurvature
+from gamedyn.analysis.verdicts import Curvature, PlayerCurvature
 
 
 def curvatures(

@@ -22,14 +22,14 @@ from gamedyn.analysis.local import (
     spectral_norm,
     weaken,
 )
-from gamedyn.analysis.report import (
+from gamedyn.analysis.updates import update_jacobian
+from gamedyn.analysis.verdicts import (
     Curvature,
     Dynamics,
     PlayerCurvature,
     Stability,
     TimescaleStability,
 )
-from gamedyn.analysis.updates import update_jacobian
 from gamedyn.fields import Field
 from gamedyn.game import Batch, Game, Params
 from gamedyn.rules.base import Rule
@@ -233,7 +233,8 @@ def with_rule(
         return dataclasses.replace(
             dynamics, update_remark=f"{status.name}: {status.message}"
         )
-    radius = float(np.abs(np.linalg.eigvals(matrix)).max())
+    spectrum = np.linalg.eigvals(matrix)
+    radius = float(np.abs(spectrum).max())
     margin = float(np.sqrt(len(matrix) * UNIT) * max(1.0, spectral_norm(matrix)))
     proof = StabilityCertificate(False, False)
     if len(matrix) <= _LYAPUNOV and not low:
@@ -249,6 +250,7 @@ def with_rule(
         update_radius=radius ** (1 / period),
         update_stability=stability,
         update_certified=proof.stable or proof.unstable,
+        update_eigenvalues=tuple(map(complex, spectrum)),
     )
 
 

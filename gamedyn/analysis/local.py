@@ -21,7 +21,7 @@ from gamedyn.analysis.precision import (
     inspect_losses,
     point_dtype,
 )
-from gamedyn.analysis.report import Curvature
+from gamedyn.analysis.verdicts import Curvature
 from gamedyn.checks import is_known
 from gamedyn.game import Batch, Game, Params, check_params
 
@@ -150,16 +150,32 @@ class Local(NamedTuple):
         return values
 
 
-@contextlib.contextmanager
-def in_float64(
-    game: Game, params: Params, batch: Batch
-) -> Iterator[tuple[Game, Params, Batch, np.dtype]]:
-    """Enter float64 with game, point and batch cast exactly."""
+def check_point(game: Game, params: Params, batch: Batch) -> None:
+    """Raise `TypeError` or `ValueError` unless this is a known point of a game."""
     if not isinstance(game, Game):
         raise TypeError(f"expected a Game, got {type(game).__name__}")
     if not all(map(is_known, jax.tree.leaves((game, params, batch)))):
         raise TypeError("certificates are made outside jit, got traced values")
     check_params(params, game.num_players)
+
+
+def check_not_negative(name: str, value: float | None) -> None:
+    """Raise `ValueError` if a number is given that is negative or not finite."""
+    if value is not None and not (np.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be finite and not negative, got {value}")
+
+
+def default_tolerance(dtype: np.dtype) -> float:
+    """The largest residual that counts as zero: sqrt(eps) of the point's precision."""
+    return float(np.sqrt(float(jnp.finfo(dtype).eps)))
+
+
+@contextlib.contextmanager
+def in_float64(
+    game: Game, params: Params, batch: Batch
+) -> Iterator[tuple[Game, Params, Batch, np.dtype]]:
+    """Enter float64 with game, point and batch cast exactly."""
+    check_point(game, params, batch)
     dtype = point_dtype(params)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         params = float64(params, strict=True)

@@ -18,7 +18,12 @@ from gamedyn.analysis.lanczos import (
     settled,
     spectrum_bounds,
 )
-from gamedyn.analysis.local import ratio
+from gamedyn.analysis.local import (
+    check_not_negative,
+    check_point,
+    default_tolerance,
+    ratio,
+)
 from gamedyn.analysis.operators import (
     Operator,
     full_data,
@@ -28,7 +33,8 @@ from gamedyn.analysis.operators import (
     symmetric_part,
 )
 from gamedyn.analysis.precision import check_finite, float64, inspect, point_dtype
-from gamedyn.analysis.report import (
+from gamedyn.analysis.spectra import update_spectrum
+from gamedyn.analysis.verdicts import (
     Curvature,
     Dynamics,
     EquilibriumReport,
@@ -37,10 +43,9 @@ from gamedyn.analysis.report import (
     Stationarity,
     conclude,
 )
-from gamedyn.analysis.spectra import update_spectrum
-from gamedyn.checks import check_positive_integer, is_known
+from gamedyn.checks import check_positive_integer
 from gamedyn.fields import as_field
-from gamedyn.game import Batch, Game, Params, PyTree, check_params
+from gamedyn.game import Batch, Game, Params, PyTree
 from gamedyn.rules.base import Rule
 
 _POWER_STEPS = 3  # of the estimate of |J_i|, where the own Hessian does not decide
@@ -133,7 +138,7 @@ def certify_large(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import gamedyn as gd
-        >>> from gamedyn.analysis.certify_large import certify_large
+        >>> from gamedyn.analysis import certify_large
         >>> game = gd.zero_sum(lambda x, y: x @ x + 2 * x @ y - y @ y / 2)
         >>> zero = jnp.zeros(100)
         >>> report = certify_large(game, (zero, zero), None, jax.random.key(0))
@@ -151,7 +156,7 @@ def certify_large(
     check_finite(params)
     dtype = point_dtype(params)
     if tolerance is None:
-        tolerance = float(np.sqrt(float(jnp.finfo(dtype).eps)))
+        tolerance = default_tolerance(dtype)
     nulls = null_directions or (None,) * game.num_players
     *player_keys, key_s, key_scale, key_rule = jax.random.split(
         key, game.num_players + 3
@@ -325,16 +330,11 @@ def examine(
 
 
 def _check(game, params, batch, batches, nulls, num_steps, tolerance, delta) -> None:
-    if not isinstance(game, Game):
-        raise TypeError(f"expected a Game, got {type(game).__name__}")
-    if not all(map(is_known, jax.tree.leaves((game, params, batch)))):
-        raise TypeError("certificates are made outside jit, got traced values")
-    check_params(params, game.num_players)
+    check_point(game, params, batch)
     check_positive_integer("num_steps", num_steps)
     if batch is not None and batches is not None:
         raise ValueError("give either a batch or batches to average over, not both")
-    if tolerance is not None and not (np.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance must be finite and not negative, got {tolerance}")
+    check_not_negative("tolerance", tolerance)
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, got {delta}")
     if nulls is not None and len(nulls) != game.num_players:

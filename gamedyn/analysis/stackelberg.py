@@ -13,7 +13,7 @@ from gamedyn.analysis.certificates import UNIT, certify_symmetric, symmetrise
 from gamedyn.analysis.curvature import player_curvature
 from gamedyn.analysis.jacobians import jacobian
 from gamedyn.analysis.local import Local, Values, ratio, spectral_norm, weaken
-from gamedyn.analysis.report import (
+from gamedyn.analysis.verdicts import (
     Curvature,
     PlayerCurvature,
     Stackelberg,

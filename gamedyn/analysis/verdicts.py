@@ -78,10 +78,10 @@ class Stationarity:
     def __str__(self) -> str:
         """Say it in one line."""
         sign = "<=" if self.stationary else ">"
-        norms = ", ".join(_number(norm) for norm in self.norms)
+        norms = ", ".join(number(norm) for norm in self.norms)
         return (
             f"{'yes' if self.stationary else 'no'}: residual "
-            f"{_number(self.residual)} {sign} tolerance {_number(self.tolerance)}; "
+            f"{number(self.residual)} {sign} tolerance {number(self.tolerance)}; "
             f"raw norms of the players' gradients: {norms}"
         )
 
@@ -137,19 +137,19 @@ class PlayerCurvature:
     def __str__(self) -> str:
         """Say it in one line."""
         parts = [
-            f"{self.curvature.name}: smallest own curvature {_number(self.smallest)}, "
-            f"bound {_number(self.bound)}"
+            f"{self.curvature.name}: smallest own curvature {number(self.smallest)}, "
+            f"bound {number(self.bound)}"
         ]
         if self.silent:
             parts.append(
                 "the second-order test is silent (own Hessian 0 within its bound)"
             )
         if self.quotient is not None:
-            parts.append(f"curvature {_number(self.quotient)} along the witness")
+            parts.append(f"curvature {number(self.quotient)} along the witness")
         if self.probability is not None:
             parts.append(f"with probability at least {self.probability:.8g}")
         if self.residual is not None:
-            parts.append(f"residual {_number(self.residual)}")
+            parts.append(f"residual {number(self.residual)}")
         if self.converged is False:
             parts.append("not converged")
         if self.remark:
@@ -181,7 +181,8 @@ class Dynamics:
         update_radius: spectral radius per step of the rule's update map, or `None`.
         update_stability: what follows for the rule (NON_HYPERBOLIC: marginal).
         update_certified: whether that is proved.
-        update_remark: what is to be said of it, in words.
+        update_remark: what limits or explains the finding on the rule, in words.
+        update_eigenvalues: of the rule's update map over one period, or `None`.
         residual: of the estimated eigenvalue, where it was computed.
         matvecs: Jacobian-vector products spent.
     """
@@ -201,6 +202,7 @@ class Dynamics:
     update_stability: Stability = Stability.UNKNOWN
     update_certified: bool = False
     update_remark: str = ""
+    update_eigenvalues: tuple[complex, ...] | None = None
     residual: float | None = None
     matvecs: int = 0
 
@@ -217,23 +219,21 @@ class Dynamics:
             words += ", certified" if self.certified else ", estimated"
         parts = [words + (f" ({self.method})" if self.method else "")]
         if self.min_real_part is not None:
-            text = (
-                f"smallest real part of J's eigenvalues {_number(self.min_real_part)}"
-            )
+            text = f"smallest real part of J's eigenvalues {number(self.min_real_part)}"
             if self.margin is not None:
-                text += f", margin {_number(self.margin)}"
+                text += f", margin {number(self.margin)}"
             if self.residual is not None:
-                text += f", residual {_number(self.residual)}"
+                text += f", residual {number(self.residual)}"
             parts.append(text)
         if self.smallest_symmetric is not None:
-            text = f"smallest eigenvalue of S {_number(self.smallest_symmetric)}"
+            text = f"smallest eigenvalue of S {number(self.smallest_symmetric)}"
             if self.symmetric_bound is not None:
-                text += f", bound {_number(self.symmetric_bound)}"
+                text += f", bound {number(self.symmetric_bound)}"
             parts.append(f"{text}: {self.symmetric.name}")
         if self.antisymmetric_norm is not None and self.symmetric_norm is not None:
             parts.append(
-                f"Frobenius norms: symmetric {_number(self.symmetric_norm)}, "
-                f"antisymmetric {_number(self.antisymmetric_norm)}"
+                f"Frobenius norms: symmetric {number(self.symmetric_norm)}, "
+                f"antisymmetric {number(self.antisymmetric_norm)}"
             )
         if self.update_radius is not None or self.update_remark:
             words = {
@@ -287,13 +287,13 @@ class Stackelberg:
         """Say it in one line."""
         parts = [
             f"{self.verdict.name}: {self.verdict.value}",
-            f"residual {_number(self.residual)}",
+            f"residual {number(self.residual)}",
             f"follower {self.follower.name}",
         ]
         if self.smallest is not None:
-            text = f"smallest total curvature {_number(self.smallest)}"
+            text = f"smallest total curvature {number(self.smallest)}"
             if self.bound is not None:
-                text += f", bound {_number(self.bound)}"
+                text += f", bound {number(self.bound)}"
             parts.append(text)
         if self.remark:
             parts.append(self.remark)
@@ -339,8 +339,8 @@ class EquilibriumReport:
         point_dtype: the precision in which the point was computed.
         dimension: the number of scalar parameters, d.
         method: "dense" or "matrix-free".
-        nash: `True` where the caller vouches for own-convex losses and the point is
-            stationary: then it is a Nash equilibrium, differential or not.
+        nash: `True` where the losses are assumed convex in their own parameters and
+            the point is stationary: then it is a Nash equilibrium, differential or not.
         newton_distance: |J^-1 F|, an estimate of the distance to the nearby zero of F.
         zero_radius: a distance within which F certainly has a zero, given a Lipschitz
             constant of J; `None` where none was given or the test failed.
@@ -385,13 +385,13 @@ class EquilibriumReport:
         if self.polish_steps:
             lines.append(
                 f"polish: {self.polish_steps} Newton steps moved the point by "
-                f"{_number(self.polish_distance)}"
+                f"{number(self.polish_distance)}"
             )
         lines.append(f"stationary: {self.stationarity}")
         if self.newton_distance is not None:
-            text = f"nearby zero of F: at an estimated {_number(self.newton_distance)}"
+            text = f"nearby zero of F: at an estimated {number(self.newton_distance)}"
             if self.zero_radius is not None:
-                text += f", certainly within {_number(self.zero_radius)}"
+                text += f", certainly within {number(self.zero_radius)}"
             lines.append(text)
         lines += [f"player {player.player}: {player}" for player in self.players]
         if self.dynamics is not None:
@@ -405,12 +405,7 @@ class EquilibriumReport:
 
         Enums become their names, complex numbers pairs, and what is not finite `None`.
         """
-        fields = {
-            field.name: _plain(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-            if field.name != "params"
-        }
-        return {**fields, "explanation": explain(self)}
+        return {**plain(self), "explanation": explain(self)}
 
 
 def conclude(
@@ -458,8 +453,8 @@ def explain(report: EquilibriumReport) -> str:
         return f"no local Nash equilibrium: {who} gains by moving alone"
     if report.nash:
         return (
-            "a Nash equilibrium, by the caller's word that every own loss is convex; "
-            "not certified a differential one"
+            "a Nash equilibrium, if every loss is convex in its own parameters as "
+            "assumed; not certified a differential one"
         )
     if report.silent:
         return "the second-order test is silent: every own Hessian is 0 in its bound"
@@ -486,28 +481,31 @@ def _list(players: list[PlayerCurvature]) -> str:
     return ", ".join(f"player {player.player}" for player in players)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Write a number with six digits."""
     return f"{value + 0.0:.6g}"  # no -0
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Turn a report into dicts, lists, numbers and strings; the point is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: _plain(getattr(value, field.name))
+            field.name: plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
+            if field.name != "params"
         }
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, complex | np.complexfloating):
-        return [_plain(value.real), _plain(value.imag)]
+        return [plain(value.real), plain(value.imag)]
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value

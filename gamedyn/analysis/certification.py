@@ -155,6 +155,7 @@ def certify(
         Berard et al., "A closer look at the optimization landscapes of generative
         adversarial networks", 2019, arXiv:1906.04848.
     """
+    # On constrained domains other conditions are tested.
     _check_options(error, tolerance, polish, lipschitz)
     check_point(game, params, batch)
     if is_constrained(geometry, game.num_players):
@@ -176,16 +177,21 @@ def certify(
             chunk=chunk,
         )
     with in_float64(game, params, batch) as (game, params, batch, dtype):
+        # The point, after Newton steps if any were asked for, and the game there.
         local = Local.make(game, params, batch, chunk)
         notes = list(local.notes)
         params, distance, steps = _polish(local, game, params, batch, polish, notes)
         if steps:
             dtype = np.dtype(np.float64)
         values = local.at(game, params, batch)
+
+        # Is it stationary, and how far is a zero of F?
         if tolerance is None:
             tolerance = default_tolerance(dtype)
         stationarity = _stationarity(values, tolerance)
         newton, radius, extra = _nearby_zero(values, lipschitz, notes)
+
+        # The own Hessians, the flow and the rule, at a stationary point only.
         players, dynamics = (), None
         if stationarity.stationary:
             players = curvatures(values, local, error + extra, exact)
@@ -200,6 +206,8 @@ def certify(
                     eigenvalues,
                     bool(local.low),
                 )
+
+        # Each of two players as the leader: stationary in another sense.
         stackelberg = ()
         if game.num_players == 2:
             stackelberg = tuple(
@@ -216,6 +224,8 @@ def certify(
                 )
                 for leader in range(2)
             )
+
+        # The verdict.
         verdict = conclude(stationarity, players)
         if lipschitz is not None and radius is None and players:
             verdict = Verdict.INCONCLUSIVE

@@ -44,7 +44,7 @@ def player_curvature(
     Args:
         block: H, shape `(n, n)`.
         player: the player's index.
-        low: the low precision found in the loss, or `None`.
+        low: the low precision that the loss computes in, or `None`.
         error: absolute bound on the error of differentiation, in the spectral norm.
         exact: whether a small open case is settled in exact arithmetic.
 
@@ -59,14 +59,14 @@ def player_curvature(
     if low is not None and low.casts:
         estimate = len(block) * low.unit * spectral_norm(matrix)
         remarks.append(f"rounding estimated as {estimate:.3g}")
-    found = certify_symmetric(matrix, error=error + asymmetry + estimate, exact=exact)
-    curvature = found.curvature
+    proof = certify_symmetric(matrix, error=error + asymmetry + estimate, exact=exact)
+    curvature = proof.curvature
     if low is not None:
         remarks.append(f"the loss {low.words}")
         if curvature is Curvature.NOT_PSD_CERTIFIED:
             remarks.append("negative curvature is likely, not certified")
         curvature = weaken(curvature)
-    quotient = float(found.quotient)
+    quotient = float(proof.quotient)
     refuted = curvature is Curvature.NOT_PSD_CERTIFIED and quotient < 0
     method = "shifted Cholesky factorisation"
     if curvature is Curvature.NOT_PSD_CERTIFIED:
@@ -76,13 +76,13 @@ def player_curvature(
     return PlayerCurvature(
         player=player,
         curvature=curvature,
-        smallest=float(found.smallest),
-        largest=float(found.largest),
-        bound=float(found.allowance if refuted else found.shift),
+        smallest=float(proof.smallest),
+        largest=float(proof.largest),
+        bound=float(proof.allowance if refuted else proof.shift),
         method=method,
         dtype="float64",
         dimension=len(block),
-        witness=found.witness if refuted else None,
+        witness=proof.witness if refuted else None,
         quotient=quotient if refuted else None,
         remark="; ".join(remarks),
     )

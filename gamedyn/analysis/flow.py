@@ -77,8 +77,8 @@ def timescale_stability(
     Example:
         >>> import gamedyn as gd
         >>> game = gd.zero_sum(lambda x, y: -3 * x**2 + 4 * x * y - y**2)
-        >>> found = timescale_stability(game, (0.0, 0.0), [1, 3, 4])
-        >>> [item.stability.name for item in found]
+        >>> results = timescale_stability(game, (0.0, 0.0), [1, 3, 4])
+        >>> [item.stability.name for item in results]
         ['UNSTABLE', 'NON_HYPERBOLIC', 'STABLE']
 
     References:
@@ -104,10 +104,10 @@ def timescale_stability(
         matrix = scale[:, None] * values.jacobian
         # Rounding of the product, unless tau is a power of two.
         error = float(UNIT * np.linalg.norm(matrix))
-        found, certified, _, spectrum, margin = _flow(matrix, error)
+        stability, certified, _, spectrum, margin = _flow(matrix, error)
         return TimescaleStability(
             float(tau),
-            found,
+            stability,
             certified and not local.low,
             float(spectrum[0].real),
             margin,
@@ -140,6 +140,7 @@ def flow_dynamics(
     Returns:
         The finding.
     """
+    # The symmetric part S: positive definite, the flow is stable whatever the rest.
     matrix = values.jacobian
     size = len(matrix)
     symmetric, rounding = symmetrise((matrix + matrix.T) / 2)
@@ -149,11 +150,11 @@ def flow_dynamics(
     for part in values.slices:
         off_diagonal[part, part] = 0
     if off_diagonal.any():
-        found = certify_symmetric(symmetric, error=error + rounding)
-        curvature, smallest = found.curvature, float(found.smallest)
-        bound = float(found.shift)
+        proof = certify_symmetric(symmetric, error=error + rounding)
+        curvature, smallest = proof.curvature, float(proof.smallest)
+        bound = float(proof.shift)
         if curvature is Curvature.NOT_PSD_CERTIFIED:
-            bound = float(found.allowance)
+            bound = float(proof.allowance)
     else:
         # Zero-sum: S is block diagonal, its blocks are the own Hessians.
         worst = min(players, key=lambda player: player.smallest)
@@ -174,6 +175,8 @@ def flow_dynamics(
         "symmetric_norm": float(np.linalg.norm(symmetric)),
         "antisymmetric_norm": float(np.linalg.norm(antisymmetric)),
     }
+
+    # What S decides alone, and else the eigenvalues of J.
     if curvature is Curvature.PD_CERTIFIED:
         decided = (Stability.STABLE, True, "S is positive definite")
     elif curvature is Curvature.NOT_PSD_CERTIFIED and not antisymmetric.any():
@@ -188,9 +191,9 @@ def flow_dynamics(
         if decided is None:
             decided = (Stability.UNKNOWN, False, f"eigenvalues left out at {size}")
         return Dynamics(*decided, **common)
-    found, certified, method, spectrum, margin = _flow(matrix, error, decided)
+    stability, certified, method, spectrum, margin = _flow(matrix, error, decided)
     return Dynamics(
-        found,
+        stability,
         certified and not local.low,
         method,
         min_real_part=float(spectrum[0].real),
@@ -283,8 +286,8 @@ def _prove_flow(
             shift = -smallest / np.pi
             shifted = matrix + shift * np.eye(len(matrix))
             rounding = 2 * UNIT * float(np.abs(np.diagonal(shifted)).max() + shift)
-            found = lyapunov_certificate(shifted, error=error + rounding)
-            proof = StabilityCertificate(False, found.unstable)
+            again = lyapunov_certificate(shifted, error=error + rounding)
+            proof = StabilityCertificate(False, again.unstable)
     if proof.stable:
         return Stability.STABLE, True, "Lyapunov certificate"
     if proof.unstable:

@@ -102,13 +102,13 @@ class Local(NamedTuple):
 
         traced = _derivatives.trace(game, params, batch, chunk=chunk)
         whole = inspect(traced.jaxpr)
-        low = {player: found for player, found in enumerate(per_loss) if found.low}
+        low = {player: limits for player, limits in enumerate(per_loss) if limits.low}
         if whole.low and not low:
             low = dict.fromkeys(range(game.num_players), whole)
         notes = tuple(
-            f"the loss of player {player} {found.words}: findings on this player are "
+            f"the loss of player {player} {limits.words}: findings on this player are "
             "PROBABLE at best"
-            for player, found in low.items()
+            for player, limits in low.items()
         )
         return cls(slices, chunk, low, notes)
 

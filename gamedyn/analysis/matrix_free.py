@@ -52,7 +52,7 @@ _POWER_STEPS = 3  # of the estimate of |J_i|, where the own Hessian does not dec
 
 
 class Examination(NamedTuple):
-    """What Lanczos found on one symmetric operator.
+    """What Lanczos tells of the sign of one symmetric operator.
 
     Attributes:
         curvature: the finding.
@@ -151,6 +151,7 @@ def certify_large(
         Royer, O'Neill, Wright, "A Newton-CG algorithm with complexity guarantees for
         smooth unconstrained optimization", 2018, arXiv:1803.02924.
     """
+    # Arguments, keys, and operators averaged over the batches where there are several.
     _check(game, params, batch, batches, null_directions, num_steps, tolerance, delta)
     params = jax.tree.map(jnp.asarray, params)
     check_finite(params)
@@ -166,6 +167,7 @@ def certify_large(
     def prepared(operator: Operator) -> Operator:
         return operator if batches is None else full_data(operator, batches)
 
+    # The own Hessian of every player by Lanczos.
     examinations = tuple(
         examine(
             prepared(own_hessian(game, params, batch, player=player)),
@@ -178,6 +180,8 @@ def certify_large(
         for player in range(game.num_players)
     )
     players = tuple(map(_player, range(game.num_players), examinations))
+
+    # Whether the field vanishes, in units of the own Hessians just examined.
     norms, precision = _norms(prepared(jacobian(game, params, batch)))
     stationarity, spent = _stationarity(
         norms,
@@ -187,6 +191,8 @@ def certify_large(
         [prepared(f(game, params, batch)) for f in (jacobian, jacobian_transposed)],
         key_scale,
     )
+
+    # The flow by the symmetric part of J, and the rule by its update map.
     if game.zero_sum:
         dynamics = _zero_sum_dynamics(examinations)
     else:
@@ -204,6 +210,8 @@ def certify_large(
             dynamics = _with_rule(dynamics, game, rule, params, batch, key_rule)
         else:
             notes.append("the rule was left out: its update map needs a single batch")
+
+    # What limits the findings.
     if precision != "float64":
         notes.append(
             "the losses draw random numbers: the findings are about what the fixed key "
@@ -259,6 +267,7 @@ def examine(
     Raises:
         ValueError: if a product is not finite.
     """
+    # Lanczos until both ends have converged and the sign of the lower one is decided.
     like = operator.like
     eps = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(like))).eps)
     size = sum(leaf.size for leaf in jax.tree.leaves(like))
@@ -291,6 +300,8 @@ def examine(
             f"products with {what} are not finite at this point: the loss is not "
             "smooth there, so no second-order test applies"
         ) from reason
+
+    # The lowest direction again in float64, and bounds on what lies beyond it.
     again = rayleigh_quotient(
         operator, like, ends.vectors[0], scale=ends.scale, image=ends.images[0]
     )
@@ -301,6 +312,8 @@ def examine(
         delta=delta,
         allowance=rounding(ends.steps, ends.scale) + 10 * again.noise,
     )
+
+    # The finding, and in words what it rests on.
     remarks = [again.remark] if again.remark else []
     tight = ends.null_residual <= np.sqrt(eps) * ends.scale
     if null_directions:
@@ -344,13 +357,13 @@ def _check(game, params, batch, batches, nulls, num_steps, tolerance, delta) -> 
         )
 
 
-def _player(player: int, found: Examination) -> PlayerCurvature:
-    ends, again, bounds = found.ends, found.again, found.bounds
-    negative = found.curvature is Curvature.NOT_PSD_CERTIFIED
-    probable = found.curvature is Curvature.PD_PROBABLE
+def _player(player: int, examination: Examination) -> PlayerCurvature:
+    ends, again, bounds = examination.ends, examination.again, examination.bounds
+    negative = examination.curvature is Curvature.NOT_PSD_CERTIFIED
+    probable = examination.curvature is Curvature.PD_PROBABLE
     return PlayerCurvature(
         player=player,
-        curvature=found.curvature,
+        curvature=examination.curvature,
         smallest=ends.smallest,
         largest=ends.largest,
         bound=again.error if negative else ends.smallest - bounds.lower,
@@ -359,13 +372,13 @@ def _player(player: int, found: Examination) -> PlayerCurvature:
         if again.dtype == ends.dtype
         else f"{ends.dtype}, checked in {again.dtype}",
         dimension=ends.dimension,
-        matvecs=found.matvecs,
+        matvecs=examination.matvecs,
         witness=_unit(ends.vectors[0]) if negative else None,
         quotient=again.quotient if negative else None,
         probability=bounds.probability if probable else None,
         residual=float(ends.residuals[0]),
         converged=bool(ends.converged[0]),
-        remark=found.remark,
+        remark=examination.remark,
     )
 
 
@@ -374,27 +387,35 @@ def _unit(vector: jax.Array) -> np.ndarray:
     return direction / np.linalg.norm(direction)
 
 
-def _zero_sum_dynamics(found: tuple[Examination, ...]) -> Dynamics:
+def _zero_sum_dynamics(examinations: tuple[Examination, ...]) -> Dynamics:
     """S is block diagonal: its finding is the worse one of the own Hessians'."""
-    lowest = min(found, key=lambda e: e.ends.smallest)
-    curvatures = {e.curvature for e in found}
+    lowest = min(examinations, key=lambda e: e.ends.smallest)
+    curvatures = {e.curvature for e in examinations}
     curvature = Curvature.INCONCLUSIVE
     if Curvature.NOT_PSD_CERTIFIED in curvatures:
         curvature = Curvature.NOT_PSD_CERTIFIED
     elif curvatures == {Curvature.PD_PROBABLE}:
         curvature = Curvature.PD_PROBABLE
-    lower = min(e.bounds.lower for e in found)
+    lower = min(e.bounds.lower for e in examinations)
     return _flow(curvature, lowest.ends.smallest, lower, lowest, 0)
 
 
-def _dynamics(found: Examination) -> Dynamics:
+def _dynamics(examination: Examination) -> Dynamics:
     return _flow(
-        found.curvature, found.ends.smallest, found.bounds.lower, found, found.matvecs
+        examination.curvature,
+        examination.ends.smallest,
+        examination.bounds.lower,
+        examination,
+        examination.matvecs,
     )
 
 
 def _flow(
-    curvature: Curvature, smallest: float, lower: float, found: Examination, spent: int
+    curvature: Curvature,
+    smallest: float,
+    lower: float,
+    examination: Examination,
+    spent: int,
 ) -> Dynamics:
     positive = curvature is Curvature.PD_PROBABLE
     negative = curvature is Curvature.NOT_PSD_CERTIFIED
@@ -404,7 +425,7 @@ def _flow(
         method="S is probably positive definite" if positive else "",
         smallest_symmetric=smallest,
         symmetric=curvature,
-        symmetric_bound=found.again.error if negative else smallest - lower,
+        symmetric_bound=examination.again.error if negative else smallest - lower,
         matvecs=spent,
     )
 
@@ -412,15 +433,17 @@ def _flow(
 def _with_rule(dynamics, game, rule, params, batch, key) -> Dynamics:
     """Add the estimated spectral radius of the rule's update map."""
     try:
-        found = update_spectrum(game, rule, params, batch, key, num_pairs=1)
+        estimate = update_spectrum(game, rule, params, batch, key, num_pairs=1)
     except FloatingPointError:
         remark = "the update map has no finite Jacobian at this point"
         return dataclasses.replace(dynamics, update_remark=remark)
-    modulus = float(abs(found.values[0]))
+    modulus = float(abs(estimate.values[0]))
     # A small residual does not bound the error of a non-normal map's eigenvalue.
-    margin = max(float(found.residuals[0]), 10 * float(jnp.finfo(found.dtype).eps))
+    margin = max(
+        float(estimate.residuals[0]), 10 * float(jnp.finfo(estimate.dtype).eps)
+    )
     stability = Stability.UNKNOWN
-    if found.converged[0]:
+    if estimate.converged[0]:
         stability = Stability.NON_HYPERBOLIC
         if abs(modulus - 1) > margin:
             stability = Stability.STABLE if modulus < 1 else Stability.UNSTABLE
@@ -428,9 +451,9 @@ def _with_rule(dynamics, game, rule, params, batch, key) -> Dynamics:
         dynamics,
         update_radius=modulus ** (1 / rule.period),
         update_stability=stability,
-        update_remark=f"estimated by Arnoldi, residual {found.residuals[0]:.3g}"
-        + ("" if found.converged[0] else ", not converged"),
-        matvecs=dynamics.matvecs + found.matvecs,
+        update_remark=f"estimated by Arnoldi, residual {estimate.residuals[0]:.3g}"
+        + ("" if estimate.converged[0] else ", not converged"),
+        matvecs=dynamics.matvecs + estimate.matvecs,
     )
 
 

@@ -75,18 +75,18 @@ def inspect(closed: ClosedJaxpr, output: int | None = None) -> Findings:
     """
     outvars = closed.jaxpr.outvars
     live = _variables(outvars if output is None else [outvars[output]])
-    found = Findings()
+    findings = Findings()
     for eqn in reversed(closed.jaxpr.eqns):
         if output is None or live.intersection(eqn.outvars):
             live |= _variables(eqn.invars)
-            found |= _inspect_eqn(eqn)
+            findings |= _inspect_eqn(eqn)
     for variable in closed.jaxpr.constvars:
         if output is None or variable in live:
-            found |= Findings(constants=_low([variable]))
+            findings |= Findings(constants=_low([variable]))
     for variable in outvars:
         if isinstance(variable, Literal):
-            found |= Findings(constants=_low([variable]))
-    return found
+            findings |= Findings(constants=_low([variable]))
+    return findings
 
 
 @jax.jit
@@ -121,15 +121,15 @@ def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Findings, 
             f"the losses cannot be evaluated in float64 at a point of the shapes "
             f"{shapes}; {hint}. {type(reason).__name__}: {reason}"
         ) from reason
-    found = tuple(inspect(closed, player) for player in range(game.num_players))
-    for player, finding in enumerate(found):
+    each = tuple(inspect(closed, player) for player in range(game.num_players))
+    for player, finding in enumerate(each):
         if finding.draws:
             raise ValueError(
                 f"the loss of player {player} draws random numbers, and float64 draws "
                 "others: freeze them, draw beforehand and pass them in the batch as "
                 "arrays"
             )
-    return found
+    return each
 
 
 def point_dtype(params: Params) -> np.dtype:
@@ -200,14 +200,14 @@ def check_finite(params: Params) -> None:
 
 def _inspect_eqn(eqn: JaxprEqn) -> Findings:
     literals = [variable for variable in eqn.invars if isinstance(variable, Literal)]
-    found = Findings(
+    findings = Findings(
         casts=_low(eqn.outvars),
         constants=_low(literals),
         draws=eqn.primitive.name in _DRAWS,
     )
     for inner in _jaxprs(eqn.params.values()):
-        found |= inspect(inner)
-    return found
+        findings |= inspect(inner)
+    return findings
 
 
 def _jaxprs(values: Any) -> Iterator[ClosedJaxpr]:

@@ -64,7 +64,7 @@ class Stationarity:
         residuals: r_i of every player.
         norms: the raw |F_i|_2 of every player.
         scales: |J_i|_2 of every player, or its estimate.
-        method: how |J_i|_2 was found, in words.
+        method: how |J_i|_2 was computed, in words.
     """
 
     stationary: bool
@@ -97,7 +97,7 @@ class PlayerCurvature:
         largest: estimate of the largest eigenvalue, if known.
         bound: how far from 0 the smallest eigenvalue must be for a finding: the shift
             of the Cholesky certificate, or the matrix-free bound.
-        method: how it was found, in words.
+        method: how it was computed, in words.
         dtype: the precision of the arithmetic.
         dimension: the number of the player's scalar parameters.
         matvecs: Hessian-vector products spent.

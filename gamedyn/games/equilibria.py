@@ -278,7 +278,7 @@ def bimatrix_equilibria(
             f"a game of shape ({m}, {n}) has more than max_supports={max_supports} "
             "pairs of supports"
         )
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    equilibria: list[tuple[np.ndarray, np.ndarray]] = []
     for all_rows, all_columns in supports.values():
         for rows, columns in itertools.product(all_rows, all_columns):
             block = np.ix_(rows, columns)
@@ -293,11 +293,11 @@ def bimatrix_equilibria(
             known = any(
                 max(np.abs(p - q).max() for p, q in zip(pair, other, strict=True))
                 < 1e-7
-                for other in found
+                for other in equilibria
             )
             if not known:
-                found.append((pair[0], pair[1]))
-    return tuple(found)
+                equilibria.append((pair[0], pair[1]))
+    return tuple(equilibria)
 
 
 def _integers(indices: np.ndarray) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 import gamedyn as gd
 from gamedyn.analysis.certification import certify
-from gamedyn.analysis.lanczos import lanczos
+from gamedyn.analysis.krylov import lanczos
 from gamedyn.analysis.matrix_free import certify_large
 from gamedyn.analysis.operators import (
     jacobian,

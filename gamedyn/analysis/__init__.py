@@ -7,6 +7,11 @@ matrix-free tools are in `gamedyn.analysis.operators`.
 """
 
 from gamedyn.analysis import operators
+from gamedyn.analysis.bounds import (
+    kuczynski_wozniakowski,
+    rayleigh_quotient,
+    spectrum_bounds,
+)
 from gamedyn.analysis.certificates import (
     SymmetricCertificate,
     certify_symmetric,
@@ -27,13 +32,7 @@ from gamedyn.analysis.gaps import (
     variational_gap,
 )
 from gamedyn.analysis.jacobians import game_jacobian, hamiltonian, own_hessians, split
-from gamedyn.analysis.lanczos import (
-    LanczosResult,
-    kuczynski_wozniakowski,
-    lanczos,
-    rayleigh_quotient,
-    spectrum_bounds,
-)
+from gamedyn.analysis.krylov import LanczosResult, lanczos
 from gamedyn.analysis.matrix_free import certify_large
 from gamedyn.analysis.path import path_angle
 from gamedyn.analysis.rates import MeasuredRate, measured_rate

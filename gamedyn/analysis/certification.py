@@ -1,7 +1,7 @@
 """Equilibria of small and middling games: proved, refuted, or honestly left open."""
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +41,24 @@ from gamedyn.geometry import Geometry, euclidean
 from gamedyn.rules.base import Rule
 
 
+class _Options(TypedDict, total=False):
+    """The options of `certify` on every domain."""
+
+    error: float
+    tolerance: float | None
+    polish: int
+    rule: Rule | None
+    rule_field: Callable[[Game], Field]
+    own_loss_convex: bool
+    lipschitz: float | None
+    eigenvalues: bool | None
+    exact: bool
+    chunk: int | None
+
+
 @overload
 def certify(
-    game: Game, params: Params, batch: Batch = None, **options: Any
+    game: Game, params: Params, batch: Batch = None, **options: Unpack[_Options]
 ) -> EquilibriumReport: ...
 
 
@@ -54,7 +69,7 @@ def certify(
     batch: Batch = None,
     *,
     geometry: Geometry | tuple[Geometry, ...],
-    **options: Any,
+    **options: Unpack[_Options],
 ) -> EquilibriumReport | ConstrainedReport: ...
 
 

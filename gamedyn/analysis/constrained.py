@@ -103,12 +103,10 @@ class ConstrainedReport:
             f"stationary: natural residual {number(self.natural_residual)}; relative "
             f"{number(self.relative)}, tolerance {number(self.tolerance)}",
         ]
-        gains = self.nash_conv, self.exploitability, self.gain_tolerance
-        if None not in gains:
-            total, each, tolerance = map(number, gains)
+        if self.nash_conv is not None:
             lines.append(
-                f"exploitability: NashConv {total}, per player {each}, tolerance "
-                f"{tolerance}"
+                f"exploitability: NashConv {self.nash_conv:.6g}, per player "
+                f"{self.exploitability:.6g}, tolerance {self.gain_tolerance:.6g}"
             )
         if self.variational_gap is not None:
             lines.append(f"variational gap: {number(self.variational_gap)}")

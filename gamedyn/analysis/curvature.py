@@ -6,7 +6,7 @@ import numpy as np
 
 from gamedyn.analysis.certificates import UNIT, certify_symmetric, symmetrise
 from gamedyn.analysis.local import Local, Values, spectral_norm, weaken
-from gamedyn.analysis.precision import Findings
+from gamedyn.analysis.precision import Limits
 from gamedyn.analysis.verdicts import Curvature, PlayerCurvature
 
 
@@ -34,7 +34,7 @@ def curvatures(
 
 
 def player_curvature(
-    block: np.ndarray, player: int, low: Findings | None, error: float, exact: bool
+    block: np.ndarray, player: int, low: Limits | None, error: float, exact: bool
 ) -> PlayerCurvature:
     r"""Find whether one own Hessian is positive definite.
 

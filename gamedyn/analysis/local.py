@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn.analysis.jacobians import flat, jacobian
 from gamedyn.analysis.precision import (
-    Findings,
+    Limits,
     check_finite,
     float64,
     frozen,
@@ -67,7 +67,7 @@ class Local(NamedTuple):
 
     slices: tuple[slice, ...]
     chunk: int | None
-    low: dict[int, Findings]
+    low: dict[int, Limits]
     notes: tuple[str, ...]
 
     @classmethod

@@ -9,15 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.analysis.lanczos import (
-    LanczosResult,
+from gamedyn.analysis.bounds import (
     RayleighQuotient,
     SpectrumBounds,
-    lanczos,
     rayleigh_quotient,
-    settled,
     spectrum_bounds,
 )
+from gamedyn.analysis.krylov import LanczosResult, lanczos, pairs_converged
 from gamedyn.analysis.local import (
     check_not_negative,
     check_point,
@@ -277,7 +275,7 @@ def examine(
         return 10 * eps * np.sqrt(steps) * scale
 
     def decided(diagonal, off_diagonal, scale):
-        if not settled(diagonal, off_diagonal, (1, 1), np.sqrt(eps) * scale):
+        if not pairs_converged(diagonal, off_diagonal, (1, 1), np.sqrt(eps) * scale):
             return False
         slack = rounding(len(diagonal), scale)
         bounds = spectrum_bounds(

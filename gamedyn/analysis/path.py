@@ -63,7 +63,7 @@ def path_angle(
     Example:
         >>> import jax.numpy as jnp
         >>> import gamedyn as gd
-        >>> from gamedyn.analysis.path import path_angle
+        >>> from gamedyn.analysis import path_angle
         >>> game = gd.zero_sum(lambda x, y: x**2 / 2 + 2 * x * y - y**2 / 2)
         >>> one, zero = jnp.array(1.0), jnp.array(0.0)
         >>> angle = path_angle(game, (one, zero), (zero, zero))

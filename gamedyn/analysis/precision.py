@@ -16,7 +16,7 @@ _DRAWS = ("random_bits", "threefry2x32", "rng_uniform", "rng_bit_generator")
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
+class Limits:
     """What limits a float64 evaluation of a traced function.
 
     Attributes:
@@ -53,16 +53,16 @@ class Findings:
             )
         return " and ".join(parts)
 
-    def __or__(self, other: "Findings") -> "Findings":
-        """Join two findings."""
-        return Findings(
+    def __or__(self, other: "Limits") -> "Limits":
+        """Join two sets of limits."""
+        return Limits(
             self.casts | other.casts,
             self.constants | other.constants,
             self.draws or other.draws,
         )
 
 
-def inspect(closed: ClosedJaxpr, output: int | None = None) -> Findings:
+def inspect(closed: ClosedJaxpr, output: int | None = None) -> Limits:
     """Walk a jaxpr, and those inside it, for low precision and random draws.
 
     Args:
@@ -75,18 +75,18 @@ def inspect(closed: ClosedJaxpr, output: int | None = None) -> Findings:
     """
     outvars = closed.jaxpr.outvars
     live = _variables(outvars if output is None else [outvars[output]])
-    findings = Findings()
+    limits = Limits()
     for eqn in reversed(closed.jaxpr.eqns):
         if output is None or live.intersection(eqn.outvars):
             live |= _variables(eqn.invars)
-            findings |= _inspect_eqn(eqn)
+            limits |= _inspect_eqn(eqn)
     for variable in closed.jaxpr.constvars:
         if output is None or variable in live:
-            findings |= Findings(constants=_low([variable]))
+            limits |= Limits(constants=_low([variable]))
     for variable in outvars:
         if isinstance(variable, Literal):
-            findings |= Findings(constants=_low([variable]))
-    return findings
+            limits |= Limits(constants=_low([variable]))
+    return limits
 
 
 @jax.jit
@@ -94,7 +94,7 @@ def _losses(game: Game, params: Params, batch: Batch) -> tuple[jax.Array, ...]:
     return game(params, batch)
 
 
-def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Findings, ...]:
+def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Limits, ...]:
     """Trace the losses, and look at what each of them depends on.
 
     Args:
@@ -198,16 +198,16 @@ def check_finite(params: Params) -> None:
             )
 
 
-def _inspect_eqn(eqn: JaxprEqn) -> Findings:
+def _inspect_eqn(eqn: JaxprEqn) -> Limits:
     literals = [variable for variable in eqn.invars if isinstance(variable, Literal)]
-    findings = Findings(
+    limits = Limits(
         casts=_low(eqn.outvars),
         constants=_low(literals),
         draws=eqn.primitive.name in _DRAWS,
     )
     for inner in _jaxprs(eqn.params.values()):
-        findings |= inspect(inner)
-    return findings
+        limits |= inspect(inner)
+    return limits
 
 
 def _jaxprs(values: Any) -> Iterator[ClosedJaxpr]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.analysis.lanczos import (
+from gamedyn.analysis.krylov import (
     LanczosResult,
     breakdown,
     check_operator,
@@ -102,7 +102,7 @@ class ArnoldiResult(NamedTuple):
         estimates: |h_{k+1,k}| |s_k| of all of them, the recurrence's residuals.
         scale: the largest norm |J q| met.
         steps: the number of steps done.
-        exhausted: whether the Krylov space was exhausted: all it holds was found.
+        exhausted: whether the Krylov space was exhausted: all its eigenvalues are here.
         matvecs: the number of products spent.
         tolerance: relative, what `converged` was decided by.
         dtype: the precision of the products.

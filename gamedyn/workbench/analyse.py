@@ -218,7 +218,7 @@ def analyse(
     """
     # One form of everything: a problem, labelled points, a method at a step size.
     if isinstance(problem, Game):
-        problem = Problem(problem, lambda key: at)
+        problem = Problem(problem, lambda key: points[0][1])
     elif not isinstance(problem, Problem):
         raise TypeError(f"expected a Problem or a Game, got {type(problem).__name__}")
     points = _points(problem, at)
@@ -278,7 +278,7 @@ def analyse(
     return Analysis(problem, settings, tuple(findings))
 
 
-def _points(problem: Problem, at: Any) -> list[tuple[str, Params]]:
+def _points(problem: Problem, at: Any) -> Sequence[tuple[str, Params]]:
     """Label the points: those given, or all known solutions."""
     if at is None:
         if not problem.solutions:
@@ -288,11 +288,14 @@ def _points(problem: Problem, at: Any) -> list[tuple[str, Params]]:
         if len(problem.solutions) == 1:
             return [("the known solution", problem.solutions[0])]
         return [(f"solution {k}", point) for k, point in enumerate(problem.solutions)]
-    labelled = isinstance(at, list | tuple) and all(
+    return at if _labelled(at) else [("the point given", at)]
+
+
+def _labelled(at: Any) -> bool:
+    return isinstance(at, list | tuple) and all(
         isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
         for item in at
     )
-    return list(at) if labelled else [("the point given", at)]
 
 
 @dataclasses.dataclass(frozen=True)

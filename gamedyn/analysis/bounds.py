@@ -55,7 +55,7 @@ def kuczynski_wozniakowski(dimension: int, num_steps: int, delta: float) -> floa
 
 
 class SpectrumBounds(NamedTuple):
-    """What a random start says about the eigenvalues beyond the outermost Ritz values.
+    """Probabilistic bounds of the spectrum, from the random start of a Lanczos run.
 
     Attributes:
         lower: the smallest eigenvalue is no less, with `probability`.
@@ -138,7 +138,7 @@ def spectrum_bounds(
 
 
 class RayleighQuotient(NamedTuple):
-    """The curvature along one direction, examined again by itself.
+    """The curvature along one direction, evaluated again with its error bound.
 
     Attributes:
         quotient: v'Hv of the unit vector v.
@@ -149,7 +149,7 @@ class RayleighQuotient(NamedTuple):
         dtype: the precision of the product.
         trusted: whether the product is of the operator itself: nothing in it is of a
             precision below the leaves', and float64 differs by no more than rounding.
-        remark: what is of low precision inside, in words.
+        remark: the low precision inside, in words.
         matvecs: the number of products spent.
     """
 

@@ -1,4 +1,4 @@
-"""Equilibria of small and middling games: proved, refuted, or honestly left open."""
+"""Certificates of equilibria by dense float64 arithmetic, up to 2000 parameters."""
 
 from collections.abc import Callable
 from typing import Any, TypedDict, Unpack, overload
@@ -105,10 +105,10 @@ def certify(
     `certify_constrained`.
 
     Called outside jit. The point, the batch and the game's arrays are cast to float64,
-    which is exact, and the losses traced again, whatever the caller's flags: the report
-    is about that point. It covers the matrices that automatic differentiation returned;
-    for the rounding errors of differentiation itself there is `error`. All matrices are
-    dense: up to about 2000 parameters.
+    which is exact, and the losses traced again, also where jax computes in float32: the
+    report is about that point. It covers the matrices that automatic differentiation
+    returned; for the rounding errors of differentiation itself there is `error`. All
+    matrices are dense: up to about 2000 parameters.
 
     Args:
         game: the game.
@@ -325,7 +325,7 @@ def _polish(
 def _nearby_zero(
     values: Values, lipschitz: float | None, notes: list[str]
 ) -> tuple[float | None, float | None, float]:
-    """Give |J^-1 F|, a radius that certainly holds a zero, and what it adds to err."""
+    """Return |J^-1 F|, a radius that surely holds a zero, and what it adds to err."""
     try:
         eta = float(np.linalg.norm(np.linalg.solve(values.jacobian, values.field)))
     except np.linalg.LinAlgError:

@@ -40,7 +40,7 @@ _MULTILINEAR = 1e-10  # relative deviation of multilinear losses, by rounding
 
 
 class ConstrainedVerdict(enum.Enum):
-    """What follows for a point of a game on bounded or otherwise limited domains."""
+    """What follows for a point of a game on constrained domains."""
 
     INFEASIBLE = "the point is outside of a player's domain; nothing else is concluded"
     NASH_EQUILIBRIUM = "a Nash equilibrium within tolerance: nobody gains by moving"
@@ -59,8 +59,8 @@ class ConstrainedReport:
         verdict: what the findings allow to conclude.
         infeasibility: the distance of the point from the domains.
         natural_residual: $|w - P(w - F(w))|$.
-        relative: $|w - P(w - F(w)/|J|_2)| / \max(1, |w|)$, which scaling the losses
-            leaves alone.
+        relative: $|w - P(w - F(w)/|J|_2)| / \max(1, |w|)$, invariant to scaling the
+            losses.
         tolerance: what it was compared with.
         nash_conv: what best responses would gain, all players together, where the
             losses are multilinear and all domains simplices; else `None`.
@@ -181,8 +181,8 @@ def certify_constrained(
     alone where it can be tested; else the second one makes the point a Nash
     equilibrium only if every loss is known to be convex in its own parameters.
 
-    Called outside jit, in float64 whatever the caller's flags. `certify` with the
-    keyword `geometry` calls it.
+    Called outside jit, in float64 also where jax computes in float32. `certify` with
+    the keyword `geometry` calls it.
 
     Args:
         game: the game.
@@ -366,9 +366,9 @@ def _best_response_gains(
 def _loss_arrays(
     game: Game, params: Params, batch: Batch
 ) -> tuple[np.ndarray, ...] | None:
-    """Everybody's losses at all pure profiles; `None` if that is not the whole game.
+    """All players' losses at the pure profiles; `None` if they are not multilinear.
 
-    Whether the losses are multilinear is tested at random interior points.
+    Tested at random interior points; also `None` above 10,000 profiles.
     """
     flats = [jax.tree.leaves(own)[0] for own in params]
     structures = [jax.tree.structure(own) for own in params]

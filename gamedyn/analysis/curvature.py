@@ -13,7 +13,7 @@ from gamedyn.analysis.verdicts import Curvature, PlayerCurvature
 def curvatures(
     values: Values, local: Local, error: float, exact: bool
 ) -> tuple[PlayerCurvature, ...]:
-    """Find for every player whether the own Hessian is positive definite.
+    """Test for every player whether the own Hessian is positive definite.
 
     Args:
         values: the game at the point.
@@ -36,7 +36,7 @@ def curvatures(
 def player_curvature(
     block: np.ndarray, player: int, low: Limits | None, error: float, exact: bool
 ) -> PlayerCurvature:
-    r"""Find whether one own Hessian is positive definite.
+    r"""Test whether one own Hessian is positive definite.
 
     Its asymmetry enters the error; a loss that computes in a lower precision of unit
     roundoff u adds the estimate $n u |H|_2$, and what it proves is only probable.
@@ -89,7 +89,7 @@ def player_curvature(
 
 
 def _doubted(finding: PlayerCurvature, scale: float) -> PlayerCurvature:
-    """Say so where what is proved is of the size of differentiation's own errors."""
+    """Add a remark where a curvature is no larger than the error of differentiation."""
     estimate = finding.dimension * UNIT * scale
     decided = finding.curvature is not Curvature.INCONCLUSIVE
     if not decided or not finding.dimension or abs(finding.smallest) > estimate:

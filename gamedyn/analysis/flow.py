@@ -48,7 +48,7 @@ def timescale_stability(
     fast: int = 1,
     chunk: int | None = None,
 ) -> tuple[TimescaleStability, ...]:
-    r"""Tell for which ratios of time scales the gradient flow is stable at a point.
+    r"""Test for which ratios of time scales the gradient flow is stable at a point.
 
     $$\dot w = -\operatorname{diag}(I, \tau I)\, F(w), \qquad
       \text{stable} \Leftrightarrow
@@ -56,15 +56,15 @@ def timescale_stability(
 
     $\tau$ multiplying the rows of the fast player. In a zero-sum game the points that
     are stable for every large enough $\tau$ are the strict local minimax points, up to
-    degeneracy. Called outside jit, in float64 whatever the caller's flags. Whether the
-    point is stationary is `certify`'s question.
+    degeneracy. Called outside jit, in float64 also where jax computes in float32.
+    Whether the point is stationary is tested by `certify`.
 
     Args:
         game: the game.
         params: the point, one pytree per player.
         taus: the ratios, all positive.
         batch: the fixed batch of a stochastic game, without keys.
-        fast: the index of the player who moves $\tau$ times as fast.
+        fast: the index of the fast player.
         chunk: columns of J computed at a time.
 
     Returns:
@@ -124,11 +124,11 @@ def flow_dynamics(
     error: float,
     eigenvalues: bool | None,
 ) -> Dynamics:
-    r"""Find whether the flow $\dot w = -F(w)$ is stable at a stationary point.
+    r"""Test whether the flow $\dot w = -F(w)$ is stable at a stationary point.
 
     Proved, where S or a solution of Lyapunov's equation proves it; else read off the
     computed eigenvalues of J, outside the margin $\sqrt{d u} |J|_2$. In a zero-sum game
-    S is block diagonal, and the findings on its blocks are there already.
+    S is block diagonal, and what is known of its blocks is used.
 
     Args:
         values: the game at the point.
@@ -140,7 +140,7 @@ def flow_dynamics(
     Returns:
         The finding.
     """
-    # The symmetric part S: positive definite, the flow is stable whatever the rest.
+    # The symmetric part S: where it is positive definite, the flow is stable.
     matrix = values.jacobian
     size = len(matrix)
     symmetric, rounding = symmetrise((matrix + matrix.T) / 2)

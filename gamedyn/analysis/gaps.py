@@ -1,6 +1,6 @@
 """Gaps of constrained and matrix games: how far a point is from an equilibrium.
 
-Matrix games are given by everybody's **losses**: `losses[i]` has one axis per player
+Matrix games are given by all players' **losses**: `losses[i]` has one axis per player
 and holds what player i pays when everyone plays a pure action. Mixed strategies are
 vectors on the simplex. Reference values of small games are in
 `gamedyn.games.equilibria`.
@@ -124,7 +124,7 @@ def treeplex_response(tree: Treeplex) -> Response:
 def deviation_losses(
     losses: Sequence[Any], strategies: Sequence[Any]
 ) -> tuple[jax.Array, ...]:
-    r"""Compute what every pure action would cost its player, the others as they are.
+    r"""Compute the loss of every pure action against the other players' strategies.
 
     $$d_i[a] = \ell_i(a, w_{-i}).$$
 
@@ -174,7 +174,7 @@ def best_responses(losses: Sequence[Any], strategies: Sequence[Any]) -> Params:
 
 
 def nash_conv(losses: Sequence[Any], strategies: Sequence[Any]) -> jax.Array:
-    r"""Measure what best responses would gain, all players together.
+    r"""Compute NashConv: what best responses would gain, summed over the players.
 
     $$\sum_i \Big( \ell_i(w) - \min_{a} \ell_i(a, w_{-i}) \Big) \ge 0,$$
 
@@ -204,7 +204,7 @@ def nash_conv(losses: Sequence[Any], strategies: Sequence[Any]) -> jax.Array:
 
 
 def exploitability(losses: Sequence[Any], strategies: Sequence[Any]) -> jax.Array:
-    """Give `nash_conv` per player, NashConv / n.
+    """Compute the exploitability, NashConv divided by the number of players.
 
     Args:
         losses: one array per player, each with one axis per player.

@@ -25,13 +25,13 @@ _CHUNK = 10  # steps between two looks at the residuals
 
 
 class Tridiagonal(NamedTuple):
-    """The state of a Lanczos run, arrays of fixed shape whatever the steps done.
+    """The state of a Lanczos run, arrays whose shapes do not depend on the steps done.
 
     Attributes:
         basis: Q in up to eight blocks of at least ten rows (the last one may be
-            smaller), each of shape `(rows, n)`; rows from `steps` on are not meant.
+            smaller), each of shape `(rows, n)`; rows from `steps` on are unused.
         vector: the next basis vector, shape `(n,)`.
-        diagonal: alpha, shape `(num_steps,)`; entries from `steps` on are not meant.
+        diagonal: alpha, shape `(num_steps,)`; entries from `steps` on are unused.
         off_diagonal: beta, shape `(num_steps,)`, beta[j] coupling rows j and j + 1; the
             last one meant, beta[steps - 1], is the norm of what T leaves out.
         scale: the largest norm |H q| met.
@@ -51,7 +51,7 @@ class Tridiagonal(NamedTuple):
 class LanczosResult(NamedTuple):
     """The ends of a symmetric operator's spectrum.
 
-    Multiplicities are not a result: one start finds one copy of an eigenvalue.
+    Multiplicities stay unknown: from one start comes one copy of an eigenvalue.
 
     Attributes:
         values: the reported Ritz values, ascending, float64.
@@ -119,8 +119,9 @@ def lanczos(
 
     each new vector orthogonalised against all before it by two passes of classical
     Gram-Schmidt, so that no eigenvalue appears twice. The steps run in one compiled
-    loop; every ten the host looks whether the wanted pairs have converged. Memory:
-    `num_steps * n` numbers. Called outside jit; `tridiagonalise` is the traceable part.
+    loop; the host tests every ten steps whether the pairs asked for have converged.
+    Memory: `num_steps * n` numbers. Called outside jit; `tridiagonalise` is the
+    traceable part.
 
     The operator must be fixed (batch, keys, no dropout). Give it as an `Operator` or a
     `jax.tree_util.Partial` whose arrays are leaves: arrays closed over are compiled in.
@@ -137,7 +138,7 @@ def lanczos(
         null_directions: known null directions, each of the structure of `like`; they
             are deflated: the results hold on their orthogonal complement.
         start: the start in place of a random one, of the structure of `like`.
-        stop: `stop(diagonal, off_diagonal, scale)`, asked every ten steps in place of
+        stop: `stop(diagonal, off_diagonal, scale)`, called every ten steps in place of
             the test for convergence.
 
     Returns:
@@ -250,7 +251,7 @@ def tridiagonalise(
     num_steps: int,
     null: jax.Array | None = None,
 ) -> Tridiagonal:
-    """Do up to `num_steps` Lanczos steps; a plain traceable function.
+    """Run up to `num_steps` steps of Lanczos, traceable.
 
     One loop, which ends early where the Krylov space is exhausted; see `lanczos`.
 
@@ -496,6 +497,6 @@ def _with_row(block: jax.Array, index: jax.Array, row: jax.Array) -> jax.Array:
 def tridiagonal_eigh(
     diagonal: np.ndarray, off_diagonal: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Diagonalise the Lanczos matrix; its last beta leads out of it and is left out."""
+    """Diagonalise the Lanczos matrix; its last beta is no entry of it."""
     inner = off_diagonal[:-1]
     return np.linalg.eigh(np.diag(diagonal) + np.diag(inner, 1) + np.diag(inner, -1))

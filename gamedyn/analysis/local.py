@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.analysis.jacobians import flat, jacobian
+from gamedyn.analysis.jacobians import dense_jacobian, flat
 from gamedyn.analysis.precision import (
     Limits,
     check_finite,
@@ -59,7 +59,7 @@ def _derivatives(
     """Compute losses, field and Jacobian; jit keeps what it compiled for a game."""
     field, point = flat(game, params, batch)
     losses = jnp.stack(game(params, batch))
-    return losses, field(point), jacobian(field, point, chunk=chunk)
+    return losses, field(point), dense_jacobian(field, point, chunk=chunk)
 
 
 class Local(NamedTuple):
@@ -218,7 +218,7 @@ def spectral_norm(matrix: np.ndarray) -> float:
 
 
 def weaken(curvature: Curvature) -> Curvature:
-    """Take the proof from a finding on matrices of low precision."""
+    """Reduce a certified finding on matrices of low precision to a probable one."""
     return {
         Curvature.PD_CERTIFIED: Curvature.PD_PROBABLE,
         Curvature.NOT_PSD_CERTIFIED: Curvature.INCONCLUSIVE,

@@ -1,4 +1,4 @@
-"""Equilibria of networks: what products with Hessians can prove, without a matrix."""
+"""Certificates of equilibria for networks, by products with Hessians only."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ _POWER_STEPS = 3  # of the estimate of |J_i|, where the own Hessian does not dec
 
 
 class Examination(NamedTuple):
-    """What Lanczos tells of the sign of one symmetric operator.
+    """The sign of a symmetric operator, as far as Lanczos decides it.
 
     Attributes:
         curvature: the finding.
@@ -58,7 +58,7 @@ class Examination(NamedTuple):
         bounds: what its random start says about the eigenvalues beyond.
         again: the curvature along the smallest Ritz vector, evaluated again.
         matvecs: products spent in all.
-        remark: what is to be said, in words.
+        remark: what limits or explains the finding, in words.
     """
 
     curvature: Curvature
@@ -82,7 +82,7 @@ def certify_large(
     batches: Batch = None,
     rule: Rule | None = None,
 ) -> EquilibriumReport:
-    r"""Report what products with Hessians can tell about a point of a large game.
+    r"""Report what products with Hessians prove about a point of a large game.
 
     The matrix-free form of `certify`, in memory for `num_steps` vectors. Per player the
     ends of the own Hessian's spectrum by `lanczos`, in the precision of the parameters,
@@ -249,7 +249,7 @@ def examine(
     null_directions: Sequence[PyTree] | None = None,
     what: str = "the operator",
 ) -> Examination:
-    """Find out what can be said about the sign of a symmetric operator.
+    """Decide the sign of a symmetric operator as far as Lanczos can.
 
     Args:
         operator: the operator.

@@ -1,4 +1,4 @@
-"""The path angle: how the flow turns on the way from one point to another."""
+"""The path angle between the flow and the straight line from one point to another."""
 
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def path_angle(
 
     Towards an equilibrium at a = 1, rotation alone shows as a bump, attraction alone as
     a switch of sign, both together as both. A plain traceable function: call it under
-    `jax.jit`. The points on the line are done one after the other.
+    `jax.jit`. The points on the line are evaluated one at a time.
 
     Args:
         game_or_field: a game, or any field F.

@@ -1,4 +1,4 @@
-"""Tracing losses again in float64: exact casts, frozen randomness, what hides."""
+"""Tracing losses again in float64: exact casts, frozen randomness, low precision."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ class Limits:
 
     @property
     def words(self) -> str:
-        """The finding as the end of a sentence on a loss."""
+        """The limits as the end of a sentence on a loss."""
         parts = []
         if self.casts:
             parts.append(f"casts to {_join(self.casts)} inside")
@@ -71,7 +71,7 @@ def inspect(closed: ClosedJaxpr, output: int | None = None) -> Limits:
             `None`.
 
     Returns:
-        The findings.
+        The limits.
     """
     outvars = closed.jaxpr.outvars
     live = _variables(outvars if output is None else [outvars[output]])
@@ -95,7 +95,7 @@ def _losses(game: Game, params: Params, batch: Batch) -> tuple[jax.Array, ...]:
 
 
 def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Limits, ...]:
-    """Trace the losses, and look at what each of them depends on.
+    """Trace the losses, and inspect what each of them depends on.
 
     Args:
         game: the game, its arrays in float64.
@@ -103,7 +103,7 @@ def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Limits, ..
         batch: the batch, in float64.
 
     Returns:
-        The findings on every player's loss.
+        The limits of every player's loss.
 
     Raises:
         ValueError: if the losses cannot be traced, or draw random numbers.
@@ -133,7 +133,7 @@ def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Limits, ..
 
 
 def point_dtype(params: Params) -> np.dtype:
-    """Tell the precision a point was computed in: the lowest among its leaves."""
+    """Return the precision a point was computed in: the lowest among its leaves."""
     dtypes = [
         np.dtype(getattr(leaf, "dtype", float)) for leaf in jax.tree.leaves(params)
     ]

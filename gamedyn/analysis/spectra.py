@@ -304,7 +304,7 @@ def spectral_density(
         operator: `operator(vector) -> vector`, symmetric and linear.
         like: a vector or pytree of the structure the operator acts on.
         key: a PRNG key for the starts.
-        num_starts: n_v, independent starts, done one after the other.
+        num_starts: n_v, independent starts, run one after the other.
         num_steps: Lanczos steps of each.
         grid: where to evaluate; 400 points that cover the spectrum if `None`.
         width: sigma; a hundredth of the spectrum's width if `None`.

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn.analysis.certificates import UNIT, certify_symmetric, symmetrise
 from gamedyn.analysis.curvature import player_curvature
-from gamedyn.analysis.jacobians import jacobian
+from gamedyn.analysis.jacobians import dense_jacobian
 from gamedyn.analysis.local import Local, Values, ratio, spectral_norm, weaken
 from gamedyn.analysis.verdicts import (
     Curvature,
@@ -195,7 +195,7 @@ def _lagrangian(
         bent = jax.jvp(following, (vector,), (tangents,))[1]
         return jnp.concatenate([leading(vector), leading(vector) + bent])
 
-    hessians = jacobian(both, point, chunk=chunk)
+    hessians = dense_jacobian(both, point, chunk=chunk)
     return leading(point), *jnp.split(hessians, 2)
 
 

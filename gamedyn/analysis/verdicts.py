@@ -51,7 +51,7 @@ class StackelbergVerdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Stationarity:
-    r"""Whether the field vanishes, in a form that scaling the losses leaves alone.
+    r"""Whether the field vanishes, in a form invariant to scaling the losses.
 
     $$r_i = \frac{|F_i|_2}{|J_i|_2 \max(1, |w|_2)},$$
 
@@ -106,7 +106,7 @@ class PlayerCurvature:
         probability: what `PD_PROBABLE` holds with, if it is known.
         residual: |Hy - theta y| of the smallest pair, where it was computed.
         converged: whether the smallest pair met its tolerance; `None` where dense.
-        remark: what else is to be said, in words.
+        remark: what limits or explains the finding, in words.
     """
 
     player: int
@@ -268,7 +268,7 @@ class Stackelberg:
         smallest: smallest eigenvalue of the total Hessian, or `None`.
         bound: the bound of `total`, or `None`.
         total_hessian: the matrix of shape `(d, d)`, or `None`.
-        remark: what else is to be said, in words.
+        remark: what limits or explains the finding, in words.
     """
 
     leader: int
@@ -302,7 +302,7 @@ class Stackelberg:
 
 @dataclasses.dataclass(frozen=True)
 class TimescaleStability:
-    """Stability of the flow in which the fast player moves tau times as fast.
+    """Stability of the flow with two time scales of ratio tau.
 
     Attributes:
         tau: the ratio of the time scales.
@@ -411,7 +411,7 @@ class EquilibriumReport:
 def conclude(
     stationarity: Stationarity, players: tuple[PlayerCurvature, ...]
 ) -> Verdict:
-    """Let the verdict follow from the findings.
+    """Conclude the verdict from the findings.
 
     NOT_STATIONARY if the residual is above its tolerance; CERTIFIED_DNE if every player
     is PD_CERTIFIED; REFUTED_DNE if some player is NOT_PSD_CERTIFIED (without

@@ -1,6 +1,6 @@
 """Equilibria of matrix, bimatrix and sequence-form games: reference values.
 
-Matrix games are given by everybody's **losses**: `losses[i]` has one axis per player
+Matrix games are given by all players' **losses**: `losses[i]` has one axis per player
 and holds what player i pays when everyone plays a pure action. A source that writes
 payoffs is converted at the edge, loss = -payoff. Mixed strategies are vectors on the
 simplex. Everything here is float64 numpy, called outside jit; how far a point is from

@@ -94,7 +94,7 @@ class Finding:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def lines(self) -> list[tuple[str, str]]:
-        """Give the lines of the text as pairs of what and how."""
+        """The lines of the text, as pairs of a title and what follows it."""
         pairs = [line.partition(": ") for line in str(self).split("\n")]
         return [(key, text) for key, _, text in pairs]
 
@@ -318,7 +318,7 @@ class _Near:
         return self.build(game)[0]
 
     def rule(self, num_players: int) -> Rule:
-        """The rule without constraints, for so many players."""
+        """The rule without constraints, for a number of players."""
         if self.given is not None:
             return self.given
         return rules.make(self.name, self.step_size, num_players=num_players)
@@ -370,7 +370,7 @@ def _spectrum(
             values = np.linalg.eigvals(np.asarray(matrix))
     limits = _limits(values, near)
     if dynamics is None:
-        # The eigenvalues are those of a matrix, but of nobody's stability.
+        # Away from a zero of F the eigenvalues decide no stability.
         caption = "not a stationary point: stability is not concluded"
         return Spectrum(values, limits, flow=False, caption=caption), ()
     if near is None:

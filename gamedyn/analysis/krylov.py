@@ -164,6 +164,7 @@ def lanczos(
         linear differential and integral operators", 1950.
         Parlett, The Symmetric Eigenvalue Problem, 1980, chapter 13.
     """
+    # The operator, the known null directions, and the start.
     check_positive_integer("num_steps", num_steps)
     if len(num_pairs) != 2 or min(num_pairs) < 0 or not sum(num_pairs):
         raise ValueError(
@@ -184,6 +185,8 @@ def lanczos(
     else:
         _check_structure("start", start, like)
         flat = ravel_pytree(start)[0].astype(dtype)
+
+    # Steps in compiled blocks, until the test between two of them is met.
     num_steps = min(num_steps, dimension)
     # Where nothing can end the run early, there is nothing to look for on the way.
     chunk = num_steps if tolerance == 0 and stop is None else _CHUNK
@@ -205,6 +208,8 @@ def lanczos(
                 break
         elif pairs_converged(diagonal, off_diagonal, num_pairs, tolerance * scale):
             break
+
+    # The Ritz vectors at both ends, and their residuals by products of their own.
     ritz, vectors = tridiagonal_eigh(diagonal, off_diagonal)
     lower = min(num_pairs[0], steps)
     upper = min(num_pairs[1], steps - lower)

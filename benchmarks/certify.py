@@ -13,9 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn.analysis.certification import certify
-from gamedyn.analysis.krylov import lanczos
-from gamedyn.analysis.matrix_free import certify_large
+from gamedyn.analysis import certify, certify_large, lanczos
 from gamedyn.analysis.operators import (
     jacobian,
     jacobian_transposed,

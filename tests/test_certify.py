@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
+from gamedyn.analysis import certify
 from gamedyn.analysis.certificates import (
     certify_symmetric,
     exact_sign,
@@ -25,7 +26,6 @@ from gamedyn.analysis.certificates import (
     stein_certificate,
     symmetrise,
 )
-from gamedyn.analysis.certification import certify
 from gamedyn.analysis.flow import timescale_stability
 from gamedyn.analysis.jacobians import (
     game_jacobian,

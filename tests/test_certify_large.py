@@ -13,10 +13,9 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
+from gamedyn.analysis import Curvature, Stability, Verdict, certify_large
 from gamedyn.analysis.krylov import _advance, _begin
-from gamedyn.analysis.matrix_free import certify_large
 from gamedyn.analysis.operators import own_hessian, symmetric_part
-from gamedyn.analysis.verdicts import Curvature, Stability, Verdict
 
 KEY = jax.random.key(0)
 

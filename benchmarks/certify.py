@@ -13,9 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn.analysis.certify import certify
-from gamedyn.analysis.certify_large import certify_large
-from gamedyn.analysis.lanczos import lanczos
+from gamedyn.analysis import certify, certify_large, lanczos
 from gamedyn.analysis.operators import (
     jacobian,
     jacobian_transposed,

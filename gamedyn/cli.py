@@ -499,7 +499,7 @@ def _analyse(config: Analyse, command: str) -> None:
     runtime.configure(x64=config.x64)
 
     from gamedyn import report
-    from gamedyn.analyse import analyse
+    from gamedyn.workbench.analyse import analyse
 
     problem = _problem(config)
     points = read_points(problem, config.at)
@@ -513,7 +513,7 @@ def _analyse(config: Analyse, command: str) -> None:
             error=config.error,
             polish=config.polish,
             taus=config.taus,
-            own_cost_convex=config.own_cost_convex,
+            own_loss_convex=config.own_cost_convex,
         )
         report.write_analysis(analysis, folder, command)
         written = sorted(path.name for path in folder.iterdir())

@@ -17,8 +17,8 @@ from gamedyn.game import Params
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from gamedyn.analyse import Spectrum
     from gamedyn.compare import Curve
+    from gamedyn.workbench.analyse import Spectrum
 
 _GREY = "0.82"
 _SHADE = "#d3ecd6"

@@ -18,10 +18,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gamedyn import methods, plot, runtime
-from gamedyn.analyse import Analysis
 from gamedyn.compare import NOTES, Comparison, Row
 from gamedyn.fields import Field
 from gamedyn.games import Problem
+from gamedyn.workbench.analyse import Analysis
 
 COLUMNS = (
     ("rule", "rule"),

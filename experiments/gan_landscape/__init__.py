@@ -44,7 +44,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gamedyn import analysis
-from gamedyn.analysis.report import conclude
+from gamedyn.analysis.verdicts import conclude
 
 CASES = ("ring", "ring_wgan_gp", "digits")
 POINTS = ("start", "middle", "end")

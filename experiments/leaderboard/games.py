@@ -10,7 +10,7 @@ import numpy as np
 
 import gamedyn as gd
 from gamedyn.analysis import game_jacobian, variational_gap
-from gamedyn.analysis.matrix_games import simplex_response
+from gamedyn.analysis.gaps import simplex_response
 from gamedyn.game import Params
 from gamedyn.games import Problem
 from gamedyn.geometry import per_player

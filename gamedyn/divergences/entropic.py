@@ -12,7 +12,7 @@ from gamedyn.loops import bounded_while
 
 
 class Sinkhorn(NamedTuple):
-    """An entropic coupling; entropic is not exact, whence `epsilon`.
+    """An entropic coupling, optimal for the cost regularised by `epsilon`.
 
     Attributes:
         transport_cost: <P, C>, what to compare with the exact value. Before
@@ -79,9 +79,10 @@ def sinkhorn(
 
     Iterations grow like the cost's scale over epsilon: choose it relative to that,
     such as `0.05 * cost.mean()`. Points of zero weight are allowed. Traceable (under
-    `vmap` everyone waits for the slowest) and differentiable to any order in cost,
-    weights and epsilon: the potentials by the implicit function theorem, one linear
-    system of n unknowns, correct as far as the iteration has converged.
+    `vmap` all problems iterate until the slowest has converged) and differentiable to
+    any order in cost, weights and epsilon: the potentials by the implicit function
+    theorem, one linear system of n unknowns, correct as far as the iteration has
+    converged.
 
     Args:
         cost: the matrix C, shape (n, m).

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 
 from gamedyn.game import Batch, Game, Params, general_sum
 from gamedyn.games import _forms
+from gamedyn.games.equilibria import bimatrix_equilibria
 from gamedyn.games.problem import Info, Problem
 from gamedyn.games.registry import register
 from gamedyn.geometry import simplex
@@ -65,9 +66,6 @@ def bimatrix_game(
     _forms.check_shape("column_losses", B, A.shape, "like row_losses")
     solutions: tuple[Params, ...] = ()
     if solve and _forms.known(A, B) and max(A.shape) <= 8:
-        # analysis stands beside games and builds on them: imported when it is used.
-        from gamedyn.analysis.matrix_games import bimatrix_equilibria
-
         solutions = tuple(
             (jnp.asarray(x, A.dtype), jnp.asarray(y, A.dtype))
             for x, y in bimatrix_equilibria((A, B))

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import Params, zero_sum
 from gamedyn.games import _forms
+from gamedyn.games.equilibria import minimax_strategy
 from gamedyn.games.problem import Problem
 from gamedyn.games.registry import register
 from gamedyn.geometry import simplex
@@ -269,33 +270,3 @@ def _optimal_strategies(matrix: jax.Array) -> Params:
     dense = np.asarray(matrix, np.float64)
     x, y = minimax_strategy(dense), minimax_strategy(-dense.T)
     return jnp.asarray(x, matrix.dtype), jnp.asarray(y, matrix.dtype)
-
-
-def minimax_strategy(matrix: np.ndarray) -> np.ndarray:
-    """Find the x on the simplex of least v with `matrix.T @ x <= v`, by simplex steps.
-
-    Args:
-        matrix: the payoffs, shape `(m, n)`, float64.
-
-    Returns:
-        A vertex solution, shape `(m,)`, non-negative with sum 1.
-
-    Raises:
-        ValueError: if the linear programme was not solved.
-    """
-    from scipy.optimize import linprog  # costs a third of jax's import time
-
-    m, n = matrix.shape
-    programme = linprog(
-        np.append(np.zeros(m), 1.0),
-        A_ub=np.column_stack([matrix.T, -np.ones(n)]),
-        b_ub=np.zeros(n),
-        A_eq=np.append(np.ones(m), 0.0)[None],
-        b_eq=[1.0],
-        bounds=[(0, None)] * m + [(None, None)],
-        method="highs-ds",  # a vertex, exact to rounding; the interior method is not
-    )
-    if not programme.success:
-        raise ValueError(f"the linear programme was not solved: {programme.message}")
-    x = np.maximum(programme.x[:m], 0.0)
-    return x / x.sum()

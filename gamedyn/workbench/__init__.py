@@ -1,0 +1,1 @@
+"""The workbench: races, comparisons, analyses, reports and pictures of games."""

@@ -54,9 +54,9 @@ from gamedyn.geometry import (
     per_player,
     simplex,
 )
-from gamedyn.race import full_field, misfit
 from gamedyn.rules.base import Rule
 from gamedyn.solve import Status
+from gamedyn.workbench.race import full_field, misfit
 
 _POINTS = 121  # of the region's grid, along the upper half of the imaginary axis
 _CHUNK = 2048  # linear games in one compiled call

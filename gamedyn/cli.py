@@ -433,9 +433,9 @@ def _compare(config: Compare, command: str) -> None:
             raise ValueError(f"{name} must be a positive number, got {value}")
     runtime.configure(x64=config.x64)
 
-    from gamedyn import report
-    from gamedyn.compare import NOTES, applicable, compare
-    from gamedyn.race import full_field
+    from gamedyn.workbench import report
+    from gamedyn.workbench.compare import NOTES, applicable, compare
+    from gamedyn.workbench.race import full_field
 
     problem = _problem(config)
     names = tuple(name for word in config.rules for name in word.split(",") if name)
@@ -498,8 +498,8 @@ def _analyse(config: Analyse, command: str) -> None:
         step_size = _positive("--step-size", config.step_size)
     runtime.configure(x64=config.x64)
 
-    from gamedyn import report
     from gamedyn.analyse import analyse
+    from gamedyn.workbench import report
 
     problem = _problem(config)
     points = read_points(problem, config.at)

@@ -10,7 +10,6 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import gamedyn as gd
-from gamedyn import plot
 from gamedyn.analyse import (
     ConstrainedVerdict,
     analyse,
@@ -20,6 +19,7 @@ from gamedyn.analyse import (
 )
 from gamedyn.analysis import Stability, Verdict, spectral_radius
 from gamedyn.cli import main, read_points
+from gamedyn.workbench import plot
 
 pytestmark = pytest.mark.usefixtures("folder")
 

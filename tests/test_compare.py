@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gamedyn as gd
-from gamedyn.compare import GRID, NOTES, compare
+from gamedyn.workbench.compare import GRID, NOTES, compare
 
 QUICK = ("simultaneous", "alternating", "extragradient", "optimistic", "lookahead")
 SEVERAL = (

@@ -26,9 +26,9 @@ import numpy as np
 import optax
 
 import gamedyn as gd
-from gamedyn.compare import compare
 from gamedyn.rules.base import Rule, build, stepper
 from gamedyn.rules.registry import from_transformations
+from gamedyn.workbench.compare import compare
 
 # %% [markdown]
 # ## The update

@@ -18,7 +18,8 @@ from gamedyn.analyse import (
     stability_region,
 )
 from gamedyn.analysis import Stability, Verdict, spectral_radius
-from gamedyn.cli import main, read_points
+from gamedyn.cli import main
+from gamedyn.commands.analyse import read_points
 from gamedyn.workbench import plot
 
 pytestmark = pytest.mark.usefixtures("folder")

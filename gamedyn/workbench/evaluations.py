@@ -37,7 +37,7 @@ def count_evaluations(rule: Rule, problem: Problem) -> int:
         >>> problem = gd.games.bilinear()
         >>> count_evaluations(gd.alternating(optax.sgd(0.1)), problem)
         1
-        >>> count_evaluations(gd.runge_kutta(0.1), problem)
+        >>> count_evaluations(gd.runge_kutta(optax.sgd(0.1)), problem)
         4
     """
     field = Partial(_evaluate, gradient(problem.game))

@@ -40,7 +40,7 @@ def as_problem(
             f"{caller} takes a Problem (gd.games.make(NAME)), or a Game and its start, "
             f"got {type(game).__name__}"
         )
-    if start is None:
+    if not isinstance(start, tuple):
         raise TypeError(
             f"{caller} needs the start of a Game: {caller}(game, start, ...) with "
             f"start a tuple of {game.num_players} pytrees, one per player"

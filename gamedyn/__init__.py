@@ -1,54 +1,65 @@
 """Game dynamics in JAX: games as pure losses, composable update rules, certificates."""
 
+# ruff: noqa: I001  Every public name on one line.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gamedyn import fields as fields
-from gamedyn import geometry as geometry
-from gamedyn import rules as rules
-from gamedyn import transformations as transformations
-from gamedyn.game import Game as Game
-from gamedyn.game import general_sum as general_sum
-from gamedyn.game import single_player as single_player
-from gamedyn.game import zero_sum as zero_sum
-from gamedyn.rules import Rule as Rule
-from gamedyn.rules import adaptive_golden_ratio as adaptive_golden_ratio
-from gamedyn.rules import alex_gda as alex_gda
-from gamedyn.rules import alternating as alternating
-from gamedyn.rules import anchored_extragradient as anchored_extragradient
-from gamedyn.rules import averaged as averaged
-from gamedyn.rules import extragradient as extragradient
-from gamedyn.rules import forward_backward_forward as forward_backward_forward
-from gamedyn.rules import forward_reflected_backward as forward_reflected_backward
-from gamedyn.rules import halpern as halpern
-from gamedyn.rules import lookahead as lookahead
-from gamedyn.rules import optimistic as optimistic
-from gamedyn.rules import past_extragradient as past_extragradient
-from gamedyn.rules import projected_reflected_gradient as projected_reflected_gradient
-from gamedyn.rules import proximal_point as proximal_point
-from gamedyn.rules import runge_kutta as runge_kutta
-from gamedyn.rules import simultaneous as simultaneous
-from gamedyn.solve import Solution as Solution
-from gamedyn.solve import Status as Status
-from gamedyn.solve import solve as solve
-from gamedyn.solve import solve_until as solve_until
+from gamedyn import (
+    fields as fields,
+    geometry as geometry,
+    rules as rules,
+    transformations as transformations,
+)
+from gamedyn.game import (
+    Game as Game,
+    general_sum as general_sum,
+    single_player as single_player,
+    zero_sum as zero_sum,
+)
+from gamedyn.rules import (
+    Rule as Rule,
+    adaptive_golden_ratio as adaptive_golden_ratio,
+    alex_gda as alex_gda,
+    alternating as alternating,
+    anchored_extragradient as anchored_extragradient,
+    averaged as averaged,
+    extragradient as extragradient,
+    forward_backward_forward as forward_backward_forward,
+    forward_reflected_backward as forward_reflected_backward,
+    halpern as halpern,
+    lookahead as lookahead,
+    optimistic as optimistic,
+    past_extragradient as past_extragradient,
+    projected_reflected_gradient as projected_reflected_gradient,
+    proximal_point as proximal_point,
+    runge_kutta as runge_kutta,
+    simultaneous as simultaneous,
+)
+from gamedyn.solve import (
+    Solution as Solution,
+    Status as Status,
+    solve as solve,
+    solve_until as solve_until,
+)
 from gamedyn.sweep import sweep as sweep
 
 if TYPE_CHECKING:  # what type checkers and editors see of the names in _LAZY
-    from gamedyn import analysis as analysis
-    from gamedyn import data as data
-    from gamedyn import diffusion as diffusion
-    from gamedyn import divergences as divergences
-    from gamedyn import games as games
-    from gamedyn import gan as gan
-    from gamedyn import methods as methods
-    from gamedyn import metrics as metrics
-    from gamedyn import nets as nets
-    from gamedyn import plugins as plugins
-    from gamedyn import recipes as recipes
-    from gamedyn import runtime as runtime
-    from gamedyn import train as train
-    from gamedyn import workbench as workbench
+    from gamedyn import (
+        analysis as analysis,
+        data as data,
+        diffusion as diffusion,
+        divergences as divergences,
+        games as games,
+        gan as gan,
+        methods as methods,
+        metrics as metrics,
+        nets as nets,
+        plugins as plugins,
+        recipes as recipes,
+        runtime as runtime,
+        train as train,
+        workbench as workbench,
+    )
     from gamedyn.analyse import analyse as analyse
     from gamedyn.games import Problem as Problem
     from gamedyn.workbench import plot as plot

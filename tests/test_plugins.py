@@ -152,7 +152,10 @@ def test_recipes_are_trained_with_plugins(folder, capsys):
     [
         (None, "no file"),
         ("1 / 0", "fails to load: ZeroDivisionError: division by zero"),
-        ("import gamedyn as gd\ngd.rules.make('no_rule', 1.0)", "ValueError: unknown rule"),
+        (
+            "import gamedyn as gd\ngd.rules.make('no_rule', 1.0)",
+            "ValueError: unknown rule",
+        ),
     ],
 )
 def test_a_broken_file_is_named(content, expected, folder, capsys):

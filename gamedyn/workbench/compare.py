@@ -106,7 +106,8 @@ def compare(
 ) -> Comparison: ...
 
 
-def compare(
+# The second argument is a game's start or a problem's rules, as the overloads say.
+def compare(  # pyright: ignore[reportInconsistentOverload]
     problem: Problem | Game,
     start: Any = None,
     rules: Rules = None,

@@ -1,4 +1,8 @@
-"""Pictures, by matplotlib alone."""
+"""Pictures of comparisons and analyses, by matplotlib alone.
+
+Every function returns a figure: a notebook shows it, `figure.savefig(path)` writes it.
+Dimensions as in `gamedyn.workbench.race`.
+"""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -26,7 +30,9 @@ _MARKS = {"start": ("o", "black"), "solution": ("*", "crimson")}
 
 
 def convergence(
-    curves: "Mapping[str, Curve]", families: Mapping[str, Sequence[str]], title: str
+    curves: "Mapping[str, Curve]",
+    families: Mapping[str, Sequence[str]] | None = None,
+    title: str = "",
 ) -> Figure:
     """Draw the natural residual of every rule, one panel per family of rules.
 
@@ -34,23 +40,37 @@ def convergence(
     compare at a glance. Of curves that oscillate the upper envelope is drawn.
 
     Args:
-        curves: by row name.
-        families: row names by family, in the order of the panels.
+        curves: by row name, `curves` of a comparison.
+        families: row names by family, in the order of the panels, `families()` of a
+            comparison; one panel with all curves if `None`.
         title: of the figure.
 
     Returns:
         The figure.
+
+    Example:
+        >>> import gamedyn as gd
+        >>> problem = gd.games.make("bilinear")
+        >>> rows = gd.compare(problem, "optimistic", step_size=0.1, evaluations=100)
+        >>> figure = gd.plot.convergence(rows.curves, rows.families())
+        >>> len(figure.axes)
+        1
     """
+    if families is None:
+        families = {"": list(curves)}
     columns = min(3, len(families))
     lines = -(-len(families) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.3 * lines + 0.6), layout="constrained")
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     levels = {name: _envelope(curve) for name, curve in curves.items()}
     low, high = _limits([level for _, level in levels.values()])
-    levels = {  # far beyond the picture, the axes' own arithmetic overflows
+    # Far beyond the picture, the axes' own arithmetic overflows.
+    levels = {
         name: (work, np.clip(level, low * 1e-3, high * 1e3))
         for name, (work, level) in levels.items()
     }
+
+    # Per family a panel: all curves in grey, its own in colour.
     for axis, (family, names) in zip(axes.flat, families.items(), strict=False):
         for work, level in levels.values():
             axis.plot(work, level, color=_GREY, lw=0.7, zorder=1)
@@ -107,8 +127,8 @@ def phase(
     curves: "Mapping[str, Curve]",
     field: Field,
     start: Params,
-    solutions: Sequence[Params],
-    title: str,
+    solutions: Sequence[Params] = (),
+    title: str = "",
     *,
     points: int = 400,
 ) -> Figure:
@@ -120,7 +140,7 @@ def phase(
         start: the start; gives the parameters' structure.
         solutions: known solutions, marked with a star.
         title: of the figure.
-        points: how many recorded points of each run to draw at most, from the start.
+        points: the most recorded points of each run to draw, from the start.
 
     Returns:
         The figure.
@@ -131,6 +151,8 @@ def phase(
     flat, unravel = ravel_pytree(start)
     if flat.size != 2:
         raise ValueError(f"a phase portrait needs 2 dimensions, got {flat.size}")
+
+    # The window, a square around the first solution, and the flow in it.
     ends = [np.asarray(ravel_pytree(solution)[0]) for solution in solutions]
     begin = np.asarray(flat)
     center = ends[0] if ends else begin
@@ -142,6 +164,7 @@ def phase(
     flow = -np.asarray(at(jnp.asarray(grid.reshape(-1, 2), flat.dtype)))
     flow = flow.reshape(grid.shape)
 
+    # Per rule a panel: streamlines, trajectory, start and solutions.
     columns = min(6, max(2, int(np.ceil(np.sqrt(len(curves))))))
     lines = -(-len(curves) // columns)
     figure = Figure(figsize=(2.5 * columns, 2.6 * lines + 0.6), layout="constrained")
@@ -176,20 +199,20 @@ def phase(
     return figure
 
 
-def spectrum(found: "Spectrum", title: str) -> Figure:
+def spectrum(shown: "Spectrum", title: str = "") -> Figure:
     """Draw the eigenvalues of J, and of a rule's update map if there is one.
 
     The plane of J shows where the rule converges, or else the half plane in which the
     flow does; the map's eigenvalues stand beside the unit circle.
 
     Args:
-        found: what to show.
+        shown: the eigenvalues and the region, `spectrum` of a finding of `analyse`.
         title: of the figure.
 
     Returns:
         The figure.
     """
-    panels = 1 if found.update is None else 2
+    panels = 1 if shown.update is None else 2
     # In inches, since layouts that adapt themselves do not know of square axes.
     width, height, side = 5.4 * panels, 6.6, 4.4
     figure = Figure(figsize=(width, height))
@@ -204,36 +227,36 @@ def spectrum(found: "Spectrum", title: str) -> Figure:
         )
         for k in range(panels)
     ]
-    _plane(axes[0], found)
-    if found.update is not None:
-        _unit_circle(axes[1], found.update, found.period)
-    title = f"{title}; {found.rule}" if found.rule else title
+    _plane(axes[0], shown)
+    if shown.update is not None:
+        _unit_circle(axes[1], shown.update, shown.period)
+    title = f"{title}; {shown.rule}" if shown.rule else title
     figure.suptitle(title, y=1 - 0.15 / height, va="top")
     return figure
 
 
-def _plane(axis: "Axes", found: "Spectrum") -> None:
-    left, right, top = found.limits
-    if found.region is not None:
-        real, imaginary, radius = found.region
+def _plane(axis: "Axes", shown: "Spectrum") -> None:
+    left, right, top = shown.limits
+    if shown.region is not None:
+        real, imaginary, radius = shown.region
         level = np.log(np.clip(np.nan_to_num(radius, nan=10.0), 0.1, 10.0))
         axis.contourf(real, imaginary, level, [-np.inf, 0.0], colors=[_SHADE])
         axis.contour(real, imaginary, level, [0.0], colors=["seagreen"], linewidths=1.2)
         inside = "the rule converges (spectral radius below 1)"
-    elif found.flow:
+    elif shown.flow:
         axis.axvspan(0, right, color=_SHADE, lw=0, zorder=0)
         inside = "the flow is stable (positive real part)"
     else:
         inside = ""
     handles = []
-    count = str(found.eigenvalues.size)
-    if found.inside is not None:
-        count += f", {found.inside} inside"
+    count = str(shown.eigenvalues.size)
+    if shown.inside is not None:
+        count += f", {shown.inside} inside"
     if inside:
         handles.append(Patch(facecolor=_SHADE, edgecolor="seagreen", label=inside))
     handles += axis.plot(
-        np.real(found.eigenvalues),
-        np.imag(found.eigenvalues),
+        np.real(shown.eigenvalues),
+        np.imag(shown.eigenvalues),
         "x",
         color="crimson",
         ms=7,
@@ -242,7 +265,7 @@ def _plane(axis: "Axes", found: "Spectrum") -> None:
         zorder=3,
         label=f"eigenvalues of J ({count})",
     )
-    _dress(axis, handles, "eigenvalues of J", found.caption)
+    _dress(axis, handles, "eigenvalues of J", shown.caption)
     axis.set_xlim(left, right)
     axis.set_ylim(-top, top)
 

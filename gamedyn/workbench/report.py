@@ -28,8 +28,6 @@ from gamedyn.workbench.results import (
     headline,
 )
 
-_OWN = "rules of one's own"  # the family of what is in no registry
-
 
 def write(comparison: Comparison, out: Path, field: Field, command: str) -> None:
     """Write every file of a comparison.
@@ -41,10 +39,7 @@ def write(comparison: Comparison, out: Path, field: Field, command: str) -> None
         command: the command line that made it.
     """
     title = f"{comparison.settings['game']}: residual against work"
-    families: dict[str, list[str]] = {}
-    for row in comparison.rows:
-        family = _OWN if row.rule is None else methods.entry(row.rule).family
-        families.setdefault(family, []).append(row.name)
+    families = comparison.families()
     pictures = {"convergence.png": plot.convergence(comparison.curves, families, title)}
     if comparison.settings["dimension"] == 2:
         pictures["phase.png"] = plot.phase(

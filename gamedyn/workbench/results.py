@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gamedyn import methods
 from gamedyn.games import Problem
 
 TOLERANCE = 1e-10
@@ -55,6 +56,9 @@ LEGEND = (
     "2 % of the logarithm and 2/n; ✗: they do not."
 )
 """What the columns leave open."""
+
+OWN = "rules of one's own"
+"""The family of rules that are in no registry."""
 
 _MARGINAL = 1e-9  # a predicted |log rate| below this is rounding
 _TINY = float(np.finfo(float).tiny)
@@ -149,6 +153,14 @@ class Comparison:
     settings: dict[str, Any]
     rows: tuple[Row, ...]
     curves: dict[str, Curve]
+
+    def families(self) -> dict[str, list[str]]:
+        """Give the rows' names by the family of their rules."""
+        families: dict[str, list[str]] = {}
+        for row in self.rows:
+            family = OWN if row.rule is None else methods.entry(row.rule).family
+            families.setdefault(family, []).append(row.name)
+        return families
 
     def __str__(self) -> str:
         """Give the table that the command prints, with its notes."""

@@ -124,8 +124,9 @@ def summarise(
     predicted = prediction.rate
 
     # What was measured, of the residual where solutions form a continuum.
-    of_residual = curve.distance is None or prediction.continuum
-    followed = curve.residual if of_residual else curve.distance
+    followed = curve.residual
+    if curve.distance is not None and not prediction.continuum:
+        followed = curve.distance
     rates = [
         measured_rate(
             one, race.evaluations, floor=_floor(problem, one[0], prediction.continuum)
@@ -156,11 +157,11 @@ def summarise(
     behaviour = "noise floor"
     if diverged or not race.stochastic:
         behaviour = _behaviour(rates, None if repelled else predicted, diverged)
-    own = isinstance(entrant.method, Rule)
+    name = entrant.method if isinstance(entrant.method, str) else None
     row = Row(
         name=entrant.label,
-        rule=None if own else entrant.method,
-        step_size=None if own else step_size,
+        rule=name,
+        step_size=None if name is None else step_size,
         evaluations=int(race.evaluations[-1]),
         evaluations_per_step=race.cost,
         to_tolerance=int(np.median(race.evaluations[small.argmax(axis=1)]))

@@ -1,7 +1,10 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -34,6 +37,40 @@ def write_whole(path: Path, content: str | bytes) -> None:
             raise
     except OSError as error:
         raise named(error, path) from error
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Fill a new folder atomically: it appears whole, or not at all.
+
+    Args:
+        path: the folder to be; must not exist, or be empty.
+
+    Yields:
+        A temporary folder beside it, to be written to.
+
+    Raises:
+        FileExistsError: if the folder holds anything already.
+        OSError: if its parent cannot be written to.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} already holds results; choose another --out")
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; --out names a folder")
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} is not writable")
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        os.replace(partial, path)  # fails if results have appeared meanwhile
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in missing:
+            parent.rmdir()
+        raise
 
 
 def named(error: OSError, path: Path) -> OSError:

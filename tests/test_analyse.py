@@ -12,7 +12,6 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import gamedyn as gd
-from gamedyn import plot
 from gamedyn.analysis import (
     ConstrainedReport,
     ConstrainedVerdict,
@@ -25,9 +24,11 @@ from gamedyn.analysis import (
     spectral_radius,
     stability_region,
 )
-from gamedyn.cli import main, read_points
-from gamedyn.race import full_field
+from gamedyn.cli import main
+from gamedyn.commands.analyse import read_points
+from gamedyn.workbench import plot
 from gamedyn.workbench.analyse import analyse
+from gamedyn.workbench.race import full_field
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -436,9 +436,9 @@ def main(config: Config) -> dict[str, Any]:
         FileExistsError: if the folder holds anything already.
     """
     from experiments.diffusion_exact import pictures
-    from gamedyn import report
+    from gamedyn import files
 
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         chain = run_chain(config)
         of_gaussian = gaussian(config)
         rows = on_ring(config)

@@ -449,9 +449,9 @@ def main(config: Config) -> dict[str, Any]:
     import tempfile
 
     from experiments.diffusion_likelihood import pictures
-    from gamedyn import report
+    from gamedyn import files
 
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         of_ring = on_ring(config)
         with tempfile.TemporaryDirectory() as folder:
             of_digits = on_digits(config, Path(folder))

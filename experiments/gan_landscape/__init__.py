@@ -257,7 +257,7 @@ def main(config: Config) -> dict[str, Any]:
         FileExistsError: if the folder holds anything already.
     """
     from experiments.gan_landscape import pictures, training
-    from gamedyn import report
+    from gamedyn import files
 
     begin = time.perf_counter()
     unknown = set(config.cases) - set(CASES)
@@ -266,7 +266,7 @@ def main(config: Config) -> dict[str, Any]:
             f"expected cases among {', '.join(CASES)} and an even number of steps, got "
             f"{', '.join(config.cases)} and {config.num_steps}"
         )
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         found, samples, seconds = {}, {}, {}
         for name in config.cases:
             started = time.perf_counter()

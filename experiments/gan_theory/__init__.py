@@ -427,10 +427,10 @@ def main(config: Config) -> dict[str, Any]:
         FileExistsError: if the folder holds anything already.
     """
     from experiments.gan_theory import pictures
-    from gamedyn import report
+    from gamedyn import files
 
     begin = time.perf_counter()
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         cases = pairs()
         trained = {name: train(config, pair) for name, pair in cases.items()}
         lines, gradients = parallel_lines(config.points_per_line), generator_gradients()

@@ -61,12 +61,12 @@ def main(config: Config) -> dict[str, Any]:
         FileExistsError: if the folder holds anything already.
         ValueError: if the data or a sampling are unknown.
     """
-    from gamedyn import recipes, report, runtime
+    from gamedyn import files, recipes, runtime
 
     if unknown := set(config.data) - {"ring", "grid", "digits"}:
         raise ValueError(f"data are ring, grid and digits, got {sorted(unknown)}")
     samplings = [Sampling.parse(text) for text in config.samplings]
-    with _compiling_quickly(config.tiny), report.folder(config.out) as out:
+    with _compiling_quickly(config.tiny), files.folder(config.out) as out:
         rows = []
         for name in config.data:
             part = pictures if name == "digits" else points

@@ -14,7 +14,7 @@ from gamedyn.analysis.gaps import simplex_response
 from gamedyn.game import Params
 from gamedyn.games import Problem
 from gamedyn.geometry import per_player
-from gamedyn.race import full_field, norm
+from gamedyn.workbench.race import full_field, norm
 
 MEASURES = {
     "distance": "distance to the nearest known solution",

@@ -17,7 +17,7 @@ from experiments.leaderboard import games
 from gamedyn import methods
 from gamedyn.analysis import Verdict, certify
 from gamedyn.game import Params
-from gamedyn.race import full_field, misfit, race
+from gamedyn.workbench.race import full_field, misfit, race
 
 OUTCOMES = {
     "solved": "fell below the tolerance and stayed there",

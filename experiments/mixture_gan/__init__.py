@@ -112,12 +112,12 @@ def main(config: Config) -> dict[str, Any]:
         FileExistsError: if the folder holds anything already.
         ValueError: if a protocol is unknown.
     """
-    from gamedyn import recipes, report, runtime
+    from gamedyn import files, recipes, runtime
 
     if unknown := set(config.protocols) - set(PROTOCOLS):
         raise ValueError(f"protocols are {list(PROTOCOLS)}, got {sorted(unknown)}")
     begin = time.process_time()
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         part = {"tune": tune, "report": report_chosen, "rules": compare_rules}
         found = part[config.part](config, out)
         summary = {

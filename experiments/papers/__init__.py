@@ -53,7 +53,7 @@ def main(config: Config) -> dict[str, Any]:
         ValueError: if a page is unknown.
         FileExistsError: if the folder holds anything already.
     """
-    from gamedyn import report
+    from gamedyn import files
 
     chosen = config.pages or names()
     if unknown := set(chosen) - set(names()):
@@ -62,7 +62,7 @@ def main(config: Config) -> dict[str, Any]:
             f"{', '.join(names())}"
         )
     summary, found = {}, {}
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         for name in chosen:
             found[name], curves = run(name, small=config.small)
             write(name, found[name], curves, out / name)

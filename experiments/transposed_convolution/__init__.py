@@ -258,9 +258,9 @@ def main(config: Config) -> dict[str, Any]:
         FileExistsError: if the folder holds anything already.
     """
     from experiments.transposed_convolution import pictures
-    from gamedyn import report
+    from gamedyn import files
 
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         settings = _settings(config)
         found = {str(tuple(s)): errors(config, s) for s in settings}
         counts = {str(tuple(s)): interior_counts(s) for s in settings}

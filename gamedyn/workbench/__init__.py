@@ -1,1 +1,1 @@
-"""The workbench: races, comparisons, analyses, reports and pictures of games."""
+"""The workbench: race, compare, analyse, draw and report, what a person looks at."""

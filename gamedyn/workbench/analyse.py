@@ -29,8 +29,8 @@ from gamedyn.checks import check_positive
 from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import Problem
-from gamedyn.race import full_field, misfit
 from gamedyn.rules import Rule
+from gamedyn.workbench.race import full_field, misfit
 
 _AGREEMENT = 1e-5  # relative, of spectral radii that differ by rounding only
 

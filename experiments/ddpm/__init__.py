@@ -17,8 +17,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments import _images
 from experiments.ddpm import pictures, points
+from gamedyn.recipes import pictures as _images
 
 
 @dataclasses.dataclass(frozen=True)

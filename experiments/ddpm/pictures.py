@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _images
 from experiments.ddpm import models
 from gamedyn import data, diffusion, metrics, nets, train
 from gamedyn.data import ImageSet
 from gamedyn.diffusion import samplers, schedules
+from gamedyn.recipes import pictures as _images
 
 _AT_ONCE = 500  # pictures
 
@@ -95,7 +95,7 @@ def generate(made: Setup, theta: Any, number: int, seed: int, labels: Any) -> An
     return np.concatenate(parts)[:number]
 
 
-def measure(config: Any, made: Setup, theta: Any) -> _images.Found:
+def measure(config: Any, made: Setup, theta: Any) -> _images.Metrics:
     """Measure samples, see `experiments._images.measure`."""
 
     def draw(number: int, seed: int, labels: Any) -> np.ndarray:
@@ -104,4 +104,4 @@ def measure(config: Any, made: Setup, theta: Any) -> _images.Found:
     return _images.measure(made, draw, min(config.samples, 10_000))
 
 
-COMMANDS = _images.recipe(setup, fit, generate, measure)
+COMMANDS = _images.commands(setup, fit, generate, measure)

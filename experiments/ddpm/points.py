@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _images
 from experiments.ddpm import models
 from gamedyn import diffusion, divergences, metrics, train
 from gamedyn.data import mixtures
 from gamedyn.diffusion import exact
+from gamedyn.recipes import pictures as _images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

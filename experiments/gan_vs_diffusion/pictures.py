@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import _image_gans, cgan, ddpm, wgan
+from experiments import cgan, ddpm, wgan
 from experiments.ddpm import pictures as diffused
 from experiments.gan_vs_diffusion.rows import (
     Cost,
@@ -20,6 +20,7 @@ from experiments.gan_vs_diffusion.rows import (
     trained,
 )
 from gamedyn import train
+from gamedyn.recipes import image_gans
 
 _TIMED = 360
 _MEASURES = {
@@ -63,18 +64,18 @@ def compare(
     for method, (recipe, options, moves) in GANS.items():
         options = dataclasses.replace(options, **(tiny if config.tiny else {}))
         made = recipe.setup(options)
-        state, spent = _trained(_image_gans.fit, options, made)
+        state, spent = _trained(image_gans.fit, options, made)
         theta = state.averaged[0]
         cost = Cost(size(state.params), options.steps * moves, spent)
         labels = made.held_out.labels[:_TIMED]
         generator = made.generator
-        latents = _image_gans.LATENT(jax.random.key(0), _TIMED, np.float32)
+        latents = image_gans.LATENT(jax.random.key(0), _TIMED, np.float32)
         asked = (labels,) if made.conditional else ()
         draw = functools.partial(jax.jit(generator.apply), theta, latents, *asked)
         seconds = timed(draw, _TIMED)
-        found = _image_gans.measure(options, made, theta)
+        found = image_gans.measure(options, made, theta)
         rows.append(row(name, method, cost, 1, seconds, _renamed(found)))
-        shown[method] = _image_gans.generate(made, theta, 50, 0, np.arange(50) % 10)
+        shown[method] = image_gans.generate(made, theta, 50, 0, np.arange(50) % 10)
         print(rows[-1], flush=True)
     options = ddpm.Config()
     if config.tiny:

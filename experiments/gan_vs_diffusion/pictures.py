@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from experiments import cgan, ddpm, wgan
-from experiments.ddpm import pictures as diffused
 from experiments.gan_vs_diffusion.rows import (
     Cost,
     Sampling,
@@ -20,6 +19,7 @@ from experiments.gan_vs_diffusion.rows import (
     trained,
 )
 from gamedyn import train
+from gamedyn.recipes import diffusion_pictures as diffused
 from gamedyn.recipes import image_gans
 
 _TIMED = 360
@@ -81,7 +81,7 @@ def compare(
     if config.tiny:
         options = dataclasses.replace(options, chain=50, **tiny)
     options = ddpm.complete(options)
-    made = diffused.setup(options)
+    made = ddpm.setup(options)
     state, spent = _trained(diffused.fit, options, made)
     theta = state.averaged[0]
     cost = Cost(size(state.params), options.steps, spent)
@@ -90,7 +90,7 @@ def compare(
         options = dataclasses.replace(
             options, sampler=sampling.sampler, sampling_steps=sampling.steps
         )
-        made = diffused.setup(options)
+        made = ddpm.setup(options)
 
         labels = made.held_out.labels[:_TIMED]
         draw = functools.partial(diffused.generate, made, theta, _TIMED, 0, labels)

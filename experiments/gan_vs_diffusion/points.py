@@ -13,7 +13,6 @@ import optax
 
 import gamedyn as gd
 from experiments import ddpm, mixture_gan
-from experiments.ddpm import points as diffused
 from experiments.gan_vs_diffusion.rows import (
     Cost,
     Sampling,
@@ -25,6 +24,7 @@ from experiments.gan_vs_diffusion.rows import (
 from experiments.mixture_gan import protocols, training
 from gamedyn import divergences
 from gamedyn.diffusion import exact, likelihood, process, schedules
+from gamedyn.recipes import diffusion_points as diffused
 
 _HELD_OUT = 1000  # points whose likelihood is taken
 _FLOW_STEPS = 200
@@ -132,9 +132,9 @@ def diffusion(
     samples: dict[Sampling, list[np.ndarray]] = {s: [] for s in samplings}
     densities, seconds, costs, evaluations = [], {}, [], {}
     base = ddpm.complete(base)
-    made = diffused.setup(base)
+    made = ddpm.setup(base)
     drawing = {
-        sampling: diffused.setup(
+        sampling: ddpm.setup(
             dataclasses.replace(
                 base, sampler=sampling.sampler, sampling_steps=sampling.steps
             )

@@ -72,33 +72,20 @@ RING = {
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: the first of the seeds.
-        seeds: how many times every sampler is run on the ring.
-        number: samples of each run.
-        steps: numbers of steps on the ring.
-        gaussian_steps: numbers of steps for the Gaussian.
-        shown: steps of the chain that are shown, of 1,000.
-        points: samples in every panel of the chain.
-        pass_line: the largest mean sliced W1 of 1,000 ancestral steps allowed.
-        slack: of sliced W1, width and -log p around `RING`.
-        marginal: the largest sliced W1 between forward and reverse chain.
-    """
-
-    out: Path = Path("results/diffusion_exact")
-    seed: int = 0
-    seeds: int = 4
-    number: int = 20_000
-    steps: tuple[int, ...] = (5, 10, 20, 40, 50, 100, 250, 1000)
+    out: Path = Path("results/diffusion_exact")  # an empty folder for what comes out
+    seed: int = 0  # the first of the seeds
+    seeds: int = 4  # how many times every sampler is run on the ring
+    number: int = 20_000  # samples of each run
+    steps: tuple[int, ...] = (5, 10, 20, 40, 50, 100, 250, 1000)  # on the ring
+    # Numbers of steps for the Gaussian.
     gaussian_steps: tuple[int, ...] = (5, 10, 20, 40, 50, 100, 200, 400, 1000)
-    shown: tuple[int, ...] = (49, 149, 299, 499, 999)
-    points: int = 20_000
-    pass_line: float = 0.02
-    slack: tuple[float, float, float] = (0.012, 0.003, 0.04)
-    marginal: float = 0.024
+    shown: tuple[int, ...] = (49, 149, 299, 499, 999)  # steps of the chain, of 1,000
+    points: int = 20_000  # samples in every panel of the chain
+    pass_line: float = 0.02  # largest mean sliced W1 of 1,000 ancestral steps
+    slack: tuple[float, float, float] = (0.012, 0.003, 0.04)  # of W1, width, -log p
+    marginal: float = 0.024  # largest sliced W1 of forward to reverse chain
 
 
 SMOKE = Config(
@@ -435,8 +422,9 @@ def main(config: Config) -> dict[str, Any]:
     Raises:
         FileExistsError: if the folder holds anything already.
     """
-    from experiments.diffusion_exact import pictures
     from gamedyn import report
+
+    from . import pictures
 
     with report.folder(config.out) as out:
         chain = run_chain(config)

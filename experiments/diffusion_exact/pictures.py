@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gamedyn.diffusion import exact, schedules
 
 if TYPE_CHECKING:
-    from experiments.diffusion_exact import Chain, Row
+    from . import Chain, Row
 
 _SIDE = 3.2
 _NAMES = {

@@ -43,49 +43,29 @@ SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of samples, networks and noise.
-        number: points of the ring.
-        chains: schedules of the bounds of the ring.
-        steps: their lengths, each respaced from 1,000.
-        flow_steps: numbers of Runge-Kutta steps on the ring.
-        num_steps: of training on the digits.
-        batch_size: digits in each of them.
-        width: hidden units in each of three layers.
-        learning_rate: Adam's first, falling to zero along a cosine.
-        held_out: how many held-out digits are judged, and as many of the training set.
-        draws: of the dequantising noise for each.
-        digit_steps: Runge-Kutta steps on the digits.
-        exact_digits: of how many the divergence is also computed exactly.
-        probes: of Hutchinson's estimate for these.
-        flow_error: in bits per dimension, the largest on the ring with the exact prior.
-        bound_gap: the largest of the best bound on the ring, likewise.
-        better: by how many bits per dimension the digits' model beats the normal law.
-        learned_slack: by how many the learned variance may lose to the fixed ones.
-    """
-
+    # An empty folder for what comes out.
     out: Path = Path("results/diffusion_likelihood")
-    seed: int = 0
-    number: int = 4000
+    seed: int = 0  # of samples, networks and noise
+    number: int = 4000  # points of the ring
+    # Schedules of the bounds on the ring.
     chains: tuple[str, ...] = ("linear", "cosine")
-    steps: tuple[int, ...] = (10, 30, 100, 300, 1000)
-    flow_steps: tuple[int, ...] = (10, 25, 50, 100)
-    num_steps: int = 24_000
-    batch_size: int = 128
-    width: int = 384
-    learning_rate: float = 1e-3
-    held_out: int = 360
-    draws: int = 1
-    digit_steps: int = 200
-    exact_digits: int = 20
-    probes: int = 50
-    flow_error: float = 1e-3
-    bound_gap: float = 0.05
-    better: float = 0.1
-    learned_slack: float = 0.0
+    steps: tuple[int, ...] = (10, 30, 100, 300, 1000)  # of them, respaced from 1,000
+    flow_steps: tuple[int, ...] = (10, 25, 50, 100)  # Runge-Kutta steps on the ring
+    num_steps: int = 24_000  # of training on the digits
+    batch_size: int = 128  # digits in each of them
+    width: int = 384  # hidden units in each of three layers
+    learning_rate: float = 1e-3  # Adam's first, falling to zero along a cosine
+    held_out: int = 360  # held-out digits to judge, and as many of the training set
+    draws: int = 1  # of the dequantising noise for each
+    digit_steps: int = 200  # Runge-Kutta steps on the digits
+    exact_digits: int = 20  # of how many the divergence is also computed exactly
+    probes: int = 50  # of Hutchinson's estimate for these
+    flow_error: float = 1e-3  # largest of the ODE on the ring, in bits per dimension
+    bound_gap: float = 0.05  # largest of the best bound on the ring, likewise
+    better: float = 0.1  # least lead of the digits' model over the normal law, likewise
+    learned_slack: float = 0.0  # most that the learned variance may lose by
 
 
 SMOKE = Config(
@@ -448,8 +428,9 @@ def main(config: Config) -> dict[str, Any]:
     """
     import tempfile
 
-    from experiments.diffusion_likelihood import pictures
     from gamedyn import report
+
+    from . import pictures
 
     with report.folder(config.out) as out:
         of_ring = on_ring(config)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from experiments.diffusion_likelihood import Config, Digits, Ring
+    from . import Config, Digits, Ring
 
 _VARIANCES = {
     "small": (r"$\tilde\beta$", "C0"),

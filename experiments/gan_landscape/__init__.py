@@ -52,35 +52,20 @@ POINTS = ("start", "middle", "end")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of networks, data and the starts of Lanczos and Arnoldi.
-        cases: which GANs, of `CASES`.
-        num_steps: of training, even.
-        batch_size: real examples of every move in training.
-        width: hidden units of the ring's networks; of DCGAN a quarter as many channels.
-        depth: hidden layers of the ring's networks.
-        learning_rate: Adam's, with b1 = 0.5.
-        examples: of the fixed batch.
-        num_products: the most steps of a Lanczos or Arnoldi run.
-        num_eigenvalues: shown of either end of an own spectrum.
-        num_positions: on the line between two points.
-    """
-
-    out: Path = Path("results/gan_landscape")
-    seed: int = 0
-    cases: tuple[str, ...] = CASES
-    num_steps: int = 3000
-    batch_size: int = 128
-    width: int = 64
-    depth: int = 2
-    learning_rate: float = 1e-3
-    examples: int = 256
-    num_products: int = 50
-    num_eigenvalues: int = 8
-    num_positions: int = 41
+    out: Path = Path("results/gan_landscape")  # an empty folder for what comes out
+    seed: int = 0  # of networks, data and the starts of Lanczos and Arnoldi
+    cases: tuple[str, ...] = CASES  # which GANs, of `CASES`
+    num_steps: int = 3000  # of training, even
+    batch_size: int = 128  # real examples of every move in training
+    width: int = 64  # hidden units on the ring; of DCGAN a quarter as many channels
+    depth: int = 2  # hidden layers of the ring's networks
+    learning_rate: float = 1e-3  # Adam's, with b1 = 0.5
+    examples: int = 256  # of the fixed batch
+    num_products: int = 50  # the most steps of a Lanczos or Arnoldi run
+    num_eigenvalues: int = 8  # shown of either end of an own spectrum
+    num_positions: int = 41  # on the line between two points
 
 
 SMOKE = Config(
@@ -256,8 +241,9 @@ def main(config: Config) -> dict[str, Any]:
         ValueError: if a case is unknown, or the number of steps odd.
         FileExistsError: if the folder holds anything already.
     """
-    from experiments.gan_landscape import pictures, training
     from gamedyn import report
+
+    from . import pictures, training
 
     begin = time.perf_counter()
     unknown = set(config.cases) - set(CASES)

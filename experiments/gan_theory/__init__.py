@@ -2,7 +2,8 @@ r"""The theory of GANs, run: what the optimal discriminator is, and what it is w
 
 Command:
 
-    python -m experiments.gan_theory [--out results/gan_theory] [--smoke]
+    gamedyn train gan_theory [--out results/gan_theory] [--smoke]
+    python -m experiments.gan_theory      # exit code 1 if something expected fails
 
 1. Against a fixed generator a discriminator, trained by gamedyn's own rules on samples,
    approaches $D^* = p/(p+q)$, on two pairs of mixtures on the line and one in the
@@ -46,33 +47,19 @@ _DTYPE = jnp.float32
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of the networks and the samples.
-        num_steps: of training, for every pair.
-        records: how often the discriminator is looked at; divides `num_steps`.
-        batch_size: samples of each distribution per step.
-        width: hidden units in each of the two layers.
-        learning_rate: Adam's first, falling to zero along a cosine.
-        points_per_line: of the two parallel lines.
-        sup_error: the largest final error of D allowed.
-        fall: the largest ratio of the final to the first error allowed.
-        value_gap: the largest distance of the final value from its limit allowed.
-    """
-
-    out: Path = Path("results/gan_theory")
-    seed: int = 0
-    num_steps: int = 20_000
-    records: int = 100
-    batch_size: int = 512
-    width: int = 64
-    learning_rate: float = 1e-2
-    points_per_line: int = 40
-    sup_error: float = 0.15
-    fall: float = 1 / 4
-    value_gap: float = 3e-3
+    out: Path = Path("results/gan_theory")  # an empty folder for what comes out
+    seed: int = 0  # of the networks and the samples
+    num_steps: int = 20_000  # of training, for every pair
+    records: int = 100  # how often D is looked at; divides `num_steps`
+    batch_size: int = 512  # samples of each distribution per step
+    width: int = 64  # hidden units in each of the two layers
+    learning_rate: float = 1e-2  # Adam's first, falling to zero along a cosine
+    points_per_line: int = 40  # of the two parallel lines
+    sup_error: float = 0.15  # largest final error of D
+    fall: float = 1 / 4  # largest ratio of the final to the first error of D
+    value_gap: float = 3e-3  # largest final distance of the value from its limit
 
 
 SMOKE = Config(
@@ -426,8 +413,9 @@ def main(config: Config) -> dict[str, Any]:
     Raises:
         FileExistsError: if the folder holds anything already.
     """
-    from experiments.gan_theory import pictures
     from gamedyn import report
+
+    from . import pictures
 
     begin = time.perf_counter()
     with report.folder(config.out) as out:

@@ -21,27 +21,19 @@ from typing import Any
 
 import jax
 
-from experiments.gan_vs_diffusion import pictures, points
-from experiments.gan_vs_diffusion.rows import Sampling
+from . import pictures, points
+from .rows import Sampling
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is compared.
+    """What is compared."""
 
-    Attributes:
-        data: of ring, grid and digits.
-        out: the folder for table and pictures; must not hold anything yet.
-        seeds: of the runs on ring and grid.
-        samplings: of the diffusion model, each the name of a sampler and its steps.
-        tiny: small networks and a few steps: to see it run.
-    """
-
-    data: tuple[str, ...] = ("ring", "grid", "digits")
-    out: Path = Path("results/gan_vs_diffusion")
-    seeds: tuple[int, ...] = (100, 101, 102)
-    samplings: tuple[str, ...] = ("ddpm-1000", "ddim-50", "ddim-10")
-    tiny: bool = False
+    data: tuple[str, ...] = ("ring", "grid", "digits")  # of ring, grid and digits
+    out: Path = Path("results/gan_vs_diffusion")  # an empty folder for what comes out
+    seeds: tuple[int, ...] = (100, 101, 102)  # of the runs on ring and grid
+    samplings: tuple[str, ...] = ("ddpm-1000", "ddim-50", "ddim-10")  # sampler, steps
+    tiny: bool = False  # small networks and a few steps: to see it run
 
 
 SMOKE = Config(data=("ring",), seeds=(100,), samplings=("ddpm-20", "ddim-5"), tiny=True)

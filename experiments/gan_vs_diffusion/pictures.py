@@ -10,7 +10,11 @@ import jax
 import numpy as np
 
 from experiments import cgan, ddpm, wgan
-from experiments.gan_vs_diffusion.rows import (
+from gamedyn import train
+from gamedyn.recipes import diffusion_pictures as diffused
+from gamedyn.recipes import image_gans
+
+from .rows import (
     Cost,
     Sampling,
     row,
@@ -18,9 +22,6 @@ from experiments.gan_vs_diffusion.rows import (
     timed,
     trained,
 )
-from gamedyn import train
-from gamedyn.recipes import diffusion_pictures as diffused
-from gamedyn.recipes import image_gans
 
 _TIMED = 360
 _MEASURES = {

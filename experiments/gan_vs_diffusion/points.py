@@ -13,7 +13,13 @@ import optax
 
 import gamedyn as gd
 from experiments import ddpm, mixture_gan
-from experiments.gan_vs_diffusion.rows import (
+from experiments.mixture_gan import protocols, training
+from experiments.mixture_gan.setting import LATENTS, Setting, networks
+from gamedyn import divergences
+from gamedyn.diffusion import exact, likelihood, process, schedules
+from gamedyn.recipes import diffusion_points as diffused
+
+from .rows import (
     Cost,
     Sampling,
     row,
@@ -21,16 +27,12 @@ from experiments.gan_vs_diffusion.rows import (
     timed,
     trained,
 )
-from experiments.mixture_gan import protocols, training
-from gamedyn import divergences
-from gamedyn.diffusion import exact, likelihood, process, schedules
-from gamedyn.recipes import diffusion_points as diffused
 
 _HELD_OUT = 1000  # points whose likelihood is taken
 _FLOW_STEPS = 200
 
 
-def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any, int]]:
+def gans(config: Any, name: str) -> dict[str, tuple[Setting, Any, int]]:
     """Say what is trained: settings, rules (or their own), gradients of a step.
 
     The Wasserstein GAN has the networks, batches and length of the other; five steps
@@ -85,14 +87,14 @@ def compare(
         runs = training.train(
             protocol, setting, training.points(setting, config.seeds), rule
         )
-        generator, critic = training.networks(setting)
+        generator, critic = networks(setting)
         theta, phi = (net.init(jax.random.key(0)) for net in (generator, critic))
         cost = Cost(
             size(theta, phi),
             setting.num_steps * moves,
             runs.seconds / len(config.seeds),
         )
-        latent, apply = training.LATENTS[setting.latent](2), jax.jit(generator.apply)
+        latent, apply = LATENTS[setting.latent](2), jax.jit(generator.apply)
         z = latent(jax.random.key(0), protocols.SAMPLES, jnp.float32)
         # How long it takes does not depend on the values.
         seconds = timed(functools.partial(apply, theta, z), protocols.SAMPLES)

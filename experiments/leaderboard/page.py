@@ -7,9 +7,11 @@ import math
 import re
 from typing import Any
 
-from experiments.leaderboard import games, pictures
-from experiments.leaderboard.pairs import OUTCOMES
-from experiments.leaderboard.scores import (
+from gamedyn import methods
+
+from . import games, pictures
+from .pairs import OUTCOMES
+from .scores import (
     LEVEL,
     Board,
     Interval,
@@ -17,7 +19,6 @@ from experiments.leaderboard.scores import (
     median_interval,
     method_rows,
 )
-from gamedyn import methods
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px;

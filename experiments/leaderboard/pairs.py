@@ -13,11 +13,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import gamedyn as gd
-from experiments.leaderboard import games
 from gamedyn import methods
 from gamedyn.analysis import Verdict, certify
 from gamedyn.game import Params
 from gamedyn.race import full_field, misfit, race
+
+from . import games
 
 OUTCOMES = {
     "solved": "fell below the tolerance and stayed there",

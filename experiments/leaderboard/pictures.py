@@ -7,9 +7,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from experiments.leaderboard import games
-from experiments.leaderboard.pairs import OUTCOMES
-from experiments.leaderboard.scores import Board, profile
+from . import games
+from .pairs import OUTCOMES
+from .scores import Board, profile
 
 COLOURS = {
     "solved": "#2e8b57",

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.leaderboard import games
-from experiments.leaderboard.pairs import OUTCOMES, Settings
 from gamedyn import methods
+
+from . import games
+from .pairs import OUTCOMES, Settings
 
 LEVEL = 0.95
 """Of all intervals."""

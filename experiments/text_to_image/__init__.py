@@ -34,7 +34,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.text_to_image import (
+from gamedyn import diffusion, recipes, train
+from gamedyn.data import sets
+
+from . import (
     captions,
     decoder,
     encoders,
@@ -44,10 +47,8 @@ from experiments.text_to_image import (
     scenes,
     training,
 )
-from experiments.text_to_image.scenes import Scene
-from experiments.text_to_image.training import Embedded, Stage
-from gamedyn import diffusion, recipes, train
-from gamedyn.data import sets
+from .scenes import Scene
+from .training import Embedded, Stage
 
 PARTS = ("encoders", "prior", "decoder")
 SOURCES = ("prior", "text", "picture")
@@ -59,43 +60,24 @@ _UNSEEN = 10**6  # added to seeds of what is drawn after training
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The options.
+    """The options."""
 
-    Attributes:
-        out: the folder of the run.
-        resume: go on with the run in `out`.
-        examples: captions with their pictures, for training.
-        width: of the decoder.
-        depth: of the decoder.
-        patch: of the decoder.
-        text_width: of the caption's transformer.
-        prior_width: of the prior's layers.
-        steps: of training: encoders, prior, decoder.
-        batch_sizes: of each.
-        learning_rates: of each, at first.
-        average: decay of the moving averages that are used afterwards.
-        guidance: w of the decoder's guidance, off at 0.
-        sampling_steps: of the prior and of the decoder, by DDIM.
-        captions: how many of each kind the pictures of which are scored.
-        seed: of scenes, parameters and the order of the data.
-    """
-
-    out: Path = Path("results/text_to_image")
-    resume: tyro.conf.Suppress[bool] = False
-    examples: int = 40_000
-    width: int = 128
-    depth: int = 4
-    patch: int = 4
-    text_width: int = 64
-    prior_width: int = 256
-    steps: tuple[int, int, int] = (500, 8000, 4000)
-    batch_sizes: tuple[int, int, int] = (256, 256, 64)
-    learning_rates: tuple[float, float, float] = (2e-3, 1e-3, 2e-3)
-    average: float = 0.995
-    guidance: float = 1.0
-    sampling_steps: int = 25
-    captions: int = 256
-    seed: int = 0
+    out: Path = Path("results/text_to_image")  # the folder of the run
+    resume: tyro.conf.Suppress[bool] = False  # go on with the run in `out`
+    examples: int = 40_000  # captions with their pictures, for training
+    width: int = 128  # of the decoder
+    depth: int = 4  # of the decoder
+    patch: int = 4  # of the decoder
+    text_width: int = 64  # of the caption's transformer
+    prior_width: int = 256  # of the prior's layers
+    steps: tuple[int, int, int] = (500, 8000, 4000)  # encoders, prior, decoder
+    batch_sizes: tuple[int, int, int] = (256, 256, 64)  # of each
+    learning_rates: tuple[float, float, float] = (2e-3, 1e-3, 2e-3)  # of each, at first
+    average: float = 0.995  # decay of the moving averages that are used afterwards
+    guidance: float = 1.0  # w of the decoder's guidance, off at 0
+    sampling_steps: int = 25  # of the prior and of the decoder, by DDIM
+    captions: int = 256  # how many of each kind have their pictures scored
+    seed: int = 0  # of scenes, parameters and the order of the data
 
 
 SMOKE = Config(

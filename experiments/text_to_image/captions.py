@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.text_to_image.scenes import (
+from .scenes import (
     COLOURS,
     SHAPES,
     SIDES,

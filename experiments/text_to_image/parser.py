@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage, signal
 
-from experiments.text_to_image.scenes import (
+from .scenes import (
     COLOURS,
     OBJECT,
     SHAPES,

@@ -45,27 +45,17 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of the kernels and the pictures.
-        num_settings: how many of `SETTINGS` to go through.
-        batch_size: pictures.
-        size: rows and columns of the small pictures.
-        inputs: channels of the small pictures.
-        outputs: channels of the large ones.
-        tolerance: the largest relative error allowed.
-    """
-
+    # An empty folder for what comes out.
     out: Path = Path("results/transposed_convolution")
-    seed: int = 0
-    num_settings: int = 9
-    batch_size: int = 2
-    size: int = 5
-    inputs: int = 3
-    outputs: int = 2
-    tolerance: float = 1e-12
+    seed: int = 0  # of the kernels and the pictures
+    num_settings: int = 9  # how many of `SETTINGS` to go through
+    batch_size: int = 2  # pictures
+    size: int = 5  # rows and columns of the small pictures
+    inputs: int = 3  # channels of the small pictures
+    outputs: int = 2  # channels of the large ones
+    tolerance: float = 1e-12  # the largest relative error allowed
 
 
 class Setting(NamedTuple):
@@ -257,8 +247,9 @@ def main(config: Config) -> dict[str, Any]:
     Raises:
         FileExistsError: if the folder holds anything already.
     """
-    from experiments.transposed_convolution import pictures
     from gamedyn import report
+
+    from . import pictures
 
     with report.folder(config.out) as out:
         settings = _settings(config)

@@ -152,9 +152,10 @@ def _import_experiments() -> None:
         return
     folders = [Path(folder).resolve() for folder in getattr(present, "__path__", ())]
     if folders != [home]:
+        where = ", ".join(map(str, folders)) or getattr(present, "__file__", None)
         raise ValueError(
-            f"a package 'experiments' other than gamedyn's is imported already, from "
-            f"{present.__file__ or folders}: rename it"
+            f"an 'experiments' other than gamedyn's is imported already, from {where}: "
+            f"rename it"
         )
 
 

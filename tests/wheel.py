@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,26 +61,23 @@ class Failed(Exception):
     """A step failed; the message is what it printed."""
 
 
-class User:
+class User(NamedTuple):
     """Somebody with an environment of their own and an empty folder.
 
     Attributes:
         folder: where they work.
-        bin: the programs of the environment.
+        environment: the folder of their environment.
+        variables: what their shell exports.
     """
 
-    def __init__(self, work: Path):
-        """Choose the folders below `work`."""
-        self.folder = work / "empty"
-        self.folder.mkdir()
-        self.environment = work / "environment"
-        self.bin = self.environment / ("Scripts" if os.name == "nt" else "bin")
-        # Without what may help here: paths to the checkout, a stored classifier.
-        self.variables = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("PYTHON", "GAMEDYN_", "VIRTUAL_ENV"))
-        } | {"GAMEDYN_CACHE": str(work / "cache")}
+    folder: Path
+    environment: Path
+    variables: dict[str, str]
+
+    @property
+    def bin(self) -> Path:
+        """The programs of the environment."""
+        return self.environment / ("Scripts" if os.name == "nt" else "bin")
 
     def run(self, *command: str | Path) -> str:
         """Run a command in the folder and return what it prints.
@@ -108,6 +106,18 @@ class User:
         """Run pip of the environment."""
         quiet = ("--quiet", "--disable-pip-version-check")
         self.run(self.bin / "python", "-m", "pip", arguments[0], *quiet, *arguments[1:])
+
+
+def new_user(work: Path) -> User:
+    """Make a user below a folder, without what may help here.
+
+    That is: paths to the checkout, an environment that is active, a stored classifier.
+    """
+    helpful = ("PYTHON", "VIRTUAL_ENV", "GAMEDYN_")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(helpful)}
+    variables["GAMEDYN_CACHE"] = str(work / "cache")
+    (work / "empty").mkdir()
+    return User(work / "empty", work / "environment", variables)
 
 
 def check_contents(wheel: Path) -> None:
@@ -218,7 +228,7 @@ def main() -> int:
     """Do all steps; return the exit code."""
     with tempfile.TemporaryDirectory(prefix="gamedyn-wheel-") as folder:
         work = Path(folder)
-        for name, step in steps(User(work), work).items():
+        for name, step in steps(new_user(work), work).items():
             begin = time.perf_counter()
             try:
                 step()

@@ -20,7 +20,10 @@ Expected: the published-schedule values of `GAUSSIAN` to 1e-6 and of `RING` with
 20,000 samples scatter by; 1,000 ancestral steps at a sliced W1 of .02 or less (true
 samples: .013); Euler's error of first and Heun's of second order in the step; reverse
 and forward chain equal in law at every step shown. `Config` holds the limits, and the
-run checks itself.
+run checks itself. 80 s of processor time on one x86-64 core; `--smoke` 10 s.
+
+Papers: DDPM, arXiv:2006.11239; DDIM, arXiv:2010.02502; EDM, arXiv:2206.00364;
+DPM-Solver++, arXiv:2211.01095.
 """
 
 import csv

@@ -4,6 +4,9 @@ Command:
 
     gamedyn train gan_landscape [--out results/gan_landscape] [--smoke]
 
+Paper: H. Berard et al., A Closer Look at the Optimization Landscapes of Generative
+Adversarial Networks, 2020, arXiv:1906.04848.
+
 Three GANs are trained in float32 by alternating Adam, as the lecture has it, and looked
 at in float64 at the start, in the middle and at the end, on one large batch whose
 examples and latents are fixed:
@@ -27,9 +30,10 @@ Pictures: the ends of the own spectra (`curvature.png`), Ritz values of J in the
 plane (`jacobian.png`), angle and length of the flow along the straight line from an
 earlier point to the last (`path.png`), what the generators draw (`samples.png`).
 
-Expected (seed 0; numbers, pictures and time in `README.md` beside this file): no end is
-stationary, both players have certified negative curvature at every point of every case,
-and the flow is unstable at all of them: neither Nash equilibrium nor LSSP.
+Expected (seed 0; numbers and pictures in `README.md` beside this file; 5 minutes of
+processor time on one core of a 2-core x86-64 server): no end is stationary, both
+players have certified negative curvature at every point of every case, and the flow is
+unstable at all of them: neither Nash equilibrium nor LSSP.
 """
 
 import dataclasses

@@ -5,6 +5,8 @@ Command:
     gamedyn train gan_theory [--out results/gan_theory] [--smoke]
     python -m experiments.gan_theory      # exit code 1 if something expected fails
 
+Paper: I. Goodfellow et al., Generative Adversarial Networks, 2014, arXiv:1406.2661.
+
 1. Against a fixed generator a discriminator, trained by gamedyn's own rules on samples,
    approaches $D^* = p/(p+q)$, on two pairs of mixtures on the line and one in the
    plane (`discriminator.png`).

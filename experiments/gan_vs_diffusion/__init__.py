@@ -9,6 +9,14 @@ Wasserstein GAN with gradient penalty; and one diffusion model sampled by DDPM i
 steps and DDIM in 50 and 10. Ring and grid are those of `mixture_gan`, whose settings
 the GANs have here, means over seeds; the digits are scikit-learn's, one seed.
 
+Papers: Wasserstein GAN with gradient penalty, arXiv:1704.00028; DDPM,
+arXiv:2006.11239; DDIM, arXiv:2010.02502.
+
+Expected (`README.md` beside this file has all rows): on the ring every model covers the
+8 modes, with .932, .768 and .902 of high quality (DDPM-1000); on the digits Frechet
+distances of 8.48, 16.7 and 14.9, real pictures 12.6. On one core training takes 9 to 32
+s a run on ring and grid, 21, 35 and 128 s on the digits; `--smoke` 25 s.
+
 The folder gets `table.csv`, `summary.json` and `samples-*.png`.
 """
 

@@ -1,12 +1,17 @@
 """A leaderboard: every method on every game, tuned alike, counted in gradients.
 
-Commands, expected numbers and pictures are in `README.md` beside this file:
+Commands:
 
     gamedyn train leaderboard --processes 4 [--out results/leaderboard] [--smoke]
     gamedyn train leaderboard --resume results/leaderboard
 
 Every pair of a method and a game is one jitted sweep over step sizes and seeds, and one
 file; killed at any moment, the rest is computed when it resumes.
+
+Expected (`README.md` beside this file has the protocol, the numbers and the pictures):
+competitive gradient descent solves 88 % of the runs on the 25 scored games, optimistic
+74 %, extragradient 71 %, simultaneous descent 34 %. 2,510 s of processor time on a
+2-core x86-64 server busy with other work; `--smoke` 10 s.
 """
 
 import csv

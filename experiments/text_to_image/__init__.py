@@ -22,7 +22,13 @@ chance, the renderer, and the ablations: the caption's embedding in place of the
 draw, the true picture's embedding, and each of them with the caption's words withheld
 from the decoder.
 
-Expected: see `README.md` beside this file.
+Papers: A. Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP
+Latents, 2022, arXiv:2204.06125; A. Radford et al., 2021, arXiv:2103.00020.
+
+Expected, default options, seeds 0 and 1 (`README.md` beside this file has the rest):
+attributes as the caption says, .951 and .948 for pairs seen in training, .797 and .789
+for those held out; chance is .30 to .32. Training takes 17 and 14 minutes on one core
+of a 2-core x86-64 server, the core shared with other work.
 """
 
 import dataclasses

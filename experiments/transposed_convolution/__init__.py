@@ -4,6 +4,9 @@ Command:
 
     gamedyn train transposed_convolution [--out results/transposed_convolution]
 
+Paper: V. Dumoulin and F. Visin, A guide to convolution arithmetic for deep learning,
+2016, arXiv:1603.07285.
+
 A convolution is linear in its input, $u \mapsto A u$, so the gradient of
 $\langle A u, x \rangle$ with respect to u is $A^\top x$: the matrix of the convolution,
 transposed. That is the layer with which DCGAN's generator enlarges pictures. For nine

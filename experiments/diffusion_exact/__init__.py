@@ -195,11 +195,11 @@ def run_chain(config: Config) -> Chain:
     def reverse(key, sampler):
         shape = config.points, 2
         model = exact.model(law, chain)
-        found = sampling.sample(key, model, sampler, shape, dtype=_DTYPE, record=True)
-        assert found.trajectory is not None
+        drawn = sampling.sample(key, model, sampler, shape, dtype=_DTYPE, record=True)
+        assert drawn.trajectory is not None
         first = jax.random.normal(jax.random.fold_in(key, LENGTH), shape, _DTYPE)
-        kept = found.trajectory[jnp.asarray(rows)]
-        parts = [found.x[None], kept]
+        kept = drawn.trajectory[jnp.asarray(rows)]
+        parts = [drawn.x[None], kept]
         if config.shown[-1] == LENGTH - 1:
             parts.append(first[None])
         return jnp.concatenate(parts)
@@ -209,16 +209,16 @@ def run_chain(config: Config) -> Chain:
     fresh = np.asarray(
         jax.jit(forward)(exact.draw(law, other, config.points, _DTYPE), other)
     )
-    found = {
+    sets = {
         name: np.asarray(reverse(key, samplers.make(name, chain)))
         for name, key in (("ddpm", of_ddpm), ("ddim", of_ddim))
     }
     distances = {
         name: [sliced(a, b) for a, b in zip(truth, points, strict=True)]
-        for name, points in found.items()
+        for name, points in sets.items()
     }
     distances["floor"] = [sliced(a, b) for a, b in zip(noised, fresh, strict=True)]
-    return Chain((-1, *config.shown), truth, found["ddpm"], found["ddim"], distances)
+    return Chain((-1, *config.shown), truth, sets["ddpm"], sets["ddim"], distances)
 
 
 # 2. One Gaussian.
@@ -226,7 +226,7 @@ def run_chain(config: Config) -> Chain:
 
 def gaussian(config: Config) -> dict[str, dict[str, list[float]]]:
     """Follow every affine sampler of N(1, .5^2) by recursion."""
-    found: dict[str, dict[str, list[float]]] = {}
+    curves: dict[str, dict[str, list[float]]] = {}
     for name, schedule in SAMPLERS.items():
         if name == "predictor_corrector":
             continue
@@ -250,8 +250,8 @@ def gaussian(config: Config) -> dict[str, dict[str, list[float]]]:
                 rows["mean"].append(mean)
                 rows["deviation"].append(deviation)
                 rows["gain error"].append(abs(moved.gain / gain - 1))
-            found[f"{name}, {of}"] = rows
-    return found
+            curves[f"{name}, {of}"] = rows
+    return curves
 
 
 def order(rows: dict[str, list[float]]) -> float:
@@ -344,11 +344,11 @@ def on_ring(config: Config) -> list[Row]:
             if name == "predictor_corrector" and steps > 250:
                 continue
             sampler = build(name, levels, steps)
-            found = [
+            scores = [
                 np.asarray(run(jax.random.fold_in(key, steps), sampler, levels))
                 for key in keys[: config.seeds]
             ]
-            add(name, steps, sampler.num_evaluations, found)
+            add(name, steps, sampler.num_evaluations, scores)
     return rows
 
 
@@ -369,11 +369,11 @@ def check(
     """Compare with what the module's docstring expects."""
     by_name = {(row.sampler, row.steps): row.scores for row in rows}
     known = [
-        (found[column][found["steps"].index(steps)], expected)
+        (curve[column][curve["steps"].index(steps)], expected)
         for (name, schedule, steps), values in GAUSSIAN.items()
         for column, expected in zip(("mean", "deviation"), values, strict=True)
-        for found in [of_gaussian[f"{name}, {schedule}"]]
-        if steps in found["steps"]
+        for curve in [of_gaussian[f"{name}, {schedule}"]]
+        if steps in curve["steps"]
     ]
     near = [
         abs(value - expected) < slack
@@ -472,10 +472,10 @@ def main(config: Config) -> dict[str, Any]:
             name: {
                 str(steps): [round(mean, 6), round(deviation, 6)]
                 for steps, mean, deviation in zip(
-                    found["steps"], found["mean"], found["deviation"], strict=True
+                    curve["steps"], curve["mean"], curve["deviation"], strict=True
                 )
             }
-            for name, found in of_gaussian.items()
+            for name, curve in of_gaussian.items()
         },
         "checks": check(config, chain, of_gaussian, rows),
     }

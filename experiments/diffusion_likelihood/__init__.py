@@ -122,16 +122,16 @@ class Ring(NamedTuple):
     worst: float
 
 
-def with_best_decoder(found: likelihood.Bound, chain: schedules.Schedule) -> float:
+def with_best_decoder(bound: likelihood.Bound, chain: schedules.Schedule) -> float:
     r"""Return the mean bound of points in the plane with another last variance.
 
     $L_0 = \log(2 \pi v) + r^2 / (2 v)$, least at $v = r^2 / 2$.
     """
     variance = math.exp(chain.log_small[0])
-    last = float(np.mean(np.asarray(found.terms[0], np.float64)))
+    last = float(np.mean(np.asarray(bound.terms[0], np.float64)))
     square = 2 * variance * (last - math.log(2 * math.pi * variance))
     best = math.log(math.pi * square) + 1
-    return float(np.mean(np.asarray(found.total, np.float64))) - last + best
+    return float(np.mean(np.asarray(bound.total, np.float64))) - last + best
 
 
 def on_ring(config: Config) -> Ring:
@@ -156,11 +156,11 @@ def on_ring(config: Config) -> Ring:
             row, best = [], []
             for number in config.steps:
                 chain = schedules.respace(full, number)
-                found = run(of_bound, x0=x, schedule=chain)
-                row.append(bits(found.total, 2))
-                best.append(bits(with_best_decoder(found, chain), 2))
+                bound = run(of_bound, x0=x, schedule=chain)
+                row.append(bits(bound.total, 2))
+                best.append(bits(with_best_decoder(bound, chain), 2))
                 if name == config.chains[0]:
-                    terms[variance] = np.asarray(jnp.mean(found.terms, axis=1))
+                    terms[variance] = np.asarray(jnp.mean(bound.terms, axis=1))
             bounds[f"{name}, {variance}"] = row
         bounds[f"{name}, best decoder"] = best
     flows = {}
@@ -174,14 +174,14 @@ def on_ring(config: Config) -> Ring:
     }.items():
         row = []
         for number in config.flow_steps:
-            found = jax.jit(
+            estimate = jax.jit(
                 functools.partial(
                     likelihood.flow_log_likelihood, denoise, num_steps=number, **options
                 )
             )(x)
-            row.append(bits(-found.log_likelihood, 2))
+            row.append(bits(-estimate.log_likelihood, 2))
             if name == "exact divergence and prior":
-                gaps = np.asarray(found.log_likelihood) - log_truth
+                gaps = np.asarray(estimate.log_likelihood) - log_truth
                 worst = float(np.abs(gaps).max()) / (2 * math.log(2))
         flows[name] = row
     return Ring(bits(-log_truth, 2), bounds, terms, flows, worst)
@@ -252,7 +252,7 @@ class Digits(NamedTuple):
 
     Attributes:
         baselines: of three simple models, on the held-out digits.
-        found: by set and method.
+        by_set: by set and method.
         errors: standard errors of the means over the held-out digits.
         medians: over the held-out digits.
         terms: of the held-out digits by variance, shape (T,), nats.
@@ -262,7 +262,7 @@ class Digits(NamedTuple):
     """
 
     baselines: dict[str, float]
-    found: dict[str, dict[str, float]]
+    by_set: dict[str, dict[str, float]]
     errors: dict[str, float]
     medians: dict[str, float]
     terms: dict[str, np.ndarray]
@@ -336,7 +336,7 @@ def on_digits(config: Config, folder: Path) -> Digits:
         name: data.load("digits", split=split).images[: config.held_out]
         for name, split in (("held out", "test"), ("training", "train"))
     }
-    found: dict[str, dict[str, float]] = {name: {} for name in sets}
+    by_set: dict[str, dict[str, float]] = {name: {} for name in sets}
     errors, medians, terms = {}, {}, {}
     for name, pictures in sets.items():
         nats: dict[str, list[np.ndarray]] = {}
@@ -354,7 +354,7 @@ def on_digits(config: Config, folder: Path) -> Digits:
             nats.setdefault("ODE", []).append(flowed)
         for method, values in nats.items():
             per_picture = of_levels(np.mean(values, axis=0) / SIZE)
-            found[name][method] = float(per_picture.mean())
+            by_set[name][method] = float(per_picture.mean())
             if name == "held out":
                 medians[method] = float(np.median(per_picture))
                 errors[method] = float(per_picture.std() / math.sqrt(len(pictures)))
@@ -375,7 +375,7 @@ def on_digits(config: Config, folder: Path) -> Digits:
     }
     return Digits(
         simple_models(levels["train"], levels["test"][: config.held_out]),
-        found,
+        by_set,
         errors,
         medians,
         terms,
@@ -392,7 +392,7 @@ def check(config: Config, of_ring: Ring, of_digits: Digits) -> dict[str, bool]:
     """Compare with what the module's docstring expects."""
     bounds = [value for row in of_ring.bounds.values() for value in row]
     ode = of_ring.flow["exact divergence and prior"][-1]
-    held_out = of_digits.found["held out"]
+    held_out = of_digits.by_set["held out"]
     best, normal = held_out["bound, learned"], of_digits.baselines["normal law"]
     one, two, error = of_digits.exact
     return {
@@ -456,7 +456,7 @@ def main(config: Config) -> dict[str, Any]:
             "largest error of a point": float(f"{of_ring.worst:.2e}"),
         },
         "digits, bits per dimension": {
-            **rounded(of_digits.found),
+            **rounded(of_digits.by_set),
             "standard errors": rounded(of_digits.errors),
             "medians": rounded(of_digits.medians),
             "simple models": rounded(of_digits.baselines),

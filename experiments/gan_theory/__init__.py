@@ -267,16 +267,16 @@ def parallel_lines(num_points: int) -> dict[str, np.ndarray]:
     """Compare two copies of a line, `distance` apart: exact W1, JS and TV."""
     distances = np.linspace(-1, 1, 41)
     heights = np.linspace(0, 1, num_points)
-    found: dict[str, list[float]] = {
+    columns: dict[str, list[float]] = {
         name: [] for name in ("js", "total variation", "primal", "dual", "lipschitz")
     }
     for distance in distances:
         real = np.stack([np.zeros(num_points), heights], axis=1)
         fake = np.stack([np.full(num_points, distance), heights], axis=1)
         critic = divergences.kantorovich_rubinstein(real, fake)
-        found["primal"].append(divergences.wasserstein(real, fake))
-        found["dual"].append(critic.value)
-        found["lipschitz"].append(critic.lipschitz)
+        columns["primal"].append(divergences.wasserstein(real, fake))
+        columns["dual"].append(critic.value)
+        columns["lipschitz"].append(critic.lipschitz)
         # As distributions on the union of the supports.
         union, index = np.unique(
             np.concatenate([real, fake]), axis=0, return_inverse=True
@@ -285,9 +285,9 @@ def parallel_lines(num_points: int) -> dict[str, np.ndarray]:
         np.add.at(masses, (np.repeat([0, 1], num_points), index), 1 / num_points)
         with jax.enable_x64(True):
             p, q = jnp.asarray(masses)
-            found["js"].append(divergences.jensen_shannon(p, q).item())
-            found["total variation"].append(divergences.total_variation(p, q).item())
-    return {"distance": distances} | {k: np.array(v) for k, v in found.items()}
+            columns["js"].append(divergences.jensen_shannon(p, q).item())
+            columns["total variation"].append(divergences.total_variation(p, q).item())
+    return {"distance": distances} | {k: np.array(v) for k, v in columns.items()}
 
 
 def saturating(logit: jax.Array) -> jax.Array:
@@ -374,10 +374,10 @@ def findings(
     }
 
 
-def check(config: Config, found: dict[str, dict[str, float]]) -> dict[str, bool]:
+def check(config: Config, measured: dict[str, dict[str, float]]) -> dict[str, bool]:
     """Compare with what the module's docstring expects."""
-    runs = [found[name] for name in pairs()]
-    lines, gradient = found["parallel lines"], found["generator gradient"]
+    runs = [measured[name] for name in pairs()]
+    lines, gradient = measured["parallel lines"], measured["generator gradient"]
     return {
         "D approaches D*": all(
             run["final sup error"] < config.sup_error
@@ -424,7 +424,7 @@ def main(config: Config) -> dict[str, Any]:
         cases = pairs()
         trained = {name: train(config, pair) for name, pair in cases.items()}
         lines, gradients = parallel_lines(config.points_per_line), generator_gradients()
-        found = findings(trained, lines, gradients)
+        measured = findings(trained, lines, gradients)
         for name, figure in {
             "discriminator.png": pictures.discriminator(cases, trained),
             "value.png": pictures.value(trained),
@@ -435,8 +435,8 @@ def main(config: Config) -> dict[str, Any]:
         settings = dataclasses.asdict(config) | {"out": str(config.out)}
         summary = {
             "settings": settings,
-            "findings": found,
-            "checks": check(config, found),
+            "findings": measured,
+            "checks": check(config, measured),
             "jax": jax.__version__,
             "seconds": round(time.perf_counter() - begin, 1),
         }

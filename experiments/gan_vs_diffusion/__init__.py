@@ -70,9 +70,9 @@ def main(config: Config) -> dict[str, Any]:
         rows = []
         for name in config.data:
             part = pictures if name == "digits" else points
-            found, figure = part.compare(config, name, samplings)
+            added, figure = part.compare(config, name, samplings)
             figure.savefig(out / f"samples-{name}.png", dpi=90)
-            rows += found
+            rows += added
         with (out / "table.csv").open("w", newline="") as file:
             columns = dict.fromkeys(column for row in rows for column in row)
             writer = csv.DictWriter(file, list(columns))

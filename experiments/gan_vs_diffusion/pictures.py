@@ -74,8 +74,8 @@ def compare(
         asked = (labels,) if made.conditional else ()
         draw = functools.partial(jax.jit(generator.apply), theta, latents, *asked)
         seconds = timed(draw, _TIMED)
-        found = image_gans.measure(options, made, theta)
-        rows.append(row(name, method, cost, 1, seconds, _renamed(found)))
+        scores = image_gans.measure(options, made, theta)
+        rows.append(row(name, method, cost, 1, seconds, _renamed(scores)))
         shown[method] = image_gans.generate(made, theta, 50, 0, np.arange(50) % 10)
         print(rows[-1], flush=True)
     options = ddpm.Config()
@@ -86,7 +86,7 @@ def compare(
     state, spent = _trained(diffused.fit, options, made)
     theta = state.averaged[0]
     cost = Cost(size(state.params), options.steps, spent)
-    found: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     for sampling in samplings:
         options = dataclasses.replace(
             options, sampler=sampling.sampler, sampling_steps=sampling.steps
@@ -96,18 +96,18 @@ def compare(
         labels = made.held_out.labels[:_TIMED]
         draw = functools.partial(diffused.generate, made, theta, _TIMED, 0, labels)
         seconds = timed(draw, _TIMED)
-        found = diffused.measure(options, made, theta)
+        scores = diffused.measure(options, made, theta)
         evaluations = made.model.sampler.num_evaluations
         rows.append(
-            row(name, sampling.title, cost, evaluations, seconds, _renamed(found))
+            row(name, sampling.title, cost, evaluations, seconds, _renamed(scores))
         )
         labels = np.arange(50) % 10
         shown[sampling.title] = diffused.generate(made, theta, 50, 0, labels)
         print(rows[-1], flush=True)
-    real = {measure: found.get(f"{measure}, real") for measure in _MEASURES}
-    real["accuracy[digits_cnn]"] = found["classifier's test accuracy"]
+    real = {measure: scores.get(f"{measure}, real") for measure in _MEASURES}
+    real["accuracy[digits_cnn]"] = scores["classifier's test accuracy"]
     nearest = "distance to the nearest training picture"
-    real[nearest] = found[f"{nearest}, held-out"]
+    real[nearest] = scores[f"{nearest}, held-out"]
     rows.append(row(name, "real pictures", Cost(0, 0, 0.0), 0, 0.0, _renamed(real)))
     shown["real pictures"] = made.held_out.images[:50]
     return rows, figure(shown)
@@ -119,11 +119,11 @@ def _trained(fit: Any, options: Any, made: Any) -> tuple[train.TrainState, float
         return trained(functools.partial(fit, run, made))
 
 
-def _renamed(found: dict[str, Any]) -> dict[str, Any]:
+def _renamed(scores: dict[str, Any]) -> dict[str, Any]:
     return {
-        title: getattr(found[measure], "value", found[measure])
+        title: getattr(scores[measure], "value", scores[measure])
         for measure, title in _MEASURES.items()
-        if measure in found
+        if measure in scores
     }
 
 

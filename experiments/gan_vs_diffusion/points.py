@@ -197,10 +197,10 @@ def log_likelihood(made: diffused.Setup, apply: Any) -> Any:
     def of_each(theta: Any, x: jax.Array) -> jax.Array:
         network = functools.partial(apply, theta)
         denoise = process.variance_exploding(network, chain, "eps")
-        found = likelihood.flow_log_likelihood(
+        estimate = likelihood.flow_log_likelihood(
             denoise, x, num_steps=_FLOW_STEPS, low=low, high=high
         )
-        return found.log_likelihood
+        return estimate.log_likelihood
 
     return lambda theta, x: float(
         np.mean(np.asarray(of_each(theta, jnp.asarray(x)), np.float64))

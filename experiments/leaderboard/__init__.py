@@ -242,16 +242,16 @@ def publish(config: Config, settings: Any, plan: Sequence[Any]) -> dict[str, Any
     with jax.enable_x64(True):
         shown = {"Performance profiles": profiles}
         text = page.page(board, shown, command(config), made)
-        found = scores.game_rows(board)
+        rows = scores.game_rows(board)
     write_whole(config.out / "leaderboard.html", text)
     counted = [r for r in results.values() if r["inapplicable"] is None]
     return {
         "methods": len(board.methods()),
-        "games": len(found),
+        "games": len(rows),
         "pairs": len(counted),
         "not_applicable": len(results) - len(counted),
         "runs": len(counted) * len(settings.report_seeds),
-        "games_solved": sum(row["solvers"] > 0 for row in found),
+        "games_solved": sum(row["solvers"] > 0 for row in rows),
         "processor_seconds": seconds,
     }
 

@@ -255,11 +255,11 @@ def _legend() -> str:
 
 def _map(board: Board, group: str) -> str:
     listed = board.games_of(group)
-    heads = ["method", *(found.name.replace("_", " ") for found in listed)]
+    heads = ["method", *(entry.name.replace("_", " ") for entry in listed)]
     reasons: dict[str, int] = {}
     rows, nowhere = [], {}
     for name in board.methods():
-        results = [board.result(found, name) for found in listed]
+        results = [board.result(entry, name) for entry in listed]
         why = [result["inapplicable"] for result in results]
         if all(why):
             nowhere.setdefault("; ".join(dict.fromkeys(why)), []).append(name)

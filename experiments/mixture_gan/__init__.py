@@ -104,9 +104,9 @@ def main(config: Config) -> dict[str, Any]:
     begin = time.process_time()
     with report.folder(config.out) as out:
         part = {"tune": tune, "report": report_chosen, "rules": compare_rules}
-        found = part[config.part](config, out)
+        results = part[config.part](config, out)
         summary = {
-            **found,
+            **results,
             "config": recipes.to_json(config),
             "environment": runtime.environment(),
             "processor_seconds": round(time.process_time() - begin, 1),
@@ -117,23 +117,23 @@ def main(config: Config) -> dict[str, Any]:
 
 def report_chosen(config: Config, out: Path) -> dict[str, Any]:
     """Run chosen setting and baseline on the seeds of the report."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     drawn: dict[str, dict[str, tuple[Runs, Scores]]] = {}
     for name in config.protocols:
         protocol, setting = PROTOCOLS[name], config.setting(name)
         drawn[name] = {}
-        found[name] = {}
+        results[name] = {}
         for label, tried in (("chosen", setting), ("baseline", plain(setting))):
             runs = train(protocol, tried, points(tried, config.report_seeds))
             scores = evaluate(protocol, runs.samples)
             drawn[name][label] = runs, scores
-            found[name][label] = describe(tried, runs, scores)
-            print(name, label, found[name][label]["mean"], flush=True)
-        found[name]["passes"] = passes(protocol, drawn[name]["chosen"][1])
+            results[name][label] = describe(tried, runs, scores)
+            print(name, label, results[name][label]["mean"], flush=True)
+        results[name]["passes"] = passes(protocol, drawn[name]["chosen"][1])
     pictures.samples(drawn).savefig(out / "samples.png", dpi=110)
     pictures.curves(drawn).savefig(out / "curves.png", dpi=70)
     published = [row._asdict() for row in PUBLISHED]
-    return {"protocols": found, "published": published}
+    return {"protocols": results, "published": published}
 
 
 def plain(setting: Setting) -> Setting:

@@ -209,11 +209,11 @@ def score(wanted: list[Scene], drawn: np.ndarray) -> dict[str, float]:
         See `parser.score`; where scenes have pairs of colour and shape that are held
         out, also the share of these of which both are right, `held_out_pairs`.
     """
-    found = [parser.parse(picture) for picture in drawn]
-    scores = parser.score(wanted, found)
+    parsed = [parser.parse(picture) for picture in drawn]
+    scores = parser.score(wanted, parsed)
     pairs = [
         group.kind in {other.kind for other in read.groups}
-        for scene, read in zip(wanted, found, strict=True)
+        for scene, read in zip(wanted, parsed, strict=True)
         for group in scene.groups
         if group.kind in scenes.HELD_OUT
     ]

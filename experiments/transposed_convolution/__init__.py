@@ -180,11 +180,11 @@ def errors(config: Config, setting: Setting) -> dict[str, float]:
     u = draw(size=reference.shape)
     with jax.enable_x64(True):
         arrays = jnp.asarray(x), jnp.asarray(weight)
-        found = {name: np.asarray(y) for name, y in forms(*arrays, setting).items()}
+        outputs = {name: np.asarray(y) for name, y in forms(*arrays, setting).items()}
         image = np.asarray(convolution(jnp.asarray(u), arrays[1], setting))
     result = {
         name: float(np.linalg.norm(y - reference) / np.linalg.norm(reference))
-        for name, y in found.items()
+        for name, y in outputs.items()
     }
     gap = np.vdot(image, x) - np.vdot(u, reference)
     sizes = np.linalg.norm(u) * np.linalg.norm(reference)
@@ -213,10 +213,10 @@ def interior_counts(setting: Setting, size: int = 13) -> list[int]:
 
 
 def check(
-    config: Config, found: dict[str, dict[str, float]], counts: dict[str, list[int]]
+    config: Config, measured: dict[str, dict[str, float]], counts: dict[str, list[int]]
 ) -> dict[str, bool]:
     """Compare with what the module's docstring expects."""
-    rows = {setting: found[str(tuple(setting))] for setting in _settings(config)}
+    rows = {setting: measured[str(tuple(setting))] for setting in _settings(config)}
     right = [
         error
         for row in rows.values()
@@ -256,7 +256,7 @@ def main(config: Config) -> dict[str, Any]:
 
     with report.folder(config.out) as out:
         settings = _settings(config)
-        found = {str(tuple(s)): errors(config, s) for s in settings}
+        measured = {str(tuple(s)): errors(config, s) for s in settings}
         counts = {str(tuple(s)): interior_counts(s) for s in settings}
         for name, figure in {
             "matrix.png": pictures.matrices(),
@@ -264,24 +264,24 @@ def main(config: Config) -> dict[str, Any]:
             "checkerboard.png": pictures.checkerboard(),
         }.items():
             figure.savefig(out / name, dpi=95)
-        (out / "errors.txt").write_text(table(found))
-    print(table(found))
+        (out / "errors.txt").write_text(table(measured))
+    print(table(measured))
     rounded = {
         setting: {name: float(f"{error:.1e}") for name, error in row.items()}
-        for setting, row in found.items()
+        for setting, row in measured.items()
     }
     return {
         "errors": rounded,
         "times a pixel is painted": counts,
-        "checks": check(config, found, counts),
+        "checks": check(config, measured, counts),
     }
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
+def table(measured: dict[str, dict[str, float]]) -> str:
     """Write the errors as lines of text, a row per setting."""
-    names = list(next(iter(found.values())))
+    names = list(next(iter(measured.values())))
     lines = [f"{'(k, s, p, op)':16}" + "".join(f"{name:>13}" for name in names)]
-    for setting, row in found.items():
+    for setting, row in measured.items():
         cells = "".join(f"{row[name]:13.1e}" for name in names)
         lines.append(f"{setting:16}{cells}")
     return "\n".join(lines) + "\n"

@@ -94,7 +94,7 @@ def load(options: Options) -> Sets:
     name = options.data
     if name.endswith(".npz"):
         labels = readers.read_npz(name).get("labels", np.zeros(1, int))
-        # What is wrong with the arrays, the set itself will say.
+        # The set itself checks the arrays.
         countable = labels.dtype.kind in "iu"
         whole = sets.from_npz(name, int(labels.max(initial=0)) + 1 if countable else 1)
     elif os.sep in name:
@@ -144,6 +144,7 @@ def fit(
     Raises:
         ValueError: if there are not as many devices, or the batch fits no data.
     """
+    # Batches of pictures in [-1, 1], with labels where the recipe is conditional.
     maximum = made.training.maximum
 
     def finish(rows: Any, key: jax.Array) -> Any:
@@ -152,11 +153,14 @@ def fit(
 
     arrays = {"images": made.training.images, "labels": made.training.labels}
     batches = train.from_arrays(arrays, options.batch_size, finish, seed=options.seed)
+
+    # Grids of the same latents, ordered by class.
     labels = jnp.arange(64) % made.training.num_classes if made.conditional else None
     grids = options.out / "samples"
     draw = train.sample_grid(
         lambda params: sampler(params, labels), grids, options.sample_every
     )
+
     state = train.fit(
         game,
         rule,
@@ -173,6 +177,8 @@ def fit(
         average=train.ema(options.average),
         mesh=mesh(options),
     )
+
+    # One film of all grids, those before a resume included.
     paths = train.sample_paths(grids) if grids.is_dir() else []
     if paths:
         train.write_gif(paths, options.out / "training.gif")
@@ -197,12 +203,15 @@ def measure(made: Setup, draw: Draw, most: int = _MOST) -> Metrics:
     Beside the samples stand the floor, real training pictures in their place, and the
     trivial baseline, the mean picture of each class.
     """
+    # The features: of a classifier of the set, or random where there are no classes.
     training, held_out = made.training, made.held_out
     if training.num_classes > 1:
         extractor = metrics.classifier(training, held_out)
     else:
         channels = training.images.shape[3]
         extractor = metrics.random_conv(channels, maximum=training.maximum)
+
+    # Samples, real pictures and class means, each against the held-out pictures.
     labels = held_out.labels[:most]
     pictures = draw(len(labels), 0, labels)
     reference = extractor(held_out.images[:most])
@@ -221,6 +230,8 @@ def measure(made: Setup, draw: Draw, most: int = _MOST) -> Metrics:
     summary: Metrics = {value.label: value for value in report.values()}
     summary |= {f"{value.label}, real": value for value in floor.values()}
     summary[f"{baseline.label}, class means"] = baseline
+
+    # How near samples come to the pictures trained on.
     for images, generator, whose in (
         (pictures, "ema", ""),
         (held_out.images, "real", ", held-out"),

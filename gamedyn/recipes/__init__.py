@@ -20,8 +20,10 @@ is known by its path, a copy of one of them for example.
 The folder of a run holds `run.json`: which recipe, its options, the environment; at
 the end also `summary.json`, what `main` returned.
 
-What the recipes share is in the modules of this package: `pictures` and `points` (data,
-training, metrics), `image_gans` and `diffusion` (samples of each), `rules`.
+What the recipes share is in the modules of this package: `pictures` (options, data,
+training and metrics of pictures), `image_gans`, `diffusion_models`,
+`diffusion_pictures`, `diffusion_points`, `rules`. A recipe itself shows its options,
+data, networks, game and rule.
 """
 
 from gamedyn.recipes.lookup import (

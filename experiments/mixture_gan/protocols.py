@@ -64,13 +64,13 @@ def evaluate(protocol: Protocol, samples: np.ndarray) -> Scores:
     count = math.ceil(protocol.share * samples.shape[-2])
     rows = []
     for one in samples.reshape(-1, *samples.shape[-2:]):
-        found = mode_coverage(one, law.centres, float(law.sigma), min_count=count)
+        coverage = mode_coverage(one, law.centres, float(law.sigma), min_count=count)
         rows.append(
             (
-                found.covered,
-                found.high_quality,
-                found.reverse_kl,
-                found.covered_at(1),
+                coverage.covered,
+                coverage.high_quality,
+                coverage.reverse_kl,
+                coverage.covered_at(1),
             )
         )
     columns = zip(*rows, strict=True)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gamedyn.data import readers
+from gamedyn.data.published import find, verify_content
 from gamedyn.data.readers import CENSUS_NUMBERS, CENSUS_WORDS, Census, PathLike
-from gamedyn.data.sets import find, verify_content
 
 # The SHA-256 of the published files.
 _FILES = {

@@ -496,6 +496,7 @@ def test_unknown_names():
     assert gamedyn.data.names() == ("digits", "mnist", "fashion_mnist", "cifar10")
     assert tuple(gamedyn.data.entries()) == gamedyn.data.names()
     assert gamedyn.data.entry("cifar10").splits == ("train", "test", "batch_1")
+    assert all(e.summary and e.source for e in gamedyn.data.entries().values())
 
 
 @pytest.fixture
@@ -512,7 +513,7 @@ def registered():
 def test_a_registered_set_is_loaded_by_name(registered, tmp_path):
     asked = []
 
-    @gamedyn.data.register("my_pictures", summary="twelve pictures")
+    @gamedyn.data.register("my_pictures", summary="twelve pictures", source="here")
     def read(split, root, verify):
         asked.append((split, root, verify))
         return ImageSet(PICTURES[..., None], LABELS, 10, "mine", split)
@@ -523,7 +524,7 @@ def test_a_registered_set_is_loaded_by_name(registered, tmp_path):
     assert (data.name, data.split, len(data)) == ("mine", "test", 12)
     assert asked == [("test", tmp_path, False)]
     with pytest.raises(ValueError, match=r"registered already"):
-        gamedyn.data.register("my_pictures", read, summary="again")
+        gamedyn.data.register("my_pictures", read, summary="again", source="here")
     with pytest.raises(ValueError, match="unknown split 'batch_1'.*train, test"):
         gamedyn.data.load("my_pictures", split="batch_1")
     # The recipes for pictures read their `--data` by the same call.
@@ -533,7 +534,8 @@ def test_a_registered_set_is_loaded_by_name(registered, tmp_path):
 
 
 def test_a_reader_returns_a_set(registered):
-    gamedyn.data.register("nothing", lambda *_: None, summary="", splits=("train",))
+    facts = {"summary": "not a set", "source": "here", "splits": ("train",)}
+    gamedyn.data.register("nothing", lambda *_: None, **facts)
     registered[sets].append("nothing")
     with pytest.raises(TypeError, match="'nothing' must return an ImageSet, got None"):
         gamedyn.data.load("nothing")

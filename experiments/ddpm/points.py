@@ -35,7 +35,7 @@ class PointSet(NamedTuple):
     """
 
     draw: Callable[[jax.Array, int], jax.Array]
-    law: exact.Mixture | None
+    law: exact.GaussianMixture | None
 
 
 def known(name: str) -> bool:

@@ -26,7 +26,10 @@ _COLOURS = {name: f"C{i}" for i, name in enumerate(_NAMES)}
 
 
 def chain(
-    found: "Chain", law: exact.Mixture, schedule: schedules.Schedule, points: int = 1000
+    found: "Chain",
+    law: exact.GaussianMixture,
+    schedule: schedules.Schedule,
+    points: int = 1000,
 ) -> Figure:
     """Draw forward and reverse chains over the exact densities."""
     columns = len(found.shown)

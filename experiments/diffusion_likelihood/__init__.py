@@ -107,7 +107,7 @@ SMOKE = Config(
 """A short run: it learns only that digits are no noise."""
 
 
-def ring() -> exact.Mixture:
+def ring() -> exact.GaussianMixture:
     """Make the ring: eight modes of deviation .2 at radius 2, weights 1 to 8."""
     angles = np.arange(8) * np.pi / 4
     centres = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -206,7 +206,7 @@ def log_likelihood(made: diffused.Setup, apply: Any) -> Any:
 
 
 def judge(
-    protocol: protocols.Protocol, law: exact.Mixture, samples: np.ndarray
+    protocol: protocols.Protocol, law: exact.GaussianMixture, samples: np.ndarray
 ) -> dict[str, Any]:
     """Judge sets of samples, shape (seeds, n, 2), on data of variance one.
 
@@ -229,7 +229,7 @@ def judge(
 
 
 @jax.jit
-def _distance(law: exact.Mixture, x: jax.Array, key: jax.Array) -> jax.Array:
+def _distance(law: exact.GaussianMixture, x: jax.Array, key: jax.Array) -> jax.Array:
     """Compare points with as many drawn from their law, in the sliced distance."""
     y = exact.draw(law, key, len(x))
     key = jax.random.fold_in(key, 1)

@@ -196,6 +196,7 @@ register(
     "digits",
     _load_digits,
     summary="1,797 grey 8x8 digits of scikit-learn, 360 of them held out",
+    source="E. Alpaydin, C. Kaynak, 1998, UCI repository",
 )
 
 
@@ -227,11 +228,13 @@ register(
     "mnist",
     functools.partial(_load_idx_set, "mnist", _MNIST, _DIGITS),
     summary="60,000 + 10,000 grey 28x28 digits",
+    source="Y. LeCun et al., 1998",
 )
 register(
     "fashion_mnist",
     functools.partial(_load_idx_set, "fashion_mnist", _FASHION, _FASHION_CLASSES),
     summary="60,000 + 10,000 grey 28x28 articles of clothing",
+    source="H. Xiao et al., 2017, arXiv:1708.07747",
 )
 
 
@@ -257,5 +260,6 @@ register(
     "cifar10",
     _load_cifar10,
     summary="50,000 + 10,000 RGB 32x32 pictures; batch_1 is the first 10,000",
+    source="A. Krizhevsky, 2009",
     splits=("train", "test", "batch_1"),
 )

@@ -131,11 +131,13 @@ class SetEntry:
         read: `read(split, root, verify) -> ImageSet`.
         splits: the names of its parts.
         summary: one line in words.
+        source: who published it.
     """
 
     read: Callable[[str, PathLike | None, bool], ImageSet]
     splits: tuple[str, ...]
     summary: str
+    source: str
 
 
 _REGISTRY: Registry[SetEntry] = Registry("data set")
@@ -146,6 +148,7 @@ def register(
     read: Callable[[str, PathLike | None, bool], ImageSet] | None = None,
     *,
     summary: str,
+    source: str,
     splits: tuple[str, ...] = ("train", "test"),
 ) -> Any:
     """Register a set of pictures, so that `load` and `--data` of the recipes know it.
@@ -156,6 +159,7 @@ def register(
             directory or `None`, and whether to compare checksums (see `load`). If
             `None`, a decorator is returned.
         summary: one line in words.
+        source: who published it.
         splits: the names of its parts; recipes train on "train" and compare with
             "test".
 
@@ -167,7 +171,7 @@ def register(
 
     Example:
         >>> import numpy as np
-        >>> @register("squares", summary="white squares of two sizes")
+        >>> @register("squares", summary="squares of two sizes", source="nobody")
         ... def squares(split, root, verify):
         ...     images = np.zeros((2, 8, 8, 1), np.uint8)
         ...     images[0, 3:5, 3:5] = images[1, 2:6, 2:6] = 255
@@ -176,7 +180,8 @@ def register(
         2
         >>> unregister("squares")
     """
-    return _REGISTRY.register(name, lambda read: SetEntry(read, splits, summary), read)
+    facts = {"splits": splits, "summary": summary, "source": source}
+    return _REGISTRY.register(name, lambda read: SetEntry(read, **facts), read)
 
 
 def unregister(name: str) -> None:

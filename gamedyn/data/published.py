@@ -152,6 +152,7 @@ def find(name: str, files: tuple[str, ...], root: PathLike | None) -> list[Path]
 
 def _either(path: Path) -> Path | None:
     """Return the path of a file, compressed or not, or `None` if there is neither."""
+    # CIFAR-10's files are compressed as one archive, never one by one.
     packed = path.with_name(path.name + ".gz")
     if path.suffix != ".bin" and packed.is_file():
         return packed
@@ -185,6 +186,7 @@ def _load_digits(split: str, root: PathLike | None, verify: bool) -> ImageSet:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
+    # Shuffled with a fixed seed: the same pictures are held out on every machine.
     order = permutation(len(images), 0, 0)
     cut = len(images) - _HELD_OUT_DIGITS
     chosen = order[:cut] if split == "train" else order[cut:]

@@ -31,8 +31,9 @@ class ImageSet:
         verified: whether every file had the checksum of the published one.
 
     Raises:
-        TypeError: if `images` is not uint8 or `labels` holds no integers.
-        ValueError: if a shape, a label or a pixel does not fit.
+        TypeError: if `images` is not uint8, or `labels` are not integers.
+        ValueError: if a shape is wrong, or a label, a pixel or the number of `classes`
+            out of range.
     """
 
     images: np.ndarray

@@ -28,10 +28,10 @@ class Protocol(NamedTuple):
     quality: float
     complete: float
 
-    def mixture(self) -> mixtures.Mixture:
+    def mixture(self) -> mixtures.PlaneMixture:
         """Build the data's law."""
         made = mixtures.make(self.data)
-        assert isinstance(made, mixtures.Mixture)
+        assert isinstance(made, mixtures.PlaneMixture)
         return made
 
 

@@ -57,7 +57,7 @@ def point_set(name: str) -> PointSet:
         law = exact.mixture(mixtures.ring(8, 2.0), 0.2, np.arange(1, 9))
         return PointSet(functools.partial(exact.draw, law), law)
     made = mixtures.make(ALIASES.get(name, name))
-    if isinstance(made, mixtures.Mixture):
+    if isinstance(made, mixtures.PlaneMixture):
         centres = np.asarray(made.centres, np.float64)
         scale = centres.std()
         law = exact.mixture(centres / scale, float(made.sigma) / scale)

@@ -13,17 +13,16 @@ from gamedyn.fields.linear import Krylov
 from gamedyn.game import Batch, Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    PROJECTED,
     InnerSolve,
     Rule,
     apply_updates,
     build,
     check_geometry,
     check_step_size,
-    working_dtype,
 )
-from gamedyn.trees import scale
-
-_GEOMETRIES = ("euclidean", "projected")
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import scale, working_dtype
 
 
 class CompetitiveState(NamedTuple):
@@ -99,7 +98,7 @@ def competitive_gradient(
         Schaefer, Anandkumar, Competitive gradient descent, 2019, arXiv:1905.12103.
     """
     check_step_size(step_size, "competitive_gradient")
-    check_geometry(geometry, _GEOMETRIES, "competitive_gradient")
+    check_geometry(geometry, PROJECTED, "competitive_gradient")
     how = Krylov(tolerance, max_steps)
 
     def init(params):
@@ -165,7 +164,7 @@ def adaptive_competitive_gradient(
     """
     name = "adaptive_competitive_gradient"
     check_step_size(step_size, name)
-    check_geometry(geometry, _GEOMETRIES, name)
+    check_geometry(geometry, PROJECTED, name)
     check_positive("eps", eps)
     if is_known(decay) and not 0 <= decay < 1:
         raise ValueError(f"decay must lie in [0, 1), got {decay}")
@@ -244,3 +243,39 @@ def _cold(params: Params, warm_start: bool) -> Any:
 def _nothing_yet(params: Params) -> InnerSolve:
     zero = jnp.zeros((), working_dtype(params))
     return InnerSolve(zero, jnp.zeros((), jnp.int32), jnp.array(False))
+
+
+# The registered rules.
+
+
+def _krylov_evaluations(size: int) -> int:
+    """Count as many turns of the inner solver as there are parameters, at most 100."""
+    return 4 + 4 * min(size, 100)
+
+
+register(
+    "competitive_gradient",
+    owned(competitive_gradient),
+    family="the local game solved",
+    summary="step to the equilibrium of the local bilinear game, warm-started (CGD)",
+    formula="z' = z - h (I + h H_o)^-1 F(z)",
+    source="Schaefer and Anandkumar 2019, arXiv:1905.12103",
+    guarantee="bilinear: 1/sqrt(1 + h^2 s^2), the proximal point method",
+    evaluations=_krylov_evaluations,
+    geometries=PROJECTED,
+    products=4,
+    flops=7.2,
+)
+register(
+    "adaptive_competitive_gradient",
+    owned(adaptive_competitive_gradient),
+    family="the local game solved",
+    summary="competitive steps, sizes following the gradients' second moments (ACGD)",
+    formula="z' = z - R (I + R H_o R)^-1 R F(z), R^2 = diag(h/(sqrt(v) + eps))",
+    source="Schaefer et al. 2020, arXiv:1910.05852",
+    guarantee="none",
+    evaluations=_krylov_evaluations,
+    geometries=PROJECTED,
+    products=4,
+    flops=7.2,
+)

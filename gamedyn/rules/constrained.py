@@ -11,19 +11,16 @@ from gamedyn.checks import check_positive, check_positive_integer, is_known
 from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.rules.base import (
+    EUCLIDEAN,
     InnerSolve,
     Rule,
-    add,
     build,
     check_geometry,
     check_step_size,
-    flatten,
-    scale,
-    subtract,
-    unflatten,
-    working_dtype,
 )
-from gamedyn.rules.integrators import default_tolerance, resolvent
+from gamedyn.rules.integrators import default_tolerance, newton_evaluations, resolvent
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import add, flatten, scale, subtract, unflatten, working_dtype
 
 _NEWTON_STEPS = 200
 _HALVINGS = 40
@@ -101,7 +98,7 @@ def interior_point(
             f"got {type(constraints).__name__}"
         )
     check_step_size(step_size, "interior_point")
-    check_geometry(geometry, ("euclidean",), "interior_point")
+    check_geometry(geometry, EUCLIDEAN, "interior_point")
     check_positive("barrier", barrier)
     check_positive_integer("outer_steps", outer_steps)
     if is_known(barrier_decay) and not 0 < barrier_decay <= 1:
@@ -205,3 +202,21 @@ def _barrier_step(constraints, start, centre, weight):
     everywhere = jnp.full_like(start, jnp.inf)
     carry = start, first, everywhere, jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(unfinished, newton, carry)[0]
+
+
+# The registered rules.
+
+register(
+    "interior_point",
+    owned(interior_point),
+    family="field and constraint split",
+    summary="implicit steps coupled with a copy kept inside by a barrier (ACVI)",
+    formula="x' + h F(x') = y - h l; y' = barrier step to x' + h l; l' = l + (x' - "
+    "y')/h",
+    source="Yang et al. 2023, arXiv:2206.10575",
+    guarantee="monotone: O(1/sqrt(K)) gap of the last iterate",
+    evaluations=newton_evaluations,
+    geometries=EUCLIDEAN,
+    flops=float("nan"),
+    needs=("constraints",),
+)

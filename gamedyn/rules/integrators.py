@@ -12,18 +12,16 @@ from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    EUCLIDEAN,
     InnerSolve,
     Rule,
-    add,
     build,
     check_geometry,
     check_step_size,
-    flatten,
-    scale,
     stepper,
-    unflatten,
-    working_dtype,
 )
+from gamedyn.rules.registry import from_transformations, owned, register
+from gamedyn.trees import add, flatten, scale, unflatten, working_dtype
 
 # Where each stage is evaluated, as a share of a full step along the stage before, and
 # how much each stage weighs in the end.
@@ -71,7 +69,7 @@ def runge_kutta(
     if order not in _TABLEAUS:
         raise ValueError(f"order must be 2 or 4, got {order!r}")
     nodes, weights = _TABLEAUS[order]
-    steps = stepper(optimizers, geometry, supports=("euclidean",), rule="runge_kutta")
+    steps = stepper(optimizers, geometry, supports=EUCLIDEAN, rule="runge_kutta")
 
     def update(field, params, rule_state, batches):
         (batch,) = batches
@@ -130,7 +128,7 @@ def proximal_point(
         algorithm, 1976.
     """
     check_step_size(step_size, "proximal_point")
-    check_geometry(geometry, ("euclidean",), "proximal_point")
+    check_geometry(geometry, EUCLIDEAN, "proximal_point")
     if tolerance is not None:
         check_positive("tolerance", tolerance)
     check_positive_integer("max_steps", max_steps)
@@ -248,3 +246,51 @@ def default_tolerance(params: Params) -> float:
     """The three-quarter power of the machine precision of the coarsest parameter."""
     leaves = jax.tree.leaves(params)
     return max(float(jnp.finfo(leaf.dtype).eps) for leaf in leaves) ** 0.75
+
+
+# The registered rules.
+
+# One Newton step with one step of GMRES, in joint gradients: values, linearisation,
+# products, updates.
+NEWTON = 9.6
+
+
+def newton_evaluations(size: int) -> int:
+    """Count one Newton step: its residual before and after, and a dense Jacobian."""
+    return size + 2
+
+
+register(
+    "runge_kutta_2",
+    from_transformations(runge_kutta, order=2),
+    family="following the flow",
+    summary="Heun's method, average of the field at both ends of the step",
+    formula="w = z - h F(z); z' = z - h/2 (F(z) + F(w))",
+    source="Qin et al. 2020, arXiv:2010.15040",
+    guarantee="follows the flow to second order; diverges on every bilinear game",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+)
+register(
+    "runge_kutta_4",
+    from_transformations(runge_kutta, order=4),
+    family="following the flow",
+    summary="the classical Runge-Kutta method (ODE-GAN)",
+    formula="z' = z - h/6 (k1 + 2 k2 + 2 k3 + k4)",
+    source="Qin et al. 2020, arXiv:2010.15040",
+    guarantee="follows the flow to fourth order; bilinear: linear for h < 2 sqrt(2)/L",
+    evaluations=4,
+    geometries=EUCLIDEAN,
+)
+register(
+    "proximal_point",
+    owned(proximal_point),
+    family="following the flow",
+    summary="step along the field of the point reached (implicit, by Newton's method)",
+    formula="z' = z - h F(z')",
+    source="Martinet 1970; Rockafellar 1976",
+    guarantee="monotone: converges for every h; strongly monotone: factor 1/(1 + h mu)",
+    evaluations=newton_evaluations,
+    geometries=EUCLIDEAN,
+    flops=NEWTON,
+)

@@ -10,19 +10,16 @@ from gamedyn.checks import check_positive_integer
 from gamedyn.game import Batch, Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    EUCLIDEAN,
+    PROJECTED,
     Rule,
-    add,
     apply_updates,
     build,
     check_geometry,
     check_step_size,
-    copy,
-    flatten,
-    scale,
     stepper,
-    subtract,
-    unflatten,
 )
+from gamedyn.rules.registry import from_transformations, owned, register
 from gamedyn.rules.variance_reduction import (
     Snapshot,
     batch_size,
@@ -33,6 +30,7 @@ from gamedyn.rules.variance_reduction import (
     refreshed,
     tossed,
 )
+from gamedyn.trees import add, copy, flatten, scale, subtract, unflatten
 
 
 class ReshuffledState(NamedTuple):
@@ -147,7 +145,7 @@ def stochastic_hamiltonian(
         arXiv:2007.04202.
     """
     steps = stepper(
-        optimizers, geometry, supports=("euclidean",), rule="stochastic_hamiltonian"
+        optimizers, geometry, supports=EUCLIDEAN, rule="stochastic_hamiltonian"
     )
 
     def update(field, params, rule_state, batches):
@@ -217,7 +215,7 @@ def compressed_descent(
         efficient methods, 2023, arXiv:2202.07262.
     """
     check_step_size(step_size, "compressed_descent")
-    check_geometry(geometry, ("euclidean", "projected"), "compressed_descent")
+    check_geometry(geometry, PROJECTED, "compressed_descent")
     check_positive_integer("num_workers", num_workers)
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share}")
@@ -290,3 +288,63 @@ def _number_kept(size: int, share: float) -> int:
 def _kept_share(tree: Params, share: float) -> float:
     size = sum(leaf.size for leaf in jax.tree.leaves(tree))
     return _number_kept(size, share) / max(size, 1)
+
+
+# The registered rules.
+
+register(
+    "stochastic_hamiltonian",
+    from_transformations(stochastic_hamiltonian),
+    family="stochastic",
+    summary="descent on half the squared norm of the field, on two independent samples",
+    formula="z' = z - h/2 (J_i' F_j + J_j' F_i)",
+    source="Loizou et al. 2020, arXiv:2007.04202",
+    guarantee="stochastic bilinear: linear up to a ball of noise",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+    products=2,
+    flops=3.4,
+    needs=("independent batches",),
+)
+register(
+    "quantised_descent",
+    owned(compressed_descent),
+    family="stochastic",
+    summary="simultaneous steps along a quarter of the entries, at random (QSGDA)",
+    formula="z' = z - h Q(F_i(z)), Q unbiased",
+    source="Beznosikov et al. 2023, arXiv:2202.07262",
+    guarantee="strongly monotone and cocoercive: linear up to a ball of noise",
+    geometries=PROJECTED,
+)
+register(
+    "diana",
+    owned(compressed_descent, memory=True),
+    family="stochastic",
+    summary="simultaneous steps from compressed differences to what is remembered",
+    formula="d = Q(F_i(z) - m); z' = z - h (m + d); m' = m + a d",
+    source="Mishchenko et al. 2019, arXiv:1901.09269",
+    guarantee="strongly monotone and cocoercive: linear without noise of compression",
+    geometries=PROJECTED,
+)
+
+
+def _vr_diana(step_size, *, num_components=None, **options):
+    check_components(num_components, "vr_diana")
+    return compressed_descent(
+        step_size, memory=True, num_components=num_components, **options
+    )
+
+
+register(
+    "vr_diana",
+    owned(_vr_diana),
+    family="stochastic",
+    summary="DIANA with variance-reduced fields",
+    formula="d = Q(F_i(z) - F_i(w) + F(w) - m); z' = z - h (m + d); m' = m + a d",
+    source="Beznosikov et al. 2023, arXiv:2202.07262",
+    guarantee="strongly monotone and cocoercive: linear",
+    evaluations=3,
+    geometries=PROJECTED,
+    flops=2,
+    needs=("finite sum",),
+)

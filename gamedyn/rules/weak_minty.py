@@ -10,20 +10,16 @@ from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    EUCLIDEAN,
+    PROJECTED,
     Rule,
-    add,
     build,
     check_geometry,
     check_step_size,
-    copy,
-    inner,
     project,
-    scale,
-    subtract,
-    working_dtype,
 )
-
-_PROJECTED = ("euclidean", "projected")
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import add, copy, inner, scale, subtract, working_dtype
 
 Weight = float | Callable[[jax.Array], Any]
 
@@ -64,7 +60,7 @@ def half_step_extragradient(
         projection: Pethick et al., 2022, arXiv:2302.09831.
     """
     check_step_size(step_size, "half_step_extragradient")
-    check_geometry(geometry, _PROJECTED, "half_step_extragradient")
+    check_geometry(geometry, PROJECTED, "half_step_extragradient")
     _check_weight(weight)
 
     def init(params):
@@ -129,7 +125,7 @@ def bias_corrected_extragradient(
         variational inequalities without increasing batch size, 2023, arXiv:2302.09029.
     """
     check_step_size(step_size, "bias_corrected_extragradient")
-    check_geometry(geometry, _PROJECTED, "bias_corrected_extragradient")
+    check_geometry(geometry, PROJECTED, "bias_corrected_extragradient")
     weight = _half_decaying if weight is None else weight
     _check_weight(weight)
 
@@ -204,7 +200,7 @@ def curvature_extragradient(
         arXiv:2302.09831.
     """
     check_step_size(step_size, "curvature_extragradient")
-    check_geometry(geometry, ("euclidean",), "curvature_extragradient")
+    check_geometry(geometry, EUCLIDEAN, "curvature_extragradient")
     check_positive_integer("max_trials", max_trials)
     for name, value, low, high in (
         ("relaxation", relaxation, 0, 2),
@@ -269,3 +265,56 @@ def _projected_output(geometry: Geometry | tuple[Geometry, ...]) -> Any:
         return project(geometry, params)
 
     return output
+
+
+# The registered rules.
+
+register(
+    "half_step_extragradient",
+    owned(half_step_extragradient),
+    family="looking ahead",
+    summary="EG+ with a single projection",
+    formula="u = z - h F(z); w = P(u); z' = z - (u - w + h F(w))/2",
+    source="Diakonikolas et al. 2021, arXiv:2011.00364; Pethick et al. 2022, "
+    "arXiv:2302.09831",
+    guarantee="weak Minty, rho > -1/(4L): best |F|^2 in O(1/k)",
+    evaluations=2,
+    geometries=PROJECTED,
+)
+register(
+    "adaptive_extragradient_plus",
+    owned(curvature_extragradient, line_search=False),
+    family="looking ahead",
+    summary="EG+ that moves onto the separating half-space (AdaptiveEG+)",
+    formula="w = z - h F(z); z' = z - a h F(w), a = <F(z), F(w)>/|F(w)|^2",
+    source="Pethick et al. 2022, arXiv:2302.09831",
+    guarantee="weak Minty, rho >= d > -h/2 for h < 1/L: best |F|^2 in O(1/k)",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+)
+register(
+    "curvature_extragradient_plus",
+    owned(curvature_extragradient),
+    family="looking ahead",
+    summary="AdaptiveEG+ that looks ahead as far as local curvature allows "
+    "(CurvatureEG+)",
+    formula="the largest g <= h with g |F(w) - F(z)| <= .99 |w - z|, then as "
+    "AdaptiveEG+",
+    source="Pethick et al. 2022, arXiv:2302.09831",
+    guarantee="weak Minty, rho >= d > -g/2: converges without knowing L",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+    flops=3,
+)
+register(
+    "bias_corrected_extragradient",
+    owned(bias_corrected_extragradient),
+    family="looking ahead",
+    summary="SEG+ that looks ahead with an average of past noise (BCSEG+)",
+    formula="w = z - h F_i(z) + (1-a)(w- - z- + h F_i(z-)); z' = z - a h F_j(w)",
+    source="Pethick et al. 2023, arXiv:2302.09029",
+    guarantee="weak Minty: converges with a constant look-ahead, also under noise",
+    evaluations=3,
+    geometries=PROJECTED,
+    needs=("independent batches",),
+)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.game import Params
-from gamedyn.rules.base import Rule, build, flatten, select, unflatten
+from gamedyn.rules.base import Rule, build
+from gamedyn.trees import flatten, select, unflatten
 
 
 class LookaheadState(NamedTuple):

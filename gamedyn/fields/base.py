@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gamedyn.fields.registry import register, without_step
 from gamedyn.game import Batch, Game, Params, check_params
 
 Field = Callable[..., Params]
@@ -230,3 +231,17 @@ def cross_jvp(
 ) -> Params:
     """Multiply the cross blocks H_o of the Jacobian with a vector; see `coupling`."""
     return jax.jvp(coupling(field, params, batch), (params,), (tangents,))[1]
+
+
+# The registered fields.
+
+register(
+    "gradient",
+    without_step(gradient),
+    family="gradient",
+    summary="everybody's gradient of their own loss",
+    formula="F",
+    source="classical",
+    guarantee="stable where J's eigenvalues have positive real part, for small steps",
+    work=1.0,
+)

@@ -88,22 +88,17 @@ class RuleEntry(NamedTuple):
     guarantee: str = ""
 
 
-_REGISTRY: Registry[RuleEntry] = Registry("rule")
+_REGISTRY: Registry[RuleEntry] = Registry("rule", FAMILIES)
 
 
 def names() -> tuple[str, ...]:
     """The names of all registered rules, in the order of their families."""
-    return tuple(entries())
+    return _REGISTRY.names()
 
 
 def entries() -> dict[str, RuleEntry]:
     """All registered rules by name, in the order of `FAMILIES`; others come last."""
-    order = {family: place for place, family in enumerate(FAMILIES)}
-
-    def place(item: tuple[str, RuleEntry]) -> int:
-        return order.get(item[1].family, len(order))
-
-    return dict(sorted(_REGISTRY.entries().items(), key=place))
+    return _REGISTRY.entries()
 
 
 def entry(name: str) -> RuleEntry:

@@ -78,7 +78,7 @@ class Registry(Generic[Entry]):
         """All entries by name, in the order of families and of registration."""
 
         def place(item: tuple[str, Entry]) -> int:
-            family = getattr(item[1], "family", None)
+            family = getattr(item[1], "family", "")
             return self._places.get(family, len(self._places))
 
         return dict(sorted(self._entries.items(), key=place))

@@ -14,7 +14,7 @@ class Table(NamedTuple):
     Attributes:
         columns: their titles; the first holds the name, the second what it is.
         rows: one for each entry, in the registry's order.
-        legend: what the columns leave open, one line each.
+        legend: explanations below the table, one line each.
     """
 
     columns: tuple[str, ...]
@@ -109,7 +109,7 @@ def _plain(text: str) -> str:
 
 
 def _methods(names: Iterable[str]) -> Table:
-    """Tell rules, which are methods on the gradient field, and methods alike."""
+    """Make the table of some methods; a rule is one on the gradient field."""
     rows = [
         (
             name,

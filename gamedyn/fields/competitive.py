@@ -77,7 +77,11 @@ def competitive(
 
 
 def choose_solver(game_or_field: Game | Field, solver: str) -> Static:
-    """Whether the symmetric form is used, checked against what is known of the game."""
+    """Decide whether to use the symmetric form, which only some games have.
+
+    Raises:
+        ValueError: if `solver` is unknown, or does not fit the game.
+    """
     solvers = ("auto", "conjugate_gradient", "normal_equations")
     if solver not in solvers:
         raise ValueError(f"solver must be one of {', '.join(solvers)}, got {solver!r}")

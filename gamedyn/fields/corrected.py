@@ -42,6 +42,7 @@ def consensus(game_or_field: Game | Field, weight: Any = 1.0) -> Field:
 
 
 def _consensus(field: Field, weight: Any, params: Params, batch: Batch = None):
+    # J^T F, with the transpose: J F leads away from the solution of a bilinear game.
     direction, pull = jax.vjp(lambda z: field(z, batch), params)
     return add_scaled(direction, weight, pull(direction)[0])
 

@@ -53,6 +53,7 @@ def _opponent_lookahead(
     field: Field, step_size: Any, params: Params, batch: Batch = None
 ) -> Params:
     direction = field(params, batch)
+    # The cross blocks only: with all of J the own step is foreseen as well.
     shift = cross_jvp(field, params, direction, batch)
     return add_scaled(direction, -jnp.asarray(step_size), shift)
 
@@ -153,7 +154,7 @@ def _shaped(
     looking = _opponent_lookahead(field, step_size, params, batch)
 
     def shaping(i):
-        # What the others' moves do to i's loss is a constant cotangent.
+        # The derivatives of i's loss by the others' parameters: constant cotangents.
         others = [j for j in range(len(params)) if j != i]
         slopes = jax.grad(lambda z: game(z, batch)[i])(params)
 

@@ -23,7 +23,11 @@ _GOLDEN = (1 + 5**0.5) / 2
 
 
 class GoldenState(NamedTuple):
-    """The averaged point of the step before."""
+    """The state of the golden ratio algorithm.
+
+    Attributes:
+        average: the averaged point of the step before.
+    """
 
     average: Params
 
@@ -67,6 +71,7 @@ def golden_ratio(
     def update(field, params, rule_state, batches):
         gap = subtract(params, rule_state.average)
         average = add(rule_state.average, scale(1 - 1 / _GOLDEN, gap))
+        # The field at the iterate, the step from the average: not both at one point.
         step = scale(-step_size, field(params, batches[0]))
         return apply_updates(geometry, average, step), GoldenState(average)
 
@@ -74,7 +79,7 @@ def golden_ratio(
 
 
 class AdaptiveState(NamedTuple):
-    """What an adaptive extragradient method remembers.
+    """The state of an adaptive extragradient method.
 
     Attributes:
         total: the sum that the step size falls with.

@@ -169,6 +169,7 @@ def anchored_extragradient(
         k = num_steps.astype(ratio.dtype)
         beta = 1 / (k + offset)
         eta = jnp.asarray(step_size, ratio.dtype) * ratio
+        # Towards z_0, the start of the run, in both half steps.
         pull = scale(beta, subtract(anchor, params))
 
         def move(direction, length):
@@ -191,7 +192,12 @@ def anchored_extragradient(
 
 
 class DecayingState(NamedTuple):
-    """The anchor z_0, and the number k of steps done."""
+    """The state of a method with a decaying pull.
+
+    Attributes:
+        anchor: the start z_0.
+        num_steps: the number k of steps done.
+    """
 
     anchor: Params
     num_steps: jax.Array
@@ -308,7 +314,13 @@ def anchored_descent(
 
 
 class HalpernState(NamedTuple):
-    """The inner rule's state, the start z_0, and the number k of steps done."""
+    """The state of Halpern's iteration.
+
+    Attributes:
+        inner: the inner rule's state.
+        anchor: the start z_0.
+        num_steps: the number k of steps done.
+    """
 
     inner: Any
     anchor: Params

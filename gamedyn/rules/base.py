@@ -41,7 +41,7 @@ class Rule(NamedTuple):
         num_batches: how many independent batches one step uses.
         output: `output(params, rule_state) -> params`, the point to report (an
             average, the slow weights); by default the current one.
-        period: the update map repeats every `period` steps.
+        period: the number of steps after which the update map repeats.
         domain: `domain(params)`, a boolean scalar, says whether a run may start there;
             anywhere if `None`. Under jit, where `init` cannot see the values, `solve`
             makes a status of it.
@@ -53,6 +53,16 @@ class Rule(NamedTuple):
     output: Callable[[Params, RuleState], Params] = _params
     period: int = 1
     domain: Callable[[Params], jax.Array] | None = None
+
+
+class StepCount(NamedTuple):
+    """The state of a rule that remembers nothing but how far it is.
+
+    Attributes:
+        num_steps: the number of steps done.
+    """
+
+    num_steps: jax.Array
 
 
 class InnerSolve(NamedTuple):
@@ -270,7 +280,7 @@ class OnBoundary(ValueError):
 def check_simplex(
     player: int, point: PyTree, rule: str, *, inside: bool = False
 ) -> None:
-    """Raise `ValueError` where a player is seen to be off the probability simplex.
+    """Raise `ValueError` if a player's point is known and off the probability simplex.
 
     All leaves of one player's parameters together are one simplex.
 
@@ -348,10 +358,22 @@ def project(geometry: Geometry | tuple[Geometry, ...], params: Params) -> Params
     return tuple(d.project(own) for d, own in zip(domains, params, strict=True))
 
 
-def initial_state(rule: Rule, params: Params) -> RuleState:
-    """Initialise a rule at a point that is looked at, not started from.
+def projected_output(
+    geometry: Geometry | tuple[Geometry, ...],
+) -> Callable[[Params, RuleState], Params]:
+    """Report the projected point, for schemes whose iterates may leave the domain."""
 
-    That may be a vertex of a simplex, where multiplicative steps are defined, too.
+    def output(params: Params, rule_state: RuleState) -> Params:
+        del rule_state
+        return project(geometry, params)
+
+    return output
+
+
+def initial_state(rule: Rule, params: Params) -> RuleState:
+    """Initialise a rule at a point to be analysed, from which no run starts.
+
+    It may be a vertex of a simplex, where multiplicative steps are defined, too.
     """
     try:
         return rule.init(params)

@@ -26,10 +26,10 @@ from gamedyn.trees import scale, working_dtype
 
 
 class CompetitiveState(NamedTuple):
-    """What a competitive step leaves to the next.
+    """The state of competitive gradient descent.
 
     Attributes:
-        start: the solution of the last inner system, where the next one starts; empty
+        start: the solution of the last inner system, where the next one starts; `()`
             without warm starts.
         inner: the inner solver's report, its residual relative to the right-hand side.
     """
@@ -39,7 +39,14 @@ class CompetitiveState(NamedTuple):
 
 
 class AdaptiveCompetitiveState(NamedTuple):
-    """The same, with the average of squared gradients and the number of steps."""
+    """The state of adaptive competitive gradient descent.
+
+    Attributes:
+        start: as in `CompetitiveState`.
+        inner: as in `CompetitiveState`.
+        squares: v, the moving average of squared gradients.
+        num_steps: the number of steps done.
+    """
 
     start: Any
     inner: InnerSolve
@@ -60,7 +67,7 @@ def competitive_gradient(
     $$z^+ = z - \eta (I + \eta H_o)^{-1} F(z).$$
 
     The steps of `simultaneous` on `fields.competitive`, with a memory: the inner solver
-    starts where it ended before, and reports its residual. On a bilinear game
+    starts at its last solution, and reports its residual. On a bilinear game
     $\rho = 1/\sqrt{1 + \eta^2\sigma^2}$. Solved by conjugate gradients, for one player,
     where the field is known to be the gradient of a zero-sum game of two; otherwise by
     conjugate gradients on the normal equations. For any number of players.
@@ -107,7 +114,7 @@ def competitive_gradient(
 
     def update(field, params, rule_state, batches):
         root = jnp.sqrt(jnp.asarray(step_size, working_dtype(params)))
-        change, solution, inner = _competitive_step(
+        change, solution, report = _competitive_step(
             field,
             params,
             batches[0],
@@ -117,7 +124,7 @@ def competitive_gradient(
             warm_start,
         )
         after = apply_updates(geometry, params, change)
-        return after, CompetitiveState(solution, inner)
+        return after, CompetitiveState(solution, report)
 
     return build(init, update)
 
@@ -192,7 +199,7 @@ def adaptive_competitive_gradient(
             return jnp.sqrt(step / (jnp.sqrt(v / correction) + eps))
 
         roots = jax.tree.map(root, squares)
-        change, solution, inner = _competitive_step(
+        change, solution, report = _competitive_step(
             field,
             params,
             batches[0],
@@ -202,7 +209,7 @@ def adaptive_competitive_gradient(
             warm_start,
         )
         after = apply_updates(geometry, params, change)
-        return after, AdaptiveCompetitiveState(solution, inner, squares, count)
+        return after, AdaptiveCompetitiveState(solution, report, squares, count)
 
     return build(init, update)
 
@@ -219,7 +226,7 @@ def _competitive_step(
     """The change -R (I + R H_o R)^-1 R F, R being `weigh`; the next start; a report."""
     direction, coupled = linearised(field, params, batch)
     right = weigh(direction)
-    found = solve_coupled(
+    solved = solve_coupled(
         lambda vector: weigh(coupled(weigh(vector))),
         right,
         how,
@@ -228,12 +235,12 @@ def _competitive_step(
     )
     dtype = state.inner.residual.dtype
     # Not `residual > goal`: a NaN is a failure, too.
-    failed = state.inner.failed | ~(found.residual <= how.goal(right))
-    inner = InnerSolve(
-        found.residual.astype(dtype), found.steps.astype(jnp.int32), failed
+    failed = state.inner.failed | ~(solved.residual <= how.goal(right))
+    report = InnerSolve(
+        solved.residual.astype(dtype), solved.steps.astype(jnp.int32), failed
     )
-    change = scale(-1, weigh(found.solution))
-    return change, found.solution if warm_start else (), inner
+    change = scale(-1, weigh(solved.solution))
+    return change, solved.solution if warm_start else (), report
 
 
 def _cold(params: Params, warm_start: bool) -> Any:

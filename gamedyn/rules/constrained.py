@@ -33,7 +33,7 @@ class InteriorState(NamedTuple):
         inside: y, the copy of the parameters that stays strictly inside.
         dual: lambda, the multiplier of x = y.
         num_steps: the number of steps done.
-        report: how the implicit step for x ended.
+        report: the inner solver's report on the implicit step for x.
     """
 
     inside: Params
@@ -119,10 +119,14 @@ def interior_point(
     def update(field, params, rule_state, batches):
         (batch,) = batches
         inside, dual, num_steps, report = rule_state
+
+        # The weight mu of the barrier, lowered before each of the first steps.
         dtype = working_dtype(params)
         step = jnp.asarray(step_size, dtype)
         rounds = jnp.minimum(num_steps + 1, outer_steps).astype(dtype)
         mu = jnp.asarray(barrier, dtype) * jnp.asarray(barrier_decay, dtype) ** rounds
+
+        # x: an implicit step from y, shifted by the multiplier.
         goal = default_tolerance(params)
         params, residual, inner_steps = resolvent(
             lambda point: field(point, batch),
@@ -132,6 +136,8 @@ def interior_point(
             max_steps=20,
             guess=params,
         )
+
+        # y: strictly inside, near x.
         centre = flatten(add(params, scale(step, dual)))
         moved = _barrier_step(
             lambda y: flatten(constraints(unflatten(y, params))),
@@ -140,6 +146,8 @@ def interior_point(
             mu * step,
         )
         inside = unflatten(moved, params)
+
+        # lambda: pulls the two together.
         dual = add(dual, scale(1 / step, subtract(params, inside)))
         failed = report.failed | ~(residual <= goal)
         report = InnerSolve(residual, inner_steps, failed)

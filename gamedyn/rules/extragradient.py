@@ -13,7 +13,12 @@ from gamedyn.rules.registry import from_transformations, register
 
 
 class ExtragradientState(NamedTuple):
-    """The states of the update's transformation and of the extrapolation's own."""
+    """The state of extragradient.
+
+    Attributes:
+        update: every player's state of the transformation of the second half step.
+        extrapolation: that of the first half step, `None` where they share one.
+    """
 
     update: tuple[Any, ...]
     extrapolation: tuple[Any, ...] | None
@@ -41,8 +46,8 @@ def extragradient(
             each, where it differs (its state then advances once per step).
         resample: `False` uses the same batch in both halves, `True` an independent one
             each.
-        moments: "last": the first half step uses the current state and forgets what
-            it learned; "both": moments, counters and schedules advance in both halves.
+        moments: "last": moments, counters and schedules advance with the second half
+            step only; "both": they advance in both halves.
         geometry: one for all players, or a tuple of one each. Only scalar step sizes
             give the published projected or mirror method; other transformations are
             allowed there and unproven.
@@ -96,6 +101,7 @@ def extragradient(
         elif moments == "both":
             states = seen
         updates, states = last.updates(field(middle, batches[-1]), states, params)
+        # From `params`: a step on from `middle` would be two steps of descent.
         return last.apply(params, updates), ExtragradientState(states, own)
 
     num_batches = 2 if resample else 1
@@ -103,7 +109,13 @@ def extragradient(
 
 
 class PastExtragradientState(NamedTuple):
-    """Transformation states, the field at the last half point, a first-step flag."""
+    """The state of past extragradient.
+
+    Attributes:
+        optimizer: every player's transformation state.
+        past: the field at the last half point.
+        first: whether no step has been done yet.
+    """
 
     optimizer: tuple[Any, ...]
     past: Params
@@ -155,6 +167,7 @@ def past_extragradient(
         past = jax.lax.cond(first, lambda: field(params, batch), lambda: past)
         updates, seen = steps.updates(past, states, params)
         middle = steps.apply(params, updates)
+        # Kept for the next step is this one, not the field at `params`.
         current = field(middle, batch)
         states = seen if moments == "both" else states
         updates, states = steps.updates(current, states, params)

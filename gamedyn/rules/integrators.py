@@ -23,8 +23,8 @@ from gamedyn.rules.base import (
 from gamedyn.rules.registry import from_transformations, owned, register
 from gamedyn.trees import add, flatten, scale, unflatten, working_dtype
 
-# Where each stage is evaluated, as a share of a full step along the stage before, and
-# how much each stage weighs in the end.
+# For each order, where the later stages are evaluated, as a share of a full step along
+# the stage before, and the weights of all stages.
 _TABLEAUS = {
     2: ((1.0,), (1 / 2, 1 / 2)),
     4: ((1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
@@ -184,6 +184,8 @@ def resolvent(
     def gap(point):
         return point - start + eta * flatten(slope(unflatten(point, params)))
 
+    # Newton's method: the fixed-point iteration w <- z - eta F(w) converges only for
+    # eta L < 1.
     newton = functools.partial(_newton, tolerance=tolerance, max_steps=max_steps)
     tangent_solve = functools.partial(_linear_solve, tolerance=tolerance)
     point, (residual, inner_steps) = jax.lax.custom_root(

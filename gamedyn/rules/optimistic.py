@@ -23,7 +23,13 @@ from gamedyn.trees import add, scale, select, subtract, working_dtype
 
 
 class OptimisticState(NamedTuple):
-    """Transformation states, the last update, and a first-step flag."""
+    """The state of the optimistic rule.
+
+    Attributes:
+        optimizer: every player's transformation state.
+        last: the last update, before its correction.
+        first: whether no step has been done yet.
+    """
 
     optimizer: tuple[Any, ...]
     last: Params
@@ -72,6 +78,8 @@ def optimistic(
     def update(field, params, rule_state, batches):
         states, last, first = rule_state
         updates, states = steps.updates(field(params, batches[0]), states, params)
+        # Minus the last update: with a plus, z - 2h F(z) - h F(z-), it diverges on
+        # every bilinear game. The first step is a plain one, not twice as long.
         last = select(first, updates, last)
         ahead = jax.tree.map(lambda u, v: u + optimism * (u - v), updates, last)
         params = steps.apply(params, ahead)
@@ -81,7 +89,13 @@ def optimistic(
 
 
 class FastOptimisticState(NamedTuple):
-    """The point before, the field at the last middle point, and the step count."""
+    """The state of fast OGDA.
+
+    Attributes:
+        previous: the point before the current one.
+        past: the field at the last middle point.
+        num_steps: the number of steps done.
+    """
 
     previous: Params
     past: Params

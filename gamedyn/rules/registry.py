@@ -162,7 +162,7 @@ def check_steps(step_size: Any, name: str, *, schedules: bool) -> None:
     Args:
         step_size: what to check.
         name: the method, for messages.
-        schedules: whether functions of the step's number will do.
+        schedules: whether schedules, functions of the number of steps, are allowed.
 
     Raises:
         TypeError: if one is no real scalar.

@@ -13,6 +13,7 @@ from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, entropic
 from gamedyn.rules.base import (
     Rule,
+    StepCount,
     build,
     check_simplex,
     check_step_size,
@@ -52,13 +53,13 @@ def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Ru
 
     def init(params):
         _check_all(params, "frank_wolfe")
-        return jnp.zeros((), jnp.int32)
+        return StepCount(jnp.zeros((), jnp.int32))
 
     def update(field, params, rule_state, batches):
         if weight is None:
-            share = 2 / (rule_state.astype(jnp.result_type(float)) + 2)
+            share = 2 / (rule_state.num_steps.astype(jnp.result_type(float)) + 2)
         else:
-            share = weight(rule_state)
+            share = weight(rule_state.num_steps)
 
         def move(own, slope):
             values, unravel = ravel_pytree(slope)
@@ -70,7 +71,7 @@ def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Ru
             )
 
         moved = tuple(map(move, params, field(params, batches[0])))
-        return moved, rule_state + 1
+        return moved, StepCount(rule_state.num_steps + 1)
 
     return build(init, update, domain=on_simplices)
 
@@ -197,7 +198,11 @@ def magnetic_mirror_descent(
 
 
 class RegretState(NamedTuple):
-    """The cumulative regrets, of the structure of the parameters."""
+    """The state of regret matching.
+
+    Attributes:
+        regrets: the cumulative regrets, of the structure of the parameters.
+    """
 
     regrets: Params
 
@@ -240,6 +245,8 @@ def regret_matching(
 
     def move(own: PyTree, slope: PyTree, past: PyTree) -> tuple[PyTree, PyTree]:
         (shares, unravel), (values, _) = ravel_pytree(own), ravel_pytree(slope)
+        # Of losses: an action is regretted that would have cost less. With payoffs the
+        # sign is the other one.
         regret = jnp.vdot(shares, values) - values
         total = ravel_pytree(past)[0] + regret
         if variant != "plain":
@@ -275,7 +282,7 @@ def _with_step(builder):
 
 
 def _without_step(builder, average=None):
-    """Make a rule on simplices that has no step size: the number is not looked at."""
+    """Make a rule on simplices that has no step size: the number is ignored."""
 
     def make(step_size, *, num_players=2, geometry=entropic, **options):
         del step_size, num_players, geometry

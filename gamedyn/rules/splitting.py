@@ -16,6 +16,7 @@ from gamedyn.rules.base import (
     build,
     check_geometry,
     check_step_size,
+    projected_output,
     stepper,
 )
 from gamedyn.rules.optimistic import optimistic
@@ -37,8 +38,8 @@ def forward_backward_forward(
 
     Args:
         *optimizers: one optax transformation T for all players, or one each, in place
-            of $-\eta F$; the first half step forgets what it learned. Only scalar step
-            sizes are covered by the theory.
+            of $-\eta F$; its state advances with the second half step only. Only
+            scalar step sizes are covered by the theory.
         geometry: euclidean or projected, one for all players, or a tuple of one each.
 
     Returns:
@@ -61,14 +62,10 @@ def forward_backward_forward(
         first, _ = steps.updates(field(params, batch), rule_state, params)
         middle = steps.apply(params, first)
         second, rule_state = steps.updates(field(middle, batch), rule_state, params)
+        # The correction is added to `middle`, not to `params`.
         return optax.apply_updates(middle, subtract(second, first)), rule_state
 
-    def output(params, rule_state):
-        del rule_state
-        domains = per_player(geometry, len(params), "geometry")
-        return tuple(d.project(own) for d, own in zip(domains, params, strict=True))
-
-    return build(steps.init, update, output=output)
+    return build(steps.init, update, output=projected_output(geometry))
 
 
 def forward_reflected_backward(
@@ -78,6 +75,9 @@ def forward_reflected_backward(
     r"""Correct the step by its last change, then project: `optimistic`, constrained.
 
     $$z^+ = P(z - 2\eta F(z) + \eta F(z_-)), \qquad F(z_-) := F(z_0) \text{ at first}.$$
+
+    Mind the sign: the past field is subtracted from twice the current one; with
+    $-2\eta F(z) - \eta F(z_-)$ the method diverges on xy.
 
     Without constraints this is OGDA exactly. Converges on monotone games for
     $\eta < 1/(2L)$. One field evaluation and one projection per step.
@@ -102,7 +102,12 @@ def forward_reflected_backward(
 
 
 class ReflectedState(NamedTuple):
-    """The transformation states, and the point before the current one."""
+    """The state of the projected reflected gradient method.
+
+    Attributes:
+        optimizer: every player's transformation state.
+        previous: the point before the current one.
+    """
 
     optimizer: tuple[Any, ...]
     previous: Params
@@ -272,7 +277,12 @@ def _squares(left: PyTree, right: PyTree, dtype: Any) -> tuple[jax.Array, jax.Ar
 
 
 class AlexState(NamedTuple):
-    """The transformation states, and the extrapolated point of player 1."""
+    """The state of alternation with extrapolated moves.
+
+    Attributes:
+        optimizer: every player's transformation state.
+        ahead: the extrapolated point of player 1.
+    """
 
     optimizer: tuple[Any, ...]
     ahead: PyTree
@@ -332,6 +342,7 @@ def alex_gda(
         (batch,) = batches
         (first, second), ahead = rule_state
         x, y = params
+        # Each mover stands at their own current point and sees the other ahead.
         slope = field((x, ahead), batch)[0]
         x, x_ahead, first = move(0, slope, first, params, gamma)
         slope = field((x_ahead, y), batch)[1]

@@ -30,11 +30,11 @@ from gamedyn.rules.variance_reduction import (
     refreshed,
     tossed,
 )
-from gamedyn.trees import add, copy, flatten, scale, subtract, unflatten
+from gamedyn.trees import add, copy, flatten, scale, size, subtract, unflatten
 
 
 class ReshuffledState(NamedTuple):
-    """The inner rule's state and the place in the order of the current epoch.
+    """The state of a reshuffled rule.
 
     Attributes:
         inner: the inner rule's state.
@@ -95,18 +95,18 @@ def reshuffled(
 
     def update(field, params, rule_state, batches):
         inner, order, position, epoch = rule_state
-        size = batch_size(batches[0]) or 1
-        if size > n:
-            raise ValueError(f"a batch of {size} indices, of {n} components")
-        over = position + size > n
+        taken = batch_size(batches[0]) or 1
+        if taken > n:
+            raise ValueError(f"a batch of {taken} indices, of {n} components")
+        over = position + taken > n
         epoch = epoch + over.astype(jnp.int32)
         order = jax.lax.cond(
             over, lambda: permuted(epoch).astype(jnp.int32), lambda: order
         )
         position = jnp.where(over, 0, position)
-        sample = jax.lax.dynamic_slice(order, (position,), (size,))
+        sample = jax.lax.dynamic_slice(order, (position,), (taken,))
         params, inner = rule.update(field, params, inner, (sample,))
-        return params, ReshuffledState(inner, order, position + size, epoch)
+        return params, ReshuffledState(inner, order, position + taken, epoch)
 
     return build(
         init,
@@ -160,7 +160,13 @@ def stochastic_hamiltonian(
 
 
 class CompressedState(NamedTuple):
-    """What the workers remember of their fields, the snapshot, and the key."""
+    """The state of compressed descent.
+
+    Attributes:
+        memory: what every worker remembers of their field, `None` without memory.
+        snapshot: that of the variance reduction, `None` without one.
+        key: from which the entries kept are drawn.
+    """
 
     memory: tuple[Params, ...] | None
     snapshot: Snapshot | None
@@ -233,6 +239,8 @@ def compressed_descent(
 
     def update(field, params, rule_state, batches):
         remembered, snapshot, own_key = rule_state
+
+        # A new snapshot if one is due, and a key for every worker.
         own_key, *keys = jax.random.split(own_key, num_workers + 1)
         if num_components is not None:
             check_indices(batches, "compressed_descent")
@@ -243,6 +251,7 @@ def compressed_descent(
                 return field(params, batch)
             return snapshot.estimate(field, params, batch)
 
+        # Every worker sends the compressed news beyond what is remembered of them.
         directions, states = [], []
         for worker, (batch, coins) in enumerate(zip(batches, keys, strict=True)):
             known = None if remembered is None else remembered[worker]
@@ -252,6 +261,8 @@ def compressed_descent(
             directions.append(kept if known is None else add(known, kept))
             if known is not None:
                 states.append(add(known, scale(_kept_share(news, share), kept)))
+
+        # The step, and the coin that says whether the snapshot is renewed.
         mean = scale(1 / num_workers, add(*directions))
         moved = apply_updates(geometry, params, scale(-step_size, mean))
         if num_components is not None:
@@ -274,20 +285,20 @@ def keep_some(key: jax.Array, tree: Params, share: float) -> Params:
         The tree with zeros elsewhere.
     """
     vector = flatten(tree)
-    size = vector.size
-    kept = _number_kept(size, share)
-    chosen = jax.random.permutation(key, size)[:kept]
-    mask = jnp.zeros_like(vector).at[chosen].set(size / max(kept, 1))
+    kept = _number_kept(vector.size, share)
+    chosen = jax.random.permutation(key, vector.size)[:kept]
+    # Multiplied by d/k: without, the direction is too short by that factor on average.
+    mask = jnp.zeros_like(vector).at[chosen].set(vector.size / max(kept, 1))
     return unflatten(vector * mask, tree)
 
 
-def _number_kept(size: int, share: float) -> int:
-    return min(size, max(1, round(share * size)))
+def _number_kept(num_entries: int, share: float) -> int:
+    return min(num_entries, max(1, round(share * num_entries)))
 
 
 def _kept_share(tree: Params, share: float) -> float:
-    size = sum(leaf.size for leaf in jax.tree.leaves(tree))
-    return _number_kept(size, share) / max(size, 1)
+    num_entries = size(tree)
+    return _number_kept(num_entries, share) / max(num_entries, 1)
 
 
 # The registered rules.

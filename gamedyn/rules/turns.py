@@ -48,6 +48,7 @@ def simultaneous(
     steps = stepper(optimizers, geometry, rule="simultaneous")
 
     def update(field, params, rule_state, batches):
+        # At the old point for all: players who see the others' moves are `alternating`.
         updates, rule_state = steps.updates(
             field(params, batches[0]), rule_state, params
         )
@@ -81,7 +82,8 @@ def alternating(
         geometry: one for all players, or a tuple of one each.
 
     Returns:
-        The rule, with `num_batches = len(order)` if `resample`.
+        The rule, with `num_batches = len(order)` if `resample`; its state is the tuple
+        of the players' transformation states.
 
     Raises:
         TypeError: if an optimizer is not an optax transformation.
@@ -110,6 +112,7 @@ def alternating(
         states = list(rule_state)
         for move, player in enumerate(order):
             batch = batches[move if resample else 0]
+            # Evaluated anew for every move; once before the loop is `simultaneous`.
             direction = field(params, batch)[player]
             change, states[player] = steps.update(
                 player, direction, states[player], params
@@ -226,7 +229,7 @@ def _inner_steps(
 
 
 def _time_scales(plain):
-    """Make simultaneous steps, the second player's `ratio` times as long."""
+    """Take simultaneous steps, `ratio` being the second player's over the first's."""
 
     def make(step_size, *, num_players=2, geometry=euclidean, ratio=4.0, **options):
         del num_players

@@ -1,4 +1,4 @@
-"""Variance reduction on finite sums: estimators that lean on a snapshot.
+"""Variance reduction on finite sums: estimators corrected by a snapshot.
 
 The batch is an array of indices of components; the full field is the field at all of
 them. Coins are tossed from a key in the rule's state, which the builder is given.
@@ -45,6 +45,7 @@ class Snapshot(NamedTuple):
 
     def estimate(self, field: Field, params: Params, batch: Batch) -> Params:
         """Estimate the full field at a point from one batch: F_i(z) - F_i(w) + F(w)."""
+        # The same components at both points: with others it would add noise.
         change = subtract(field(params, batch), field(self.point, batch))
         return add(change, self.slope)
 
@@ -372,7 +373,13 @@ def forward_reflected_variance_reduced(
 
 
 class AlternatingSnapshotState(NamedTuple):
-    """The snapshot, its full field, and the steps done since."""
+    """The state of alternating variance reduction.
+
+    Attributes:
+        point: the point w of the snapshot.
+        slope: the full field there, F(w).
+        num_steps: the number of steps done since.
+    """
 
     point: Params
     slope: Params

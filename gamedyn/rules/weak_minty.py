@@ -13,10 +13,12 @@ from gamedyn.rules.base import (
     EUCLIDEAN,
     PROJECTED,
     Rule,
+    StepCount,
     build,
     check_geometry,
     check_step_size,
     project,
+    projected_output,
 )
 from gamedyn.rules.registry import owned, register
 from gamedyn.trees import add, copy, inner, scale, subtract, working_dtype
@@ -65,7 +67,7 @@ def half_step_extragradient(
 
     def init(params):
         per_player(geometry, len(params), "geometry")
-        return jnp.zeros((), jnp.int32)
+        return StepCount(jnp.zeros((), jnp.int32))
 
     def update(field, params, rule_state, batches):
         (batch,) = batches
@@ -73,15 +75,22 @@ def half_step_extragradient(
         ahead = subtract(params, scale(step_size, field(params, batch)))
         middle = project(geometry, ahead)
         pull = scale(step_size, field(middle, batch))
-        alpha = _weight_at(weight, rule_state, dtype)
+        alpha = _weight_at(weight, rule_state.num_steps, dtype)
         move = add(subtract(ahead, middle), pull)
-        return subtract(params, scale(alpha, move)), rule_state + 1
+        moved = subtract(params, scale(alpha, move))
+        return moved, StepCount(rule_state.num_steps + 1)
 
-    return build(init, update, output=_projected_output(geometry))
+    return build(init, update, output=projected_output(geometry))
 
 
 class CorrectedState(NamedTuple):
-    """The point before, its look-ahead point before projecting, and the step count."""
+    """The state of bias-corrected extragradient.
+
+    Attributes:
+        previous: the point before the current one.
+        ahead: its look-ahead point, before projecting.
+        num_steps: the number of steps done.
+    """
 
     previous: Params
     ahead: Params
@@ -137,6 +146,7 @@ def bias_corrected_extragradient(
         shared, fresh = batches
         previous, ahead, num_steps = rule_state
         alpha = _weight_at(weight, num_steps, working_dtype(params))
+        # One sample for both: with two, the difference would not cancel the noise.
         now, before = field(params, shared), field(previous, shared)
         noise = add(subtract(ahead, previous), scale(step_size, before))
         ahead = subtract(params, scale(step_size, now))
@@ -146,7 +156,7 @@ def bias_corrected_extragradient(
         moved = subtract(params, scale(alpha, move))
         return moved, CorrectedState(params, ahead, num_steps + 1)
 
-    return build(init, update, num_batches=2, output=_projected_output(geometry))
+    return build(init, update, num_batches=2, output=projected_output(geometry))
 
 
 def _half_decaying(num_steps: jax.Array) -> jax.Array:
@@ -257,14 +267,6 @@ def _check_weight(weight: Weight) -> None:
 
 def _weight_at(weight: Weight, num_steps: jax.Array, dtype: Any) -> jax.Array:
     return jnp.asarray(weight(num_steps) if callable(weight) else weight, dtype)
-
-
-def _projected_output(geometry: Geometry | tuple[Geometry, ...]) -> Any:
-    def output(params, rule_state):
-        del rule_state
-        return project(geometry, params)
-
-    return output
 
 
 # The registered rules.

@@ -176,9 +176,8 @@ def _losses() -> Table:
     columns = "name", "what it is", "formula", "at the solution", "source"
     rows = []
     for name, entry in losses.entries().items():
-        generator = entry.generator_value
-        own = "any" if generator is None else _number(generator)
-        at = f"{own}, {_number(entry.discriminator_value)}"
+        values = entry.generator_value, entry.discriminator_value
+        at = ", ".join("any" if v is None else _number(v) for v in values)
         rows.append((name, entry.summary, entry.formula, at, entry.source))
     legend = (
         "r and f are the logits of real and fake examples, E the mean, sp the "

@@ -22,7 +22,6 @@ import optax
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn.compare import compare
 from gamedyn.trees import add_scaled
 
 # %% [markdown]
@@ -133,7 +132,7 @@ def ratio(pair):
 def compare_on(problem):
     """Print what the methods did, and hold their rates to the predicted ones."""
     names = NAME, "opponent_lookahead", "extragradient", "simultaneous"
-    result = compare(problem, names, evaluations=1500)
+    result = gd.compare(problem, names, evaluations=1500)
     print(f"\n{problem.info.name:20} evaluations to 1e-10    rate   predicted")
     for row in result.rows:
         rates = f"{row.measured:7.3f} {row.predicted:11.3f}"

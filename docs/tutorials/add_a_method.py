@@ -26,7 +26,6 @@ import numpy as np
 import optax
 
 import gamedyn as gd
-from gamedyn.compare import compare
 from gamedyn.rules.base import Rule, build, stepper
 
 # %% [markdown]
@@ -203,16 +202,16 @@ gd.rules.register(
 #
 # ## Compared
 #
-# `compare` tunes every method by the same grid of 41 step sizes with the same budget of
-# field evaluations, and sets the measured rate beside the predicted one. Rates are per
-# *evaluation*: a step of ours costs three. We take a bilinear game whose singular
+# `gd.compare` tunes every method by the same grid of 41 step sizes with the same budget
+# of field evaluations, and sets the measured rate beside the predicted one. Rates are
+# per *evaluation*: a step of ours costs three. We take a bilinear game whose singular
 # values are spread, since on $xy$ itself the case is settled, and a quadratic one.
 
 
 # %%
 def compare_on(problem):
     """Print what the rules did, and hold their rates to the predicted ones."""
-    found = compare(problem, (NAME, "extragradient", "optimistic"), evaluations=1500)
+    found = gd.compare(problem, (NAME, "extragradient", "optimistic"), evaluations=1500)
     print(f"\n{problem.info.name:14} evaluations to 1e-10    rate   predicted")
     for row in found.rows:
         rates = f"{row.measured:7.3f} {row.predicted:11.3f}"

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from experiments.gan_theory import Pair, Trained
+    from . import Pair, Trained
 
 
 def discriminator(cases: "dict[str, Pair]", trained: "dict[str, Trained]") -> Figure:
     """Draw D in training against D*, on the line and in the plane, and its error."""
-    from experiments.gan_theory import log_densities
+    from . import log_densities
 
     figure = Figure(figsize=(13, 7.6), layout="constrained")
     axes = figure.subplots(2, 3)

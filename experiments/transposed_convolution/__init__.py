@@ -4,6 +4,9 @@ Command:
 
     gamedyn train transposed_convolution [--out results/transposed_convolution]
 
+Paper: V. Dumoulin and F. Visin, A guide to convolution arithmetic for deep learning,
+2016, arXiv:1603.07285.
+
 A convolution is linear in its input, $u \mapsto A u$, so the gradient of
 $\langle A u, x \rangle$ with respect to u is $A^\top x$: the matrix of the convolution,
 transposed. That is the layer with which DCGAN's generator enlarges pictures. For nine
@@ -45,27 +48,17 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of the kernels and the pictures.
-        num_settings: how many of `SETTINGS` to go through.
-        batch_size: pictures.
-        size: rows and columns of the small pictures.
-        inputs: channels of the small pictures.
-        outputs: channels of the large ones.
-        tolerance: the largest relative error allowed.
-    """
-
+    # An empty folder for what comes out.
     out: Path = Path("results/transposed_convolution")
-    seed: int = 0
-    num_settings: int = 9
-    batch_size: int = 2
-    size: int = 5
-    inputs: int = 3
-    outputs: int = 2
-    tolerance: float = 1e-12
+    seed: int = 0  # of the kernels and the pictures
+    num_settings: int = 9  # how many of `SETTINGS` to go through
+    batch_size: int = 2  # pictures
+    size: int = 5  # rows and columns of the small pictures
+    inputs: int = 3  # channels of the small pictures
+    outputs: int = 2  # channels of the large ones
+    tolerance: float = 1e-12  # the largest relative error allowed
 
 
 class Setting(NamedTuple):
@@ -187,11 +180,11 @@ def errors(config: Config, setting: Setting) -> dict[str, float]:
     u = draw(size=reference.shape)
     with jax.enable_x64(True):
         arrays = jnp.asarray(x), jnp.asarray(weight)
-        found = {name: np.asarray(y) for name, y in forms(*arrays, setting).items()}
+        outputs = {name: np.asarray(y) for name, y in forms(*arrays, setting).items()}
         image = np.asarray(convolution(jnp.asarray(u), arrays[1], setting))
     result = {
         name: float(np.linalg.norm(y - reference) / np.linalg.norm(reference))
-        for name, y in found.items()
+        for name, y in outputs.items()
     }
     gap = np.vdot(image, x) - np.vdot(u, reference)
     sizes = np.linalg.norm(u) * np.linalg.norm(reference)
@@ -220,10 +213,10 @@ def interior_counts(setting: Setting, size: int = 13) -> list[int]:
 
 
 def check(
-    config: Config, found: dict[str, dict[str, float]], counts: dict[str, list[int]]
+    config: Config, measured: dict[str, dict[str, float]], counts: dict[str, list[int]]
 ) -> dict[str, bool]:
     """Compare with what the module's docstring expects."""
-    rows = {setting: found[str(tuple(setting))] for setting in _settings(config)}
+    rows = {setting: measured[str(tuple(setting))] for setting in _settings(config)}
     right = [
         error
         for row in rows.values()
@@ -257,12 +250,13 @@ def main(config: Config) -> dict[str, Any]:
     Raises:
         FileExistsError: if the folder holds anything already.
     """
-    from experiments.transposed_convolution import pictures
-    from gamedyn import report
+    from gamedyn import files
 
-    with report.folder(config.out) as out:
+    from . import pictures
+
+    with files.folder(config.out) as out:
         settings = _settings(config)
-        found = {str(tuple(s)): errors(config, s) for s in settings}
+        measured = {str(tuple(s)): errors(config, s) for s in settings}
         counts = {str(tuple(s)): interior_counts(s) for s in settings}
         for name, figure in {
             "matrix.png": pictures.matrices(),
@@ -270,24 +264,24 @@ def main(config: Config) -> dict[str, Any]:
             "checkerboard.png": pictures.checkerboard(),
         }.items():
             figure.savefig(out / name, dpi=95)
-        (out / "errors.txt").write_text(table(found))
-    print(table(found))
+        (out / "errors.txt").write_text(table(measured))
+    print(table(measured))
     rounded = {
         setting: {name: float(f"{error:.1e}") for name, error in row.items()}
-        for setting, row in found.items()
+        for setting, row in measured.items()
     }
     return {
         "errors": rounded,
         "times a pixel is painted": counts,
-        "checks": check(config, found, counts),
+        "checks": check(config, measured, counts),
     }
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
+def table(measured: dict[str, dict[str, float]]) -> str:
     """Write the errors as lines of text, a row per setting."""
-    names = list(next(iter(found.values())))
+    names = list(next(iter(measured.values())))
     lines = [f"{'(k, s, p, op)':16}" + "".join(f"{name:>13}" for name in names)]
-    for setting, row in found.items():
+    for setting, row in measured.items():
         cells = "".join(f"{row[name]:13.1e}" for name in names)
         lines.append(f"{setting:16}{cells}")
     return "\n".join(lines) + "\n"

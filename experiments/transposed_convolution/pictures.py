@@ -11,7 +11,7 @@ KERNEL = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
 
 def matrices() -> Figure:
     """Draw the matrix of a small strided convolution, and its transpose."""
-    from experiments.transposed_convolution import Setting, matrix
+    from . import Setting, matrix
 
     setting, size = Setting(3, 2, 1, 1), 6
     forward = matrix(setting, KERNEL, size)
@@ -48,7 +48,7 @@ def matrices() -> Figure:
 
 def painting() -> Figure:
     """Draw how input pixels paint the kernel, and how the paintings add up."""
-    from experiments.transposed_convolution import Setting, scatter
+    from . import Setting, scatter
 
     setting = Setting(4, 2, 0, 0)
     ramp = np.array([0.4, 1.0, 0.8, 0.3])
@@ -91,7 +91,7 @@ def painting() -> Figure:
 
 def checkerboard() -> Figure:
     """Draw how often every pixel is painted with k = 4, 3 and 5."""
-    from experiments.transposed_convolution import Setting, interior_counts, overlaps
+    from . import Setting, interior_counts, overlaps
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)

@@ -188,8 +188,8 @@ register(
     summary="the same, the adjustment's sign chosen to leave unstable points (SGA)",
     formula="F + l A'F, l = sign(<F,J'F><A'F,J'F>/d + .1)",
     source="Balduzzi et al. 2018, arXiv:1802.05642",
-    guarantee="attracted by stable zeros of F; led away from unstable ones while F is "
-    "large",
+    guarantee="attracted by stable zeros of F; "
+    "led away from unstable ones while F is large",
     products=2,
     work=4.2,
     general=4.35,

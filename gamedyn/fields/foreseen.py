@@ -250,8 +250,8 @@ register(
     summary="answers to the opponents' answers, three deep",
     formula="F_i(z_i, w_-i), w = two foreseen steps",
     source="Liu and Pavel 2022, arXiv:2210.16482",
-    guarantee="bilinear: level 2 is extragradient, a high one the proximal point "
-    "method",
+    guarantee="bilinear: level 2 is extragradient, "
+    "a high one the proximal point method",
     gradients=3,
     work=2.75,
 )

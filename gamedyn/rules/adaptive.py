@@ -241,11 +241,11 @@ register(
     "adaptive_mirror_prox",
     owned(adaptive_mirror_prox),
     family="field and constraint split",
-    summary="extragradient whose step falls with how the field turns; averaged "
-    "(AdaProx)",
+    summary="extragradient whose step falls with how the field turns; "
+    "averaged (AdaProx)",
     formula="h_t = h/sqrt(1 + sum |F(w_s) - F(z_s)|^2)",
-    source="Antonakopoulos et al. 2021, arXiv:2010.12100; Kavis et al. 2019, "
-    "arXiv:1910.13857",
+    source="Antonakopoulos et al. 2021, arXiv:2010.12100; "
+    "Kavis et al. 2019, arXiv:1910.13857",
     guarantee="monotone: O(1/T) gap if smooth, O(1/sqrt(T)) if not, without constants",
     evaluations=2,
     geometries=PROJECTED,

@@ -388,8 +388,8 @@ register(
     "eag_v",
     owned(anchored_extragradient, variant="eag_v"),
     family="anchored to the start",
-    summary="extragradient pulled back to the start, slowly decreasing step; h = "
-    ".618/L",
+    summary="extragradient pulled back to the start, slowly decreasing step; "
+    "h = .618/L",
     formula="w = z + (z0 - z)/(k+2) - h_k F(z); z' = z + (z0 - z)/(k+2) - h_k F(w)",
     source="Yoon and Ryu 2021, arXiv:2102.07922",
     guarantee="monotone: |F(z_k)|^2 <= 27 L^2 D^2/((k+1)(k+2))",
@@ -401,8 +401,8 @@ register(
     owned(anchored_extragradient, variant="feg"),
     family="anchored to the start",
     summary="fast extragradient, anchored with a shortened look-ahead; h = 1/L",
-    formula="b = 1/(k+1): w = z + b(z0 - z) - (1-b) h F(z); z' = z + b(z0 - z) - h "
-    "F(w)",
+    formula="b = 1/(k+1): w = z + b(z0 - z) - (1-b) h F(z); "
+    "z' = z + b(z0 - z) - h F(w)",
     source="Lee and Kim 2021, arXiv:2106.02326",
     guarantee="monotone: |F(z_k)|^2 <= 4 L^2 D^2/k^2",
     evaluations=2,
@@ -412,10 +412,10 @@ register(
     "anchored_popov",
     owned(anchored_extragradient, variant="popov"),
     family="anchored to the start",
-    summary="anchored, looking ahead with the past half point's field; h = 1/(2 "
-    "sqrt(3) L)",
-    formula="b = 1/(k+2): w = z + b(z0 - z) - (1-b) h_k F(w-); z' = z + b(z0 - z) - "
-    "h_k F(w)",
+    summary="anchored, looking ahead with the past half point's field; "
+    "h = 1/(2 sqrt(3) L)",
+    formula="b = 1/(k+2): w = z + b(z0 - z) - (1-b) h_k F(w-); "
+    "z' = z + b(z0 - z) - h_k F(w)",
     source="Tran-Dinh and Luo 2021, arXiv:2110.08150",
     guarantee="monotone: |F(z_k)|^2 in O(1/k^2)",
     geometries=PROJECTED,

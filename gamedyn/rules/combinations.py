@@ -65,8 +65,8 @@ register(
     "lookahead",
     wrapped_from_transformations(lookahead, simultaneous, period=5, strength=0.5),
     family="moves in turn or at once",
-    summary="five simultaneous steps, then half of the way back, for all players "
-    "together",
+    summary="five simultaneous steps, then half of the way back, "
+    "for all players together",
     formula="every 5 steps: s' = s + (z - s)/2, z' = s'",
     source="Chavdarova et al. 2021, arXiv:2006.14567",
     guarantee="bilinear: linear where |1 + (1 + ihs)^5| < 2; none in general",
@@ -84,8 +84,8 @@ register(
     wrapped_from_transformations(_nested_lookahead, simultaneous),
     family="moves in turn or at once",
     summary="lookahead over lookahead: half of the way back every 5 and every 50 steps",
-    formula="every 5 steps: s' = s + (z - s)/2, z' = s'; every 50 the same with its "
-    "own s",
+    formula="every 5 steps: s' = s + (z - s)/2, z' = s'; "
+    "every 50 the same with its own s",
     source="Chavdarova et al. 2021, arXiv:2006.14567",
     guarantee="none in general",
 )
@@ -148,8 +148,8 @@ register(
     family="anchored to the start",
     summary="fast extragradient with a new anchor every 20 steps",
     formula="FEG; every 20 steps z0 = z, k = 0",
-    source="Lee and Kim 2021, arXiv:2106.02326; Roulet and d'Aspremont 2017, "
-    "arXiv:1702.03828",
+    source="Lee and Kim 2021, arXiv:2106.02326; "
+    "Roulet and d'Aspremont 2017, arXiv:1702.03828",
     guarantee="monotone with an error bound |z - z*| <= c|F(z)|: linear if 2cL < 20",
     evaluations=2,
     geometries=PROJECTED,
@@ -168,8 +168,8 @@ register(
     "optimistic_multiplicative_weights",
     entropic_steps(optimistic),
     family="entropic steps",
-    summary="multiplicative weights with optimistic correction; the last iterate "
-    "converges",
+    summary="multiplicative weights with optimistic correction; "
+    "the last iterate converges",
     formula="x'_i ~ x_i exp(-2h g_i + h g-_i)",
     source="Daskalakis and Panageas 2019, arXiv:1807.04252",
     guarantee="zero-sum, unique solution: last iterate linear for h <= 1/8",
@@ -192,8 +192,8 @@ register(
     family="entropic steps",
     summary="entropic steps that look ahead with the past half point's field",
     formula="w ~ z exp(-h F(w-)); z' ~ z exp(-h F(w))",
-    source="Rakhlin and Sridharan 2013, arXiv:1311.1869; Mertikopoulos et al. 2019, "
-    "arXiv:1807.02629",
+    source="Rakhlin and Sridharan 2013, arXiv:1311.1869; "
+    "Mertikopoulos et al. 2019, arXiv:1807.02629",
     guarantee="zero-sum: O(1/T) gap of the average; last iterate converges",
     on_simplex=True,
 )
@@ -202,8 +202,8 @@ register(
 @register(
     "reshuffled_extragradient",
     family="stochastic",
-    summary="extragradient on the components in a new order each epoch, one for both "
-    "halves",
+    summary="extragradient on the components in a new order each epoch, "
+    "one for both halves",
     formula="w = z - h F_i(z); z' = z - h F_i(w), i without replacement",
     source="Emmanouilidis et al. 2024, arXiv:2403.07148",
     guarantee="strongly monotone: to a smaller ball of noise than with replacement",

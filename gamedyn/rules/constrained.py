@@ -10,6 +10,7 @@ import numpy as np
 from gamedyn.checks import check_positive, check_positive_integer, is_known
 from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, euclidean
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import (
     EUCLIDEAN,
     InnerSolve,
@@ -175,41 +176,38 @@ def _barrier_step(constraints, start, centre, weight):
         total = 0.5 * jnp.sum((y - centre) ** 2) - weight * logs
         return jnp.where(inside, total, jnp.inf)
 
-    def unfinished(carry):
-        y, current, moved, count = carry
+    def unfinished(iterate):
+        y, current, moved = iterate
         far = jnp.linalg.norm(moved) > tolerance * (1 + jnp.linalg.norm(y))
-        return ((current > weight) | far) & (count < _NEWTON_STEPS)
+        return (current > weight) | far
 
-    def newton(carry):
-        y, current, _, count = carry
+    def newton(iterate):
+        y, current, _ = iterate
         slope = jax.grad(value)(y, current)
         direction = -jnp.linalg.solve(jax.hessian(value)(y, current), slope)
         decrement = -jnp.vdot(slope, direction) / current
         room, height = -constraints(y), value(y, current)
 
-        def rejected(trial):
-            size, halvings = trial
+        def rejected(size):
             there = y + size * direction
             # Keep a hundredth of the way to the border, and do not climb.
             kept = jnp.all(-constraints(there) >= 0.01 * room)
             slack = tolerance * (1 + jnp.abs(height))
             ok = kept & (value(there, current) <= height + slack)
-            return ~ok & (halvings < _HALVINGS)
+            return ~ok
 
-        size, halvings = jax.lax.while_loop(
-            rejected,
-            lambda trial: (0.5 * trial[0], trial[1] + 1),
-            (jnp.ones((), y.dtype), jnp.zeros((), jnp.int32)),
-        )
+        one = jnp.ones((), y.dtype)
+        size, halvings = bounded_while(rejected, lambda s: 0.5 * s, one, _HALVINGS)
         moved = jnp.where(halvings < _HALVINGS, size, 0) * direction
         lower = jnp.maximum(weight, 0.1 * current)
         current = jnp.where(decrement < 0.25, lower, current)
-        return y + moved, current, moved, count + 1
+        return y + moved, current, moved
 
     first = jnp.maximum(weight, jnp.sum((start - centre) ** 2))
     everywhere = jnp.full_like(start, jnp.inf)
-    carry = start, first, everywhere, jnp.zeros((), jnp.int32)
-    return jax.lax.while_loop(unfinished, newton, carry)[0]
+    iterate = start, first, everywhere
+    (y, _, _), _ = bounded_while(unfinished, newton, iterate, _NEWTON_STEPS)
+    return y
 
 
 # The registered rules.
@@ -219,8 +217,8 @@ register(
     owned(interior_point),
     family="field and constraint split",
     summary="implicit steps coupled with a copy kept inside by a barrier (ACVI)",
-    formula="x' + h F(x') = y - h l; y' = barrier step to x' + h l; l' = l + (x' - "
-    "y')/h",
+    formula="x' + h F(x') = y - h l; y' = barrier step to x' + h l; "
+    "l' = l + (x' - y')/h",
     source="Yang et al. 2023, arXiv:2206.10575",
     guarantee="monotone: O(1/sqrt(K)) gap of the last iterate",
     evaluations=newton_evaluations,

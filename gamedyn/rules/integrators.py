@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from gamedyn.checks import check_positive, check_positive_integer
+from gamedyn.fields.linear import least_residual
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import (
     EUCLIDEAN,
     InnerSolve,
@@ -204,22 +206,21 @@ def _newton(function, start, *, tolerance, max_steps):
     size = jnp.linalg.norm(start) + jnp.linalg.norm(value)
     size = jnp.where(size > 0, size, 1)
 
-    def unfinished(carry):
-        _, value, count = carry
-        missed = jnp.linalg.norm(value) > tolerance * size
-        # One step at least: near a solution far from the origin the start may be
-        # within the tolerance, and the iteration would stand still.
-        return (count == 0) | (missed & (count < max_steps))
+    def missed(iterate):
+        return jnp.linalg.norm(iterate[1]) > tolerance * size
 
-    def step(carry):
-        point, value, count = carry
+    def step(iterate):
+        point, value = iterate
         _, tangent = jax.linearize(function, point)
         loose = jnp.finfo(point.dtype).eps ** 0.5
         point = point - _linear_solve(tangent, value, tolerance=loose)
-        return point, function(point), count + 1
+        return point, function(point)
 
-    carry = start, value, jnp.zeros((), jnp.int32)
-    point, value, count = jax.lax.while_loop(unfinished, step, carry)
+    # One step at least: near a solution far from the origin the start may be within
+    # the tolerance, and the iteration would stand still.
+    (point, value), count = bounded_while(
+        missed, step, (start, value), max_steps, at_least=1
+    )
     # custom_root cannot differentiate beside an integer: the count leaves as a float.
     return point, (jnp.linalg.norm(value) / size, count.astype(value.dtype))
 
@@ -231,16 +232,9 @@ def _linear_solve(tangent, right, *, tolerance):
         return jnp.linalg.solve(matrix, right)
 
     def krylov(matvec, right):
-        return jax.scipy.sparse.linalg.gmres(
-            matvec,
-            right,
-            tol=tolerance,
-            restart=50,
-            maxiter=20,
-            solve_method="incremental",
-        )[0]
+        return least_residual(matvec, right, tolerance)
 
-    # gmres alone cannot be transposed: its threshold depends on the right-hand side.
+    # The iterations alone cannot be transposed: they depend on the right-hand side.
     return jax.lax.custom_linear_solve(tangent, right, krylov, krylov)
 
 

@@ -232,8 +232,8 @@ register(
     owned(fast_optimistic),
     family="looking ahead",
     summary="optimistic steps with vanishing friction (fast OGDA)",
-    formula="w = z + k/(k+3)(z - z-) - 3h/(k+3) F(w-); z' = w - h(2k+3)/(k+3)(F(w) - "
-    "F(w-))",
+    formula="w = z + k/(k+3)(z - z-) - 3h/(k+3) F(w-); "
+    "z' = w - h(2k+3)/(k+3)(F(w) - F(w-))",
     source="Bot et al. 2023, arXiv:2203.10947",
     guarantee="monotone: |F(z_k)| in o(1/k) for h < 1/(8L)",
     geometries=EUCLIDEAN,

@@ -389,8 +389,8 @@ register(
     "adaptive_golden_ratio",
     owned(adaptive_golden_ratio),
     family="field and constraint split",
-    summary="steps from an averaged point, their size following the local curvature "
-    "(aGRAAL)",
+    summary="steps from an averaged point, "
+    "their size following the local curvature (aGRAAL)",
     formula="w = (z + 2 w-)/3; z' = P(w - h_k F(z)), h_0 = h",
     source="Malitsky 2020, arXiv:1803.08832",
     guarantee="monotone, locally Lipschitz: converges without knowing L",
@@ -413,8 +413,8 @@ register(
 @register(
     "primal_dual",
     family="moves in turn or at once",
-    summary="primal-dual hybrid gradient, with proximal maps if given (PDHG, "
-    "Chambolle-Pock)",
+    summary="primal-dual hybrid gradient, with proximal maps if given "
+    "(PDHG, Chambolle-Pock)",
     formula="x' = prox(x - h F1(x, y)); y' = prox(y - h F2(2x' - x, y))",
     source="Chambolle and Pock 2011",
     guarantee="bilinear plus convex: O(1/T) gap of the average for h < 1/|A|",

@@ -203,8 +203,8 @@ register(
 @register(
     "inner_steps",
     family="moves in turn or at once",
-    summary="five steps of the second player before each one of the first (WGAN's "
-    "critic)",
+    summary="five steps of the second player before each one of the first "
+    "(WGAN's critic)",
     formula="5 times y' = y - h F2(x, y); x' = x - h F1(x, y')",
     source="Arjovsky et al. 2017, arXiv:1701.07875",
     guarantee="none in general; the more inner steps, the nearer to a best response",
@@ -245,8 +245,8 @@ register(
     family="moves in turn or at once",
     summary="simultaneous steps, the second player's four times as long (tau-GDA)",
     formula="x' = x - h F1(x, y); y' = y - 4h F2(x, y)",
-    source="Heusel et al. 2017, arXiv:1706.08500; Fiez and Ratliff 2021, "
-    "arXiv:2009.14820",
+    source="Heusel et al. 2017, arXiv:1706.08500; "
+    "Fiez and Ratliff 2021, arXiv:2009.14820",
     guarantee="differential Stackelberg: local for large ratios; diverges on bilinear",
     num_players=2,
 )

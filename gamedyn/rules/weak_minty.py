@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import (
     EUCLIDEAN,
     PROJECTED,
@@ -234,23 +235,23 @@ def curvature_extragradient(
         def look(gamma):
             return field(subtract(params, scale(gamma, slope)), batch)
 
-        def too_far(carry):
-            _, ahead, trials = carry
+        def too_far(trial):
+            _, ahead = trial
             # Both sides of the condition hold gamma, as |w - z| = gamma |F(z)|.
             turned = subtract(ahead, slope)
             bend = inner(turned, turned, dtype)
             allowed = jnp.asarray(safety, dtype) ** 2 * inner(slope, slope, dtype)
-            return (bend > allowed) & (trials < max_trials)
+            return bend > allowed
 
-        def retry(carry):
-            gamma = carry[0] * jnp.asarray(shrink, dtype)
-            return gamma, look(gamma), carry[2] + 1
+        def retry(trial):
+            gamma = trial[0] * jnp.asarray(shrink, dtype)
+            return gamma, look(gamma)
 
         gamma = jnp.asarray(step_size, dtype)
-        carry = gamma, look(gamma), jnp.zeros((), jnp.int32)
+        trial = gamma, look(gamma)
         if line_search:
-            carry = jax.lax.while_loop(too_far, retry, carry)
-        gamma, ahead, _ = carry
+            trial, _ = bounded_while(too_far, retry, trial, max_trials)
+        gamma, ahead = trial
         size = inner(ahead, ahead, dtype)
         # Where the field ahead vanishes there is nowhere to move: 0/0 is avoided.
         ratio = inner(slope, ahead, dtype) / jnp.where(size > 0, size, 1)
@@ -277,8 +278,8 @@ register(
     family="looking ahead",
     summary="EG+ with a single projection",
     formula="u = z - h F(z); w = P(u); z' = z - (u - w + h F(w))/2",
-    source="Diakonikolas et al. 2021, arXiv:2011.00364; Pethick et al. 2022, "
-    "arXiv:2302.09831",
+    source="Diakonikolas et al. 2021, arXiv:2011.00364; "
+    "Pethick et al. 2022, arXiv:2302.09831",
     guarantee="weak Minty, rho > -1/(4L): best |F|^2 in O(1/k)",
     evaluations=2,
     geometries=PROJECTED,
@@ -300,8 +301,8 @@ register(
     family="looking ahead",
     summary="AdaptiveEG+ that looks ahead as far as local curvature allows "
     "(CurvatureEG+)",
-    formula="the largest g <= h with g |F(w) - F(z)| <= .99 |w - z|, then as "
-    "AdaptiveEG+",
+    formula="the largest g <= h with g |F(w) - F(z)| <= .99 |w - z|, "
+    "then as AdaptiveEG+",
     source="Pethick et al. 2022, arXiv:2302.09831",
     guarantee="weak Minty, rho >= d > -g/2: converges without knowing L",
     evaluations=2,

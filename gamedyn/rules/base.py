@@ -29,7 +29,7 @@ def _params(params: Params, rule_state: RuleState) -> Params:
 
 
 class Rule(NamedTuple):
-    """An update rule: a pair of pure functions, and three facts about them.
+    """An update rule: a pair of pure functions, and what is known of them.
 
     A rule is a tuple of functions, hashable and static under jit; its step sizes may
     be traced values, so a sweep is a `vmap` over a function that builds the rule.

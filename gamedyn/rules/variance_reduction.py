@@ -24,7 +24,7 @@ from gamedyn.rules.base import (
     check_step_size,
 )
 from gamedyn.rules.registry import owned, register
-from gamedyn.rules.turns import IN_TURN
+from gamedyn.rules.turns import IN_TURN_FLOPS
 from gamedyn.trees import add, scale, subtract
 
 
@@ -522,6 +522,6 @@ register(
     evaluations=3,
     geometries=PROJECTED,
     num_players=2,
-    flops=2 * IN_TURN,
+    flops=2 * IN_TURN_FLOPS,
     needs=("finite sum", "independent batches"),
 )

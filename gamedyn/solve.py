@@ -175,7 +175,7 @@ def solve(
         carry, tail = block(carry, start + num_blocks * size, rest)
         trace = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trace, tail)
 
-    # How it ended; of several troubles the earliest is reported.
+    # The status: of several faults, the one that came first.
     (params, rule_state), done, alive = carry
     status = jnp.where(alive, inner_status(rule_state), Status.NON_FINITE)
     status = jnp.where(feasible, status, Status.INFEASIBLE)
@@ -273,12 +273,12 @@ def solve_until(
     carry, _ = bounded_while(lambda c: c[2] == Status.OK, advance, carry, rounds)
     (params, rule_state), done, status = carry
 
-    # How it ended; the residual at the very last point has not been measured yet.
+    # The status; the residual at the very last point has not been measured yet.
     final = measure(params, field(params, draw(done)[0])) <= tolerance
     at_end = jnp.where(final, Status.CONVERGED, Status.MAX_STEPS)
     status = jnp.where(status == Status.OK, at_end, status)
-    inner = inner_status(rule_state)
-    status = jnp.where((status != Status.NON_FINITE) & (inner > 0), inner, status)
+    fault = inner_status(rule_state)
+    status = jnp.where((status != Status.NON_FINITE) & (fault > 0), fault, status)
     status = jnp.where(feasible, status, Status.INFEASIBLE)
     return _solution(rule, params, rule_state, None, status, done)
 
@@ -360,7 +360,7 @@ def _batches_of_step(
 def _draw(
     key: Any, sample: Any, num_batches: int, ahead: int
 ) -> tuple[Callable[[jax.Array], PyTree], Callable[[PyTree], tuple[Batch, ...]]]:
-    """Decide what a scan over steps is fed with, and how that becomes batches.
+    """Choose the inputs of a scan over steps, and how batches are made of them.
 
     The batches of a block of `ahead` steps are drawn at once while they are small: the
     keys are the same, hence the trajectory too, and without a random generator inside

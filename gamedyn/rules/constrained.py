@@ -1,4 +1,4 @@
-"""Inequality constraints that no projection knows: an interior-point method."""
+"""Inequality constraints without a projection: an interior-point method."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -130,7 +130,7 @@ def _build(
     geometry: Any,
     num_batches: int = 1,
 ) -> Rule:
-    """Make a rule from a step with the snapshot before, the current one, and a mover.
+    """Make a variance-reduced rule from its step.
 
     `step(field, params, before, snapshot, move, batches)` returns the new parameters;
     `move(base, direction)` steps by the step size and projects.

@@ -202,9 +202,9 @@ gd.rules.register(
 #
 # ## Compared
 #
-# `gd.compare` tunes every method by the same grid of 41 step sizes with the same budget of
-# field evaluations, and sets the measured rate beside the predicted one. Rates are per
-# *evaluation*: a step of ours costs three. We take a bilinear game whose singular
+# `gd.compare` tunes every method by the same grid of 41 step sizes with the same budget
+# of field evaluations, and sets the measured rate beside the predicted one. Rates are
+# per *evaluation*: a step of ours costs three. We take a bilinear game whose singular
 # values are spread, since on $xy$ itself the case is settled, and a quadratic one.
 
 

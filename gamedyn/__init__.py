@@ -60,7 +60,7 @@ if TYPE_CHECKING:  # what type checkers and editors see of the names in _LAZY
         train as train,
         workbench as workbench,
     )
-    from gamedyn.analyse import analyse as analyse
+    from gamedyn.workbench.analyse import analyse as analyse
     from gamedyn.games import Problem as Problem
     from gamedyn.workbench import plot as plot
     from gamedyn.workbench.compare import compare as compare
@@ -87,7 +87,7 @@ _MODULES = (
 _LAZY = {
     **{name: f"gamedyn.{name}" for name in _MODULES},
     "Problem": "gamedyn.games:Problem",
-    "analyse": "gamedyn.analyse:analyse",
+    "analyse": "gamedyn.workbench.analyse:analyse",
     "compare": "gamedyn.workbench.compare:compare",
     "plot": "gamedyn.workbench.plot",
 }

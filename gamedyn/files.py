@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are written atomically: complete, or not at all."""
 
 import os
 import shutil
@@ -9,17 +9,17 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: a reader finds the old content or the new one.
+    """Write a file atomically: a reader sees the old content or the new one.
 
     Several processes may write the same file; the last one wins.
 
     Args:
-        path: the file, replaced if it exists; its folder is made if need be.
-        content: what is to be in it; text as UTF-8.
+        path: the file, replaced if it exists; its folder is created if necessary.
+        content: the content; text is encoded as UTF-8.
 
     Raises:
-        OSError: if it cannot be written, naming the file: a full disk does not. What
-            was there is still there.
+        OSError: if it cannot be written; the message names the file. An earlier file is
+            unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
@@ -30,7 +30,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(partial, 0o644)
+            os.chmod(partial, 0o644)  # mkstemp lets only the owner read it
             os.replace(partial, path)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
@@ -74,5 +74,8 @@ def folder(path: Path) -> Iterator[Path]:
 
 
 def named(error: OSError, path: Path) -> OSError:
-    """Say which file could not be written."""
+    """Return an error of the same kind whose message names the file.
+
+    The system's own error of a full disk does not.
+    """
     return OSError(error.errno, f"{error.strerror}: {path}")

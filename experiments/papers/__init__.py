@@ -21,17 +21,11 @@ __all__ = ["Config", "SMOKE", "check", "expected", "main", "names"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for the pages; must not hold anything yet.
-        pages: which, all if empty.
-        small: whether to run them in the sizes of the tests.
-    """
-
-    out: Path = Path("results/papers")
-    pages: tuple[str, ...] = ()
-    small: bool = False
+    out: Path = Path("results/papers")  # an empty folder for what comes out
+    pages: tuple[str, ...] = ()  # which, all if empty
+    small: bool = False  # whether to run them in the sizes of the tests
 
 
 SMOKE = Config(

@@ -77,8 +77,8 @@ def run(config: Analyse, command: str) -> None:
     runtime.configure(x64=config.x64)
     load_plugins(config.plugins)
 
-    from gamedyn.analyse import analyse
     from gamedyn.workbench import report
+    from gamedyn.workbench.analyse import analyse
 
     # Analyse, into a folder that appears whole or not at all.
     problem = problem_of(config)
@@ -93,7 +93,7 @@ def run(config: Analyse, command: str) -> None:
             error=config.error,
             polish=config.polish,
             taus=config.taus,
-            own_cost_convex=config.own_loss_convex,
+            own_loss_convex=config.own_loss_convex,
         )
         report.write_analysis(analysis, folder, command)
         written = sorted(path.name for path in folder.iterdir())

@@ -21,7 +21,7 @@ from gamedyn.game import Params
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from gamedyn.analyse import Spectrum
+    from gamedyn.workbench.analyse import Spectrum
     from gamedyn.workbench.results import Curve
 
 _GREY = "0.82"

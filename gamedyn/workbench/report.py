@@ -13,10 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gamedyn import methods, runtime
-from gamedyn.analyse import Analysis
 from gamedyn.fields import Field
 from gamedyn.games import Problem
 from gamedyn.workbench import plot
+from gamedyn.workbench.analyse import Analysis
 from gamedyn.workbench.results import (
     COLUMNS,
     LEGEND,

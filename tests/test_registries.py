@@ -7,6 +7,7 @@ import pytest
 
 import gamedyn as gd
 from gamedyn import cli
+from gamedyn.data import mixtures
 from gamedyn.diffusion import samplers, schedules
 from gamedyn.gan import losses, penalties
 
@@ -25,6 +26,10 @@ def a_penalty(discriminator, params, real, fake, key, /, *, weight=1.0):
 
 def a_schedule(num_steps, beta=0.1):
     return schedules.from_betas(np.full(num_steps, beta))
+
+
+def a_curve():
+    return mixtures.curve(lambda end, key, number: jnp.full((number, 2), end), 1.0)
 
 
 def a_sampler(chain, eta=0.5):
@@ -46,6 +51,7 @@ KINDS = {
         {"weight": 3.0},
     ),
     "schedules": (schedules, "schedule", a_schedule, {}, {"beta": 0.2}),
+    "mixtures": (mixtures, "plane set", a_curve, {"points": 10}, {}),
     "samplers": (samplers, "sampler", a_sampler, {"stochastic": True}, {"eta": 1.0}),
 }
 ARGUMENTS = {"schedules": (100,), "samplers": (CHAIN,)}

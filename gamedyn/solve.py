@@ -12,7 +12,8 @@ from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
 from gamedyn.geometry import Geometry, euclidean, natural_residual
 from gamedyn.loops import bounded_while
-from gamedyn.rules.base import InnerSolve, Rule, RuleState, select
+from gamedyn.rules.base import InnerSolve, Rule, RuleState
+from gamedyn.trees import select
 
 _BLOCK = 100  # steps between two tests for finiteness
 _DRAW_AHEAD_BYTES = 2**20  # batches of a block are drawn at once up to this size

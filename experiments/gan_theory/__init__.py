@@ -33,7 +33,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,14 @@ import gamedyn as gd
 from gamedyn import divergences
 from gamedyn.gan import theory
 
-_DTYPE = jnp.float32
+from .laws import (
+    DTYPE,
+    Pair,
+    Trained,
+    draw,
+    log_densities,
+    mixture,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,67 +83,13 @@ SMOKE = Config(
 """A short run: the discriminator gets only part of the way."""
 
 
-class Mixture(NamedTuple):
-    """A mixture of isotropic Gaussians: weights (k,), means (k, d), deviations (k,)."""
-
-    weights: jax.Array
-    means: jax.Array
-    deviations: jax.Array
-
-
-class Pair(NamedTuple):
-    """A law of the data, a fixed generator's law, and a quadrature for both."""
-
-    p: Mixture
-    q: Mixture
-    points: jax.Array
-    measure: jax.Array
-
-
-class Trained(NamedTuple):
-    """What training recorded: steps (r,), and per record D, its error, its value."""
-
-    steps: np.ndarray
-    probabilities: np.ndarray
-    errors: np.ndarray
-    values: np.ndarray
-    best: np.ndarray
-    limit: np.ndarray
-    js: np.ndarray
-
-
-def mixture(weights: Any, means: Any, deviations: Any) -> Mixture:
-    """Make a mixture of lists; means on the line are numbers."""
-    means = np.asarray(means, np.float64)
-    means = means[:, None] if means.ndim == 1 else means
-    return Mixture(*(jnp.asarray(x, _DTYPE) for x in (weights, means, deviations)))
-
-
-def log_density(law: Mixture, x: jax.Array) -> jax.Array:
-    """Compute a mixture's log density at one point, shape (d,)."""
-    squares = jnp.sum((x[None, :] - law.means) ** 2, axis=1) / law.deviations**2
-    logs = -squares / 2 - x.size * jnp.log(law.deviations * math.sqrt(2 * math.pi))
-    return jax.nn.logsumexp(logs, b=law.weights)
-
-
-log_densities = jax.jit(jax.vmap(log_density, in_axes=(None, 0)))
-
-
-def draw(law: Mixture, key: jax.Array, size: int) -> jax.Array:
-    """Draw points from a mixture, shape (size, d)."""
-    which, noise = jax.random.split(key)
-    chosen = jax.random.choice(which, len(law.weights), (size,), p=law.weights)
-    normal = jax.random.normal(noise, (size, law.means.shape[1]), _DTYPE)
-    return law.means[chosen] + law.deviations[chosen][:, None] * normal
-
-
 def pairs() -> dict[str, Pair]:
     """Give the three cases: a blurred generator, a missed mode, and the plane."""
-    line = jnp.linspace(-8, 8, 1601, dtype=_DTYPE)[:, None]
-    side = jnp.linspace(-5, 5, 101, dtype=_DTYPE)
+    line = jnp.linspace(-8, 8, 1601, dtype=DTYPE)[:, None]
+    side = jnp.linspace(-5, 5, 101, dtype=DTYPE)
     plane = jnp.stack(jnp.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    on_line = jnp.full(len(line), 0.01, _DTYPE)
-    on_plane = jnp.full(len(plane), 0.01, _DTYPE)
+    on_line = jnp.full(len(line), 0.01, DTYPE)
+    on_plane = jnp.full(len(plane), 0.01, DTYPE)
     corners = [(1.5, 1.5), (-1.5, 1.5), (-1.5, -1.5), (1.5, -1.5)]
     return {
         "blurred generator": Pair(
@@ -168,8 +121,8 @@ def init(key: jax.Array, sizes: tuple[int, ...]) -> list[dict[str, jax.Array]]:
         zip(sizes[:-1], sizes[1:], strict=True),
         strict=True,
     ):
-        weight = jax.random.normal(k, (rows, columns), _DTYPE) / rows**0.5
-        layers.append({"weight": weight, "bias": jnp.zeros(columns, _DTYPE)})
+        weight = jax.random.normal(k, (rows, columns), DTYPE) / rows**0.5
+        layers.append({"weight": weight, "bias": jnp.zeros(columns, DTYPE)})
     return layers
 
 

@@ -12,19 +12,16 @@ from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.loops import bounded_while
 from gamedyn.rules.base import (
+    EUCLIDEAN,
     InnerSolve,
     Rule,
-    add,
     build,
     check_geometry,
     check_step_size,
-    flatten,
-    scale,
-    subtract,
-    unflatten,
-    working_dtype,
 )
-from gamedyn.rules.integrators import default_tolerance, resolvent
+from gamedyn.rules.integrators import default_tolerance, newton_evaluations, resolvent
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import add, flatten, scale, subtract, unflatten, working_dtype
 
 _NEWTON_STEPS = 200
 _HALVINGS = 40
@@ -37,7 +34,7 @@ class InteriorState(NamedTuple):
         inside: y, the copy of the parameters that stays strictly inside.
         dual: lambda, the multiplier of x = y.
         num_steps: the number of steps done.
-        report: how the implicit step for x ended.
+        report: the inner solver's report on the implicit step for x.
     """
 
     inside: Params
@@ -102,7 +99,7 @@ def interior_point(
             f"got {type(constraints).__name__}"
         )
     check_step_size(step_size, "interior_point")
-    check_geometry(geometry, ("euclidean",), "interior_point")
+    check_geometry(geometry, EUCLIDEAN, "interior_point")
     check_positive("barrier", barrier)
     check_positive_integer("outer_steps", outer_steps)
     if is_known(barrier_decay) and not 0 < barrier_decay <= 1:
@@ -123,10 +120,14 @@ def interior_point(
     def update(field, params, rule_state, batches):
         (batch,) = batches
         inside, dual, num_steps, report = rule_state
+
+        # The weight mu of the barrier, lowered before each of the first steps.
         dtype = working_dtype(params)
         step = jnp.asarray(step_size, dtype)
         rounds = jnp.minimum(num_steps + 1, outer_steps).astype(dtype)
         mu = jnp.asarray(barrier, dtype) * jnp.asarray(barrier_decay, dtype) ** rounds
+
+        # x: an implicit step from y, shifted by the multiplier.
         goal = default_tolerance(params)
         params, residual, inner_steps = resolvent(
             lambda point: field(point, batch),
@@ -136,6 +137,8 @@ def interior_point(
             max_steps=20,
             guess=params,
         )
+
+        # y: strictly inside, near x.
         centre = flatten(add(params, scale(step, dual)))
         moved = _barrier_step(
             lambda y: flatten(constraints(unflatten(y, params))),
@@ -144,6 +147,8 @@ def interior_point(
             mu * step,
         )
         inside = unflatten(moved, params)
+
+        # lambda: pulls the two together.
         dual = add(dual, scale(1 / step, subtract(params, inside)))
         failed = report.failed | ~(residual <= goal)
         report = InnerSolve(residual, inner_steps, failed)
@@ -203,3 +208,21 @@ def _barrier_step(constraints, start, centre, weight):
     iterate = start, first, everywhere
     (y, _, _), _ = bounded_while(unfinished, newton, iterate, _NEWTON_STEPS)
     return y
+
+
+# The registered rules.
+
+register(
+    "interior_point",
+    owned(interior_point),
+    family="field and constraint split",
+    summary="implicit steps coupled with a copy kept inside by a barrier (ACVI)",
+    formula="x' + h F(x') = y - h l; y' = barrier step to x' + h l; "
+    "l' = l + (x' - y')/h",
+    source="Yang et al. 2023, arXiv:2206.10575",
+    guarantee="monotone: O(1/sqrt(K)) gap of the last iterate",
+    evaluations=newton_evaluations,
+    geometries=EUCLIDEAN,
+    flops=float("nan"),
+    needs=("constraints",),
+)

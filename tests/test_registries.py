@@ -49,6 +49,10 @@ def a_schedule(num_steps, beta=0.1):
     return schedules.from_betas(np.full(num_steps, beta))
 
 
+def a_curve():
+    return mixtures.curve(lambda end, key, number: jnp.full((number, 2), end), 1.0)
+
+
 def a_sampler(chain, eta=0.5):
     return samplers.ddim(chain, eta=eta)
 
@@ -124,6 +128,7 @@ KINDS = {
     "planes": Kind(
         mixtures, "plane set", a_plane, mixtures.PlaneMixture, {"points": 7}
     ),
+    "curves": Kind(mixtures, "plane set", a_curve, mixtures.Curve, {"points": 10}),
 }
 
 

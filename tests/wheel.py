@@ -112,9 +112,9 @@ def new_user(work: Path) -> User:
     """Make a user below a folder, without what may help here.
 
     That is: paths to the checkout, an environment that is active, a stored classifier,
-    flags of jax and XLA.
+    flags that compile faster.
     """
-    helpful = ("PYTHON", "VIRTUAL_ENV", "GAMEDYN_", "JAX_", "XLA_")
+    helpful = ("PYTHON", "VIRTUAL_ENV", "GAMEDYN_", "XLA_FLAGS")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(helpful)}
     variables["GAMEDYN_CACHE"] = str(work / "cache")
     (work / "empty").mkdir()

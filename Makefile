@@ -59,7 +59,6 @@ check:  ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-wheel-test: export XLA_FLAGS ?= $(QUICK)
 wheel-test:  ## build the wheel, install it in a new environment, use it far from here
 	$(PYTHON) tests/wheel.py
 

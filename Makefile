@@ -25,7 +25,7 @@ install = $(LOCK) $(MAKE) -s $(VENV)/.installed-$(1)
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench docs clean
+.PHONY: help demo test test-all check wheel-test bench docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,10 @@ check:  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+wheel-test: export XLA_FLAGS ?= $(QUICK)
+wheel-test:  ## build the wheel, install it in a new environment, use it far from here
+	$(PYTHON) tests/wheel.py
 
 bench:  ## run every benchmark, one after the other; they write benchmarks/results
 	@$(call install,base)

@@ -1,8 +1,8 @@
-"""jax-cgd's competitive gradient descent in a process of its own, as `_torch_peer.py`.
+"""jax-cgd's competitive gradient descent in its own process, as `_torch_peer.py`.
 
-The `step` method of its BCGD is empty in 1.0.4, so that the optimizer does not move:
-the steps are those of `generate_step_func`, the package's function for them. It is
-called as it is, and jitted by the caller.
+The `step` method of its BCGD is empty in 1.0.4, so the optimizer does not move. The
+steps are those of `generate_step_func`, the package's own function, called as
+published, and jitted by the caller.
 """
 
 import json
@@ -28,7 +28,7 @@ def main():
         return x @ matrix @ y
 
     def fresh():
-        """A step with a solver of its own, which keeps the last solution."""
+        """Return a step with its own solver, which stores the last solution."""
         return generate_step_func(step_size, solvers.GMRES(), payoff)
 
     jitted = jax.jit(fresh())

@@ -1,4 +1,4 @@
-"""Measure candidates side by side on one core, and report what was found.
+"""Measure candidates side by side on one core, and report the results.
 
 Importing this module pins the process: import it before anything that computes.
 """
@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One timed call; a candidate in another process returns it, measured there."""
+    """One timed call. A candidate in another process returns one, measured there."""
 
     result: Any
     wall: float
@@ -41,7 +41,7 @@ class Timing:
 
     result: Any
     first: float
-    calls: int  # how many in a row make one sample
+    calls: int  # calls in a row that make up one sample
     wall: list[float] = dataclasses.field(default_factory=list)
     cpu: list[float] = dataclasses.field(default_factory=list)
     load: tuple[float, float] = (0.0, 0.0)
@@ -56,7 +56,7 @@ class Timing:
 
 
 def prepare() -> None:
-    """Set jax up, and refuse to go on where it computes wrong numbers."""
+    """Configure jax, and stop if it computes wrong numbers on this machine."""
     runtime.configure(x64=True)
     # jax 0.10.2 got half of these rows wrong (jax-ml/jax#39103).
     rows = np.random.default_rng(0).normal(size=(32_768, 3))
@@ -76,12 +76,12 @@ def interleave(
 
     Args:
         candidates: functions that return what they computed.
-        rounds: how many samples of each.
-        least: the seconds that a sample lasts at least, by calling several times; 0
-            for one call, without a warm call to find out how many.
+        rounds: the number of samples of each.
+        least: the shortest duration of a sample in seconds, reached by calling several
+            times; 0 for a single call, without a warm call to count them.
 
     Returns:
-        The timing of each; `first` is the first call, which compiles.
+        The timing of each; `first` is the first call, which includes compilation.
     """
     before = os.getloadavg()[0]
     timings = {}
@@ -107,7 +107,7 @@ def _once(call: Callable[[], Any]) -> Sample:
 
 
 def difference(actual: Any, expected: Any) -> float:
-    """The largest difference of two results, over the largest entry expected."""
+    """The largest difference of two results, relative to the largest entry expected."""
     pairs = zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True)
     differences, sizes = [], []
     for a, e in pairs:
@@ -118,7 +118,7 @@ def difference(actual: Any, expected: Any) -> float:
 
 
 class Worker:
-    """A script beside this one in a process of its own: JSON lines ask and answer."""
+    """A script of this folder in its own process; it answers lines of JSON."""
 
     def __init__(self, python: str, script: str):
         self.script = script
@@ -134,7 +134,7 @@ class Worker:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            raise SystemExit(f"{self.script} ended; see its message above")
+            raise SystemExit(f"{self.script} has ended; see its message above")
         return json.loads(answer)
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Worker:
 
 
 class Report:
-    """What a script found: records for machines, tables for people."""
+    """The results of a script: records for programs, tables for readers."""
 
     def __init__(self, script: str, summary: str):
         self.script, self.summary = Path(script).stem, summary
@@ -181,7 +181,7 @@ class Report:
         at_most: float | None = None,
         **case: Any,
     ) -> str:
-        """Record a value against its target; returns it in words for a table."""
+        """Record a value with its target; returns the verdict for a table."""
         reached = value >= at_least if at_most is None else value <= at_most
         goal = {"at_least": at_least} if at_most is None else {"at_most": at_most}
         self.records.append(
@@ -198,7 +198,10 @@ class Report:
         return f"{sign} {limit:g} {'reached' if reached else 'MISSED'}"
 
     def agreement(self, what: str, value: float, tolerance: float, **case: Any) -> str:
-        """Record how far results agree; a benchmark of unequal results is void."""
+        """Record how far results differ; stop if it exceeds the tolerance.
+
+        Timings of candidates that compute different things are not comparable.
+        """
         self.finding(what, value, tolerance=tolerance, **case)
         if not value <= tolerance:
             raise SystemExit(f"{what}: {value:.1e} > {tolerance:.0e} in {case}")
@@ -259,7 +262,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def command(main: Callable[..., Report]) -> None:
-    """Run a benchmark from the command line: its keywords are string options."""
+    """Run a benchmark from the command line; its keyword arguments become options."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, no results")
     parser.add_argument("--out", type=Path, help=f"default: {RESULTS.name}/ beside it")

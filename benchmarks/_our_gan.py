@@ -1,7 +1,7 @@
-"""gamedyn's GAN steps in a process of its own: one JSON line asks, one answers.
+"""gamedyn's GAN steps in their own process: one answer for each line of JSON.
 
-The first line is the setting (see `gan.py`), each line after it a task and a number of
-steps. `_torch_gan.py` answers the same questions.
+The first line is the setting (see `gan.py`), each later one a task and a number of
+steps. `_torch_gan.py` has the same interface.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ SIGMA = 0.02
 
 
 class Case(NamedTuple):
-    """Two networks, how many examples they see, and of what."""
+    """Two networks, the batch size, and the shapes of latents and examples."""
 
     generator: nets.Net
     discriminator: nets.Net
@@ -46,7 +46,7 @@ class Case(NamedTuple):
 
 
 def make(name: str, *, smoke: bool = False, dtype: str = "float32", **options) -> Case:
-    """Make a case: "mlp", or "dcgan" or "sngan" followed by the size of pictures."""
+    """Make a case: "mlp", or "dcgan" or "sngan" followed by the pictures' size."""
     cast = partial(nets.compute_in, dtype=dtype) if dtype != "float32" else lambda n: n
     if name == "mlp":
         hidden = (16 if smoke else 128,) * 4
@@ -67,7 +67,7 @@ def make(name: str, *, smoke: bool = False, dtype: str = "float32", **options) -
 
 
 def rule() -> gd.Rule:
-    """The discriminator first, then the generator, each with a batch of its own."""
+    """The discriminator moves first, then the generator, each with its own batch."""
     adam = optax.adam(STEP_SIZE, b1=DECAY)
     return gd.alternating(adam, order=(1, 0), resample=True)
 
@@ -78,7 +78,7 @@ def initial(case: Case) -> Any:
 
 
 def sample(case: Case, real: jax.Array | None, key: jax.Array) -> gan.Batch:
-    """Pictures are there already, points of the plane are drawn."""
+    """Make a batch: of given pictures, or of points of the plane drawn here."""
     if real is None:
         key, mode, noise = jax.random.split(key, 3)
         modes = jax.random.randint(mode, (case.batch,), 0, len(CENTRES))
@@ -94,7 +94,7 @@ class State(NamedTuple):
 
 
 def single(case: Case) -> Any:
-    """One step, its state donated."""
+    """Compile one step; the state is donated."""
     field, method = gd.fields.gradient(case.game), rule()
 
     def step(state, key, real):
@@ -107,10 +107,10 @@ def single(case: Case) -> Any:
 
 
 def scanned(case: Case, num_steps: int) -> Any:
-    """The same in one scan."""
+    """Compile a scan of such steps."""
 
     def steps(state, key, real):
-        found = gd.solve(
+        solution = gd.solve(
             case.game,
             rule(),
             state.params,
@@ -120,7 +120,7 @@ def scanned(case: Case, num_steps: int) -> Any:
             rule_state=state.rule_state,
             start=state.step,
         )
-        return State(found.params, found.rule_state, found.num_steps)
+        return State(solution.params, solution.rule_state, solution.num_steps)
 
     return jax.jit(steps, donate_argnums=0)
 
@@ -153,17 +153,17 @@ def check(case: Case, arrays: dict[str, np.ndarray]) -> list[list[float]]:
 
     def batches(index):
         reals, latents = arrays["real"][index], arrays["latent"][index]
-        key = jax.random.key(0)  # of nothing: the latents are given
+        key = jax.random.key(0)  # unused, since the latents are given
         pairs = zip(reals, latents, strict=True)
         return tuple(gan.Batch(x, key, latent=z) for x, z in pairs)
 
     update, losses = jax.jit(partial(method.update, field)), jax.jit(game)
     first = batches(0)[0]
-    found = [losses(params, first)]
+    history = [losses(params, first)]
     for index in range(len(arrays["real"])):
         params, state = update(params, state, batches(index))
-        found.append(losses(params, first))
-    return np.asarray(found).tolist()
+        history.append(losses(params, first))
+    return np.asarray(history).tolist()
 
 
 KINDS = {
@@ -176,7 +176,7 @@ KINDS = {
 
 
 def profile(candidate: Candidate, num_steps: int, device: str) -> dict[str, Any]:
-    """Find where the time of a step goes, in ms by kind of operation."""
+    """Profile a step: milliseconds by kind of operation."""
     instruction = r"^\s+(?:ROOT )?%?(\S+) = "
     names = set(re.findall(instruction, candidate.program.as_text(), re.M))
     with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +189,7 @@ def profile(candidate: Candidate, num_steps: int, device: str) -> dict[str, Any]
         spent = Counter()
         for plane in planes:
             for line in plane.lines:
-                # On a GPU the kernels, on a CPU the operations by name.
+                # On a GPU count the kernels, on a CPU the program's operations.
                 kernels = plane.name.startswith("/device:") and "Stream" in line.name
                 for event in line.events:
                     if kernels or (device == "cpu" and event.name in names):
@@ -202,8 +202,8 @@ def profile(candidate: Candidate, num_steps: int, device: str) -> dict[str, Any]
 
 
 def _kind(name: str) -> str:
-    found = (kind for kind, pattern in KINDS.items() if re.match(pattern, name))
-    return next(found, "elementwise")
+    kinds = (kind for kind, pattern in KINDS.items() if re.match(pattern, name))
+    return next(kinds, "elementwise")
 
 
 def candidates(case: Case, setting: dict, arrays: dict) -> dict[str, Candidate]:
@@ -218,7 +218,7 @@ def candidates(case: Case, setting: dict, arrays: dict) -> dict[str, Candidate]:
 
 
 def occupy(cores: list[int], device: str, *, eigen_products: bool = True) -> None:
-    """Take these cores, and this device, in place of what the parent was pinned to."""
+    """Use these cores and this device, in place of the parent's one pinned core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     flags = os.environ.get("XLA_FLAGS", "").split()

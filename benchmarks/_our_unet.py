@@ -1,7 +1,7 @@
-"""gamedyn's U-Net in a process of its own: one JSON line asks, one answers.
+"""gamedyn's U-Net in its own process: one answer for each line of JSON.
 
-The first line is the setting (see `diffusion.py`), each line after it a task, a
-candidate and a number. `_torch_unet.py` answers the same questions.
+The first line is the setting (see `diffusion.py`), each later one a task, a candidate
+and a number. `_torch_unet.py` has the same interface.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ STEP_SIZE, STEPS = 2e-4, 1000
 
 
 class Case(NamedTuple):
-    """A network by its options, the pictures it sees, and its size."""
+    """A network's options, the shape of its pictures, and its number of parameters."""
 
     options: dict[str, Any]
     pixels: int
@@ -56,7 +56,11 @@ CASES = {
 
 
 def drawn(net: nets.Net) -> Any:
-    """Scales near 1, the rest small: a net that starts at 0 would compare little."""
+    """Draw parameters: scales near 1, all others small.
+
+    The usual start, with layers that are zero, would leave most of the network unused
+    in the comparison.
+    """
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -67,7 +71,7 @@ def drawn(net: nets.Net) -> Any:
 
 
 def table(num_steps: int) -> tuple[diffusion.samplers.Sampler, np.ndarray]:
-    """DDIM, and what it reads and writes: rows of (t, a, s, a', s')."""
+    """Return DDIM, and its table as rows of (t, a, s, a', s')."""
     chain = diffusion.schedules.linear(STEPS)
     sampler = diffusion.samplers.ddim(diffusion.schedules.respace(chain, num_steps))
     rows = sampler.rows
@@ -76,7 +80,7 @@ def table(num_steps: int) -> tuple[diffusion.samplers.Sampler, np.ndarray]:
 
 
 class Candidate:
-    """A network with its game and its sampler, compiled when they are first used."""
+    """A network with its game and its sampler, each compiled at its first use."""
 
     def __init__(self, net: nets.Net, arrays: dict[str, Any]):
         self.net, self.arrays = net, arrays
@@ -101,8 +105,8 @@ class Candidate:
         return *self.rule.update(field, params, rule_state, (batch,)), count + 1
 
     def __call__(self, num_steps: int) -> None:
-        """Train, the state donated."""
-        if self.program is None:  # part of the first call
+        """Train for some steps; the state is donated."""
+        if self.program is None:  # compilation counts in the first call
             step = jax.jit(self.step, donate_argnums=0)
             self.program = step.lower(self.state, self.key, self.x).compile()
         for _ in range(num_steps):
@@ -110,7 +114,7 @@ class Candidate:
         jax.block_until_ready(self.state)
 
     def sample(self) -> jax.Array:
-        """Every step of DDIM in one compiled function."""
+        """Sample with DDIM, all steps in one compiled function."""
         if self.draw is None:
 
             def draw(params, sampler, start):
@@ -130,7 +134,7 @@ class Candidate:
         jax.block_until_ready(y)
 
     def check(self) -> list[float]:
-        """Losses before each of some steps on given times and noise."""
+        """Return the loss before each step, with given times and noise."""
 
         @jax.jit
         def step(state, times, noise):
@@ -146,7 +150,7 @@ class Candidate:
 
 
 def ceiling(device: str, edge: int) -> float:
-    """Flops per second of large products, in float32 or, on a GPU, bfloat16."""
+    """Flops per second of large matrix products, in float32 or, on a GPU, bfloat16."""
     dtype = jnp.bfloat16 if device == "gpu" else jnp.float32
     matrix = jnp.ones((edge, edge), dtype) / edge
     product = jax.jit(lambda a, b: a @ b)
@@ -164,7 +168,7 @@ def main():
     setting = json.loads(sys.stdin.readline())
     if setting["smoke"]:
         jax.config.update("jax_disable_most_optimizations", True)
-    # Eigen would also compute the convolutions, and slower.
+    # Eigen would compute the convolutions as well, more slowly.
     _our_gan.occupy(setting["cores"], setting["device"], eigen_products=False)
     case, device = CASES[setting["case"]], setting["device"]
     with np.load(setting["file"], allow_pickle=False) as file:

@@ -8,5 +8,5 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 _EIGEN = "--xla_cpu_multi_thread_eigen=false"
 if _EIGEN not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_EIGEN}".strip()
-if hasattr(os, "sched_setaffinity"):  # XLA sizes its own pool by this
+if hasattr(os, "sched_setaffinity"):  # also the size of XLA's own thread pool
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

@@ -1,9 +1,9 @@
-"""CGDs' competitive gradient descent in a process of its own, as `_torch_peer.py`.
+"""CGDs' competitive gradient descent in its own process, as `_torch_peer.py`.
 
-BCGD as its page says to use it, the loss and then `step`; without the figures that it
-would collect beside. Its inner solver may take as many steps as a player has
-parameters, and one less when it starts from its last solution, which is too few in two
-dimensions. Told to forget that solution, a use of its public state, it solves exactly.
+BCGD is used as its page says, the loss and then `step`, without optional statistics.
+Its inner solver may take as many steps as a player has parameters, but one fewer when
+it starts from its last solution, which is too few in two dimensions. If that solution
+is cleared (in the optimizer's public state), it solves exactly.
 """
 
 import json

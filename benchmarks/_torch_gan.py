@@ -1,8 +1,8 @@
-"""torch's GAN steps in a process of its own, as `_our_gan.py` does gamedyn's.
+"""torch's GAN steps in their own process, with the interface of `_our_gan.py`.
 
 The networks are built from gamedyn's parameters, by name, and start from them. As in
-careful torch code the fakes of the discriminator's step carry no graph, and the
-discriminator's weights get no gradient in the generator's step.
+careful torch code, no graph is recorded for the fakes in the discriminator's step, and
+no gradients of the discriminator's weights are computed in the generator's.
 """
 
 import itertools
@@ -20,7 +20,7 @@ STEP_SIZE, DECAYS = 2e-4, (0.5, 0.999)
 
 
 class ToPicture(nn.Module):
-    """Vectors to pictures; a view, whichever of the formats is asked for."""
+    """Vectors to pictures, as a view in either memory format."""
 
     def __init__(self, shape, channels_last):
         super().__init__()
@@ -34,7 +34,7 @@ class ToPicture(nn.Module):
 
 
 class FromPicture(nn.Module):
-    """Pictures to vectors, a view as well."""
+    """Pictures to vectors, as a view."""
 
     def __init__(self, channels_last):
         super().__init__()
@@ -66,13 +66,13 @@ class Networks:
         return module
 
     def dense(self, player, layer):
-        found = self.parameters(player, layer)
-        kernel, bias = found["kernel"], found.get("bias")
+        leaves = self.parameters(player, layer)
+        kernel, bias = leaves["kernel"], leaves.get("bias")
         module = nn.Linear(*kernel.shape, bias=bias is not None)
         return self.filled(module, kernel.T, bias)
 
     def dense_beside(self, player, shape, axis):
-        """A dense layer whose inputs or outputs are pictures, in the order of NHWC."""
+        """A dense layer whose inputs or outputs are pictures, flattened from NHWC."""
         module = self.dense(player, "dense")
         if not self.channels_last:
             height, width, channels = shape
@@ -84,8 +84,8 @@ class Networks:
         return module
 
     def conv(self, player, layer):
-        found = self.parameters(player, layer)
-        kernel, bias = found["kernel"], found.get("bias")
+        leaves = self.parameters(player, layer)
+        kernel, bias = leaves["kernel"], leaves.get("bias")
         options = {"stride": 2, "padding": 1, "bias": bias is not None}
         if player == 0:
             module = nn.ConvTranspose2d(*kernel.shape[2:], 4, **options)
@@ -96,10 +96,10 @@ class Networks:
         return self.filled(module, weight, bias)
 
     def norm(self, player, layer):
-        found = self.parameters(player, layer)
-        # Like gamedyn's, without running statistics.
-        module = nn.BatchNorm2d(len(found["scale"]), track_running_stats=False)
-        return self.filled(module, found["scale"], found["offset"])
+        leaves = self.parameters(player, layer)
+        # Without running statistics, like gamedyn's.
+        module = nn.BatchNorm2d(len(leaves["scale"]), track_running_stats=False)
+        return self.filled(module, leaves["scale"], leaves["offset"])
 
     def count(self, player, kind):
         numbers = itertools.count()
@@ -134,7 +134,7 @@ class Networks:
 
 
 class Candidate:
-    """Two networks, their optimizers, and how a step is done."""
+    """Two networks, their optimizers, and the training step."""
 
     def __init__(self, leaves, arrays, device, *, channels_last, fused, compiled):
         networks = Networks(leaves, channels_last)
@@ -162,7 +162,7 @@ class Candidate:
     def example(array, channels_last, device):
         x = torch.from_numpy(array)
         if x.ndim == 4:
-            x = x.permute(0, 3, 1, 2)  # NHWC, so this is channels-last already
+            x = x.permute(0, 3, 1, 2)  # from NHWC, so it is channels-last already
             x = x if channels_last else x.contiguous()
         return x.to(device)
 
@@ -207,16 +207,16 @@ class Candidate:
             return real, torch.from_numpy(latent).to(self.device)
 
         first = batch(0, 0)
-        found = [losses()]
+        history = [losses()]
         for index in range(len(arrays["real"])):
             for move, player in enumerate((1, 0)):
                 self.move(player, *batch(index, move))
-            found.append(losses())
-        return found
+            history.append(losses())
+        return history
 
 
 def forms(setting):
-    """What is compared, by name: options of `Candidate`."""
+    """Return the options of each `Candidate` by name."""
     plain = {"channels_last": False, "fused": False, "compiled": False}
     fused = {**plain, "fused": True}
     if setting["case"] == "mlp":

@@ -1,8 +1,9 @@
-"""Torch's Hessian libraries in a process of their own: one JSON line asks, one answers.
+"""Torch's Hessian libraries in their own process: one answer for each line of JSON.
 
-The first line names an .npz file with the network's leaves in order (a matrix and an
-offset per layer), its inputs, their targets (1 real, 0 generated) and a vector; each
-line after it is a task and its options. A library that is not installed is left out.
+The first line is the path of an .npz file with the network's leaves in order (a matrix
+and an offset per layer), its inputs, their targets (1 real, 0 generated) and a vector;
+each later line is a task and its options. Libraries that are not installed are left
+out.
 """
 
 import importlib.metadata
@@ -56,7 +57,7 @@ def pyhessian_tasks(network, loss, inputs, targets, vector):
     from pyhessian.utils import hessian_vector_product
 
     torch.eig = eig
-    with warnings.catch_warnings():  # on the graph that it keeps on purpose
+    with warnings.catch_warnings():  # of the graph, which it keeps on purpose
         warnings.simplefilter("ignore")
         tool = hessian(network, loss, data=(inputs, targets), cuda=False)
 

@@ -1,7 +1,7 @@
-"""A torch loop in a process of its own: one JSON line asks, one answers.
+"""A torch loop in its own process: one answer for each line of JSON.
 
-The loop does what ExtraSGD of the Variational-Inequality-GAN code does: gradients by
-autograd, an extrapolation that remembers the point, a step from there.
+The loop does the same as ExtraSGD of the Variational-Inequality-GAN code: gradients by
+autograd, an extrapolation that stores the point, a step from the stored point.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""torch's U-Net, and diffusers', in a process of their own: as `_our_unet.py`.
+"""torch's and diffusers' U-Nets in their own process, as `_our_unet.py`.
 
 Both are built from gamedyn's parameters, by name, and start from them.
 """
@@ -20,7 +20,7 @@ EPSILON, STEP_SIZE = 1e-6, 2e-4
 
 
 class Leaves:
-    """gamedyn's parameters below a name, as torch's modules."""
+    """gamedyn's parameters under a prefix, and torch's modules made of them."""
 
     def __init__(self, leaves, prefix=""):
         self.leaves, self.prefix = leaves, prefix
@@ -91,13 +91,13 @@ class UNet(nn.Module):
         super().__init__()
 
         def stage(name, number):
-            found = nn.ModuleList()
+            stages = nn.ModuleList()
             for i in range(number):
                 part = [Block(leaves[name][f"block{i}"], groups)]
                 if f"attention{i}" in leaves[name]:
                     part.append(Attention(leaves[name][f"attention{i}"], groups))
-                found.append(nn.ModuleList(part))
-            return found
+                stages.append(nn.ModuleList(part))
+            return stages
 
         self.width = leaves.leaves["stem/bias"].size
         embedding = leaves["embedding"]
@@ -203,7 +203,7 @@ PARTS = {
 
 
 def translated(leaves, levels):
-    """Yield every parameter under diffusers' name, in torch's order of axes."""
+    """Yield every parameter with diffusers' name, in torch's order of axes."""
     kinds = {"kernel": "weight", "scale": "weight", "bias": "bias", "offset": "bias"}
     for name, array in leaves.items():
         *path, kind = name.split("/")
@@ -236,7 +236,7 @@ def translated(leaves, levels):
 
 
 class Candidate:
-    """A network, its optimizer, and data in its memory format."""
+    """A network, its optimizer, and data in the same memory format."""
 
     def __init__(self, leaves, arrays, setting, device, *, make, last, half, compiled):
         self.device, self.half = device, half
@@ -269,8 +269,8 @@ class Candidate:
         shape = (-1, 1, 1, 1)
         a, s = self.signal[times].view(shape), self.noise[times].view(shape)
         with self.cast():
-            said = self.net(a * self.x + s * eps, times.float())
-        return F.mse_loss(said.float(), eps)
+            estimate = self.net(a * self.x + s * eps, times.float())
+        return F.mse_loss(estimate.float(), eps)
 
     def move(self, times, eps):
         self.optimizer.zero_grad()
@@ -311,7 +311,7 @@ class Candidate:
 
 
 def ceiling(device, edge):
-    """Flops per second of large products, in float32 or, on a GPU, bfloat16."""
+    """Flops per second of large matrix products, in float32 or, on a GPU, bfloat16."""
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     matrix = torch.full((edge, edge), 1 / edge, dtype=dtype, device=device)
     result, seconds = matrix @ matrix, []
@@ -326,7 +326,7 @@ def ceiling(device, edge):
 
 
 def forms(device):
-    """What is compared, by name: options of `Candidate`."""
+    """Return the options of each `Candidate` by name."""
 
     def own(leaves, setting):
         options = (setting[name] for name in ("levels", "blocks", "groups"))

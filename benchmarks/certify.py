@@ -1,4 +1,4 @@
-"""Products with Hessians and Jacobians, and certificates, dense and by Lanczos."""
+"""Hessian and Jacobian products, and certificates: dense and by Lanczos."""
 
 import contextlib
 import tempfile
@@ -13,9 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn.analysis.certify import certify
-from gamedyn.analysis.certify_large import certify_large
-from gamedyn.analysis.lanczos import lanczos
+from gamedyn.analysis import certify, certify_large, lanczos
 from gamedyn.analysis.operators import (
     jacobian,
     jacobian_transposed,
@@ -26,7 +24,7 @@ from gamedyn.analysis.operators import (
 WIDTHS = (64, 217)  # discriminators of 4 417 and 48 175 parameters
 DENSE_WIDTH = 6  # both networks together: 225 parameters
 NUM_STEPS, NUM_PAIRS = 50, 2
-PEER_STEPS = 100  # of a density by torch's libraries and of Lanczos beside it
+PEER_STEPS = 100  # steps of PyHessian's density, and of Lanczos in that comparison
 HVP_TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 VALUES_TOLERANCE = 1e-3
 INSTALL_TORCH = (
@@ -78,7 +76,7 @@ def apply(operator, vector):
 
 @partial(jax.jit, static_argnames="count")
 def products(operator, vector, count):
-    """`count` products one after the other, each of the normalised one before."""
+    """Compute `count` products in a row, each with the last one, normalised."""
     flat, unravel = ravel_pytree(vector)
 
     def body(vector, _):
@@ -99,7 +97,7 @@ def ends(operator, like, **options):
 
 
 def eigsh(operator, like, tolerance):
-    """Both ends by scipy's ARPACK, on the same compiled product."""
+    """Return a run of scipy's ARPACK on the same compiled product, and its calls."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     flat, unravel = ravel_pytree(like)
@@ -190,12 +188,12 @@ def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
         )
         report.notes.append(
             "PyHessian keeps the graph of the gradient and differentiates only that; "
-            "its density is one start. The first calls of torch leave out the import. "
+            "its density has one start. torch's first calls do not include its import. "
             "Errors are relative to the norm: of a product against gamedyn's, of "
-            f"eigenvalues against {PEER_STEPS} Lanczos steps in float64, which are "
-            "what gamedyn itself does in one row."
+            f"eigenvalues against {PEER_STEPS} Lanczos steps in float64, the same as "
+            "gamedyn's in one row."
         )
-    if not smoke:  # they compile for long
+    if not smoke:  # compilation takes long
         report.table(
             "The whole certificate, warm",
             ["parameters", "dtype", "dense, ms (first, s)", "Lanczos, ms (first, s)"],
@@ -203,10 +201,10 @@ def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
         )
     report.notes += [
         "Medians of interleaved rounds on one pinned core. The target of the second "
-        f"table: 1.1 times {NUM_STEPS} + {NUM_PAIRS} + 2 products in a scan plus the "
-        "Lanczos run on a diagonal operator of the same size, which is the price of "
-        "orthogonalisation and of the host.",
-        "In the third table both stop at residuals of sqrt(eps) relative; errors are "
+        f"table is 1.1 times {NUM_STEPS} + {NUM_PAIRS} + 2 products in a scan, plus "
+        "the Lanczos run on a diagonal operator of the same size, which measures the "
+        "cost of orthogonalisation and of the host.",
+        "In the third table both stop at a relative residual of sqrt(eps); errors are "
         "relative to the norm, against 100 Lanczos steps in float64.",
     ]
     return report
@@ -324,13 +322,15 @@ def _torch(report, width, dtype, rounds, python):
     like, size = operator.like, ravel_pytree(operator.like)[0].size
     tolerance = float(np.sqrt(np.finfo(dtype).eps))
     num_steps = min(PEER_STEPS, size)
+
+    # The tasks, and who does them: functions here, options for torch's process.
     rng = np.random.default_rng(1)
     vector = jnp.asarray(rng.normal(size=size) / size**0.5, dtype)
     direction = ravel_pytree(like)[1](vector)
 
     def extremes(**options):
-        found = lanczos(operator, like, jax.random.key(0), **options)
-        return found.values, found.matvecs
+        spectrum = lanczos(operator, like, jax.random.key(0), **options)
+        return spectrum.values, spectrum.matvecs
 
     groups = {
         "hvp": {
@@ -347,10 +347,14 @@ def _torch(report, width, dtype, rounds, python):
             "curvlinops + eigsh": {"tolerance": tolerance},
         },
     }
+
+    # The eigenvalues to compare with, in float64.
     exact = jax.tree.map(lambda x: x.astype("float64"), operator)
     exact = lanczos(
         exact, exact.like, jax.random.key(0), num_steps=PEER_STEPS, tolerance=0.0
     ).values
+
+    # Time each task, and record time and error of every candidate.
     rows = []
     with contextlib.ExitStack() as stack:
         torch = Torch(python, params, batch, vector)

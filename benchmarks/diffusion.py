@@ -18,9 +18,9 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from gamedyn import diffusion
 
-ONE = [(os.cpu_count() or 1) - 1]  # the core that this process has, too
+ONE = [(os.cpu_count() or 1) - 1]  # the core that this process is pinned to, too
 CHECKED_STEPS = 3
-TOLERANCE = {"cpu": 1e-4, "gpu": 2e-2}  # a GPU multiplies in TF32 and bfloat16
+TOLERANCE = {"cpu": 1e-4, "gpu": 2e-2}  # a GPU computes products in TF32 or bfloat16
 SAMPLING_STEPS = 50
 BATCHES = {"cpu": (16, 64), "gpu": (128,)}
 SAMPLES = {"cpu": 16, "gpu": 256}
@@ -34,7 +34,7 @@ INSTALL_TORCH = (
 
 
 class Side:
-    """One of the two processes, and its candidates."""
+    """One of the two processes, with its candidates."""
 
     def __init__(self, python, script, setting):
         self.worker = _measure.Worker(python, script)
@@ -57,13 +57,16 @@ def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
         torch_python = sys.executable
     if torch_python is None:
         report.notes.append(INSTALL_TORCH)
-    found = _device(report, "tiny" if smoke else "digits", "cpu", torch_python, smoke)
+    case = "tiny" if smoke else "digits"
+    results = _device(report, case, "cpu", torch_python, smoke)
     if gan._gpu() and not smoke:
         more = _device(report, "cifar10", "gpu", torch_python, smoke)
-        found = [ours + theirs for ours, theirs in zip(found, more, strict=True)]
+        results = [
+            on_cpu + on_gpu for on_cpu, on_gpu in zip(results, more, strict=True)
+        ]
     else:
         report.notes.append("No GPU that jax can use: its rows are left out.")
-    training, sampling, profiles = found
+    training, sampling, profiles = results
     compared = ["gamedyn is faster by", "by CPU time", "target", "difference"]
     report.table(
         "A training step",
@@ -88,28 +91,28 @@ def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
         "(1, 2, 2), two blocks, attention at 14 x 14, 8 groups. GPU: that for CIFAR-10 "
         "of 35,746,307 parameters. A training step is the loss of the noise at drawn "
         f"times, its gradient and Adam ({_our_unet.STEP_SIZE:g}), float32 on a CPU; "
-        "gamedyn's state is donated, no loss is fetched. Each side has a process of "
-        "its own, on a CPU on the same one core.",
+        "gamedyn's state is donated, and no loss is fetched. Each side has its own "
+        "process, on a CPU pinned to the same core.",
         "torch is eager on a CPU, with fused Adam; the row of torch compared with the "
-        "target is the faster of its two memory formats. diffusers is its UNet2DModel "
-        "of the same configuration, in the same loops. All start from the same "
-        "parameters, by name, none of which is zero. Losses before the first and "
-        f"after each of {CHECKED_STEPS} steps on given times and noise, and samples "
-        "from one start, agree as shown, relative to the largest entry.",
+        "target is the faster of its two memory formats. diffusers stands for its "
+        "UNet2DModel of the same configuration, in the same loops. All start from the "
+        "same parameters, by name, none of which is zero. The losses before the first "
+        f"and after each of {CHECKED_STEPS} steps on given times and noise, and the "
+        "samples from one start, agree as shown, relative to the largest entry.",
         "gamedyn's sampler is one compiled function of all its steps; the bare network "
-        "is compiled alone and called once for every step. torch samples step by step.",
+        "is compiled alone and called once per step. torch samples step by step.",
         "The ceiling is the speed of large matrix products on the same device, the "
-        "faster of both sides', in float32 on a CPU and bfloat16 on a GPU; a picture "
-        "costs what XLA counts for its own convolutions, in training three times the "
-        "forward pass.",
-        "gamedyn runs with `runtime.configure(keep_memory=True)`. The third table adds "
-        "up jax's profile.",
+        "faster of both sides, in float32 on a CPU and bfloat16 on a GPU. The flops of "
+        "a picture are XLA's count with its own convolutions, in training three times "
+        "those of the forward pass.",
+        "gamedyn runs with `runtime.configure(keep_memory=True)`. The third table sums "
+        "jax's profile.",
     ]
     return report
 
 
 def _arrays(case, batch):
-    """The common start by name, data, and what the two sides are compared on."""
+    """The common start by name, the data, and the inputs of the comparison."""
     rng = np.random.default_rng(0)
     shape = batch, case.pixels, case.pixels, case.channels
     schedule = diffusion.schedules.linear(_our_unet.STEPS)
@@ -126,14 +129,14 @@ def _arrays(case, batch):
     floats |= {
         f"params/{keystr(path, simple=True, separator='/')}": v for path, v in leaves
     }
-    found = {name: np.asarray(array, np.float32) for name, array in floats.items()}
+    arrays = {name: np.asarray(array, np.float32) for name, array in floats.items()}
     times = rng.integers(_our_unet.STEPS, size=(checked, batch))
-    return {**found, "times": times.astype(np.int32)}
+    return {**arrays, "times": times.astype(np.int32)}
 
 
 @contextlib.contextmanager
 def _sides(report, name, batch, device, torch_python, smoke):
-    """Start both processes, and see that they compute the same."""
+    """Start both processes, and check that their networks have the same size."""
     case = _our_unet.CASES[name]
     levels = len(case.options["multipliers"])
     setting = {
@@ -163,10 +166,10 @@ def _sides(report, name, batch, device, torch_python, smoke):
 
 
 def _agreement(report, what, sides, task, device, batch):
-    """Compare what every candidate finds with gamedyn's."""
+    """Compare every candidate's results with gamedyn's."""
     if task == "check":
-        found = [side(task).result for side in sides]
-        values = {name: each for result in found for name, each in result.items()}
+        results = [side(task).result for side in sides]
+        values = {name: each for result in results for name, each in result.items()}
     else:
         calls = {k: call for side in sides for k, call in side.calls(task).items()}
         values = {name: call().result for name, call in calls.items()}
@@ -218,7 +221,7 @@ def _device(report, name, device, torch_python, smoke):
             for s in sides
             for k, c in s.calls("forward", SAMPLING_STEPS).items()
         }
-        # A sampler beside its network, so that both meet the same load.
+        # Each sampler is timed next to its network, under the same load.
         order = [name for k in steps for name in (k, f"bare {k}")]
         calls = {name: (steps | bare)[name] for name in order}
         timings = _measure.interleave(calls, rounds=rounds, least=0)
@@ -301,7 +304,7 @@ def _sampling(report, timings, agrees, on, device, batch, cost, smoke):
 
 
 def _compared(timings, name):
-    """How much faster gamedyn is, by wall and by CPU time."""
+    """How many times faster gamedyn is, by wall time and by CPU time."""
     if name.startswith("gamedyn"):
         return "", ""
     timing, ours = timings[name], timings["gamedyn"]
@@ -317,7 +320,7 @@ def _ceiling(report, sides, device, smoke):
 
 
 def _flops(case):
-    """Count a forward pass of one picture, with XLA's own convolutions."""
+    """Count the flops of a forward pass of one picture, with XLA's convolutions."""
     net = case.net(impl="xla")
     params = jax.eval_shape(net.init, jax.random.key(0))
     x = jax.ShapeDtypeStruct((1, case.pixels, case.pixels, case.channels), np.float32)

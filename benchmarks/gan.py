@@ -1,4 +1,4 @@
-"""A GAN's training steps against torch's, and what each rule's step costs in flops."""
+"""A GAN's training steps against torch's, and the flops of a step of each rule."""
 
 import contextlib
 import importlib.metadata
@@ -20,13 +20,13 @@ from jax.tree_util import keystr, tree_leaves_with_path
 import gamedyn as gd
 from gamedyn import gan
 
-ALL_CORES = list(range(os.cpu_count() or 1))  # this process has the last one
+ALL_CORES = list(range(os.cpu_count() or 1))  # this process is pinned to the last
 CHECKED_STEPS = 3
-TOLERANCE = {"cpu": 1e-4, "gpu": 1e-2}  # a GPU multiplies in TF32
-# Steps in a sample, on one core.
+TOLERANCE = {"cpu": 1e-4, "gpu": 1e-2}  # a GPU computes products in TF32
+# Steps per sample on a CPU.
 NUM_STEPS = {"mlp": 100, "dcgan28": 3}
 TARGETS = {"mlp": ("torch", 2.0), "dcgan28": ("torch, channels last", 1.0)}
-# Flops are settled before machine code is made: make that fast.
+# Flops are counted before machine code is generated: generate it quickly.
 COUNTING = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -40,7 +40,7 @@ INSTALL_TORCH = (
 
 
 class Side:
-    """One of the two processes, and the tasks it offers."""
+    """One of the two processes, with its candidates."""
 
     def __init__(self, python, script, setting):
         self.worker = _measure.Worker(python, script)
@@ -57,7 +57,7 @@ class Side:
 
 
 def arrays(case):
-    """The common start by name, and the batches on which the two sides are compared."""
+    """The common start by name, and the batches of the comparison."""
     rng = np.random.default_rng(0)
     lead = CHECKED_STEPS, 2, case.batch
     if case.shape == (2,):
@@ -66,15 +66,15 @@ def arrays(case):
         real = _our_gan.CENTRES[modes] + noise
     else:
         real = rng.uniform(-1, 1, size=(*lead, *case.shape))
-    found = {
+    floats = {
         "real": real,
         "latent": rng.normal(size=(*lead, case.latent)),
         "centres": _our_gan.CENTRES,
         "sigma": np.asarray(_our_gan.SIGMA),
     }
     leaves = tree_leaves_with_path(_our_gan.initial(case))
-    found |= {keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    return {name: np.asarray(array, np.float32) for name, array in found.items()}
+    floats |= {keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    return {name: np.asarray(array, np.float32) for name, array in floats.items()}
 
 
 def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
@@ -86,6 +86,8 @@ def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
         torch_python = sys.executable
     if torch_python is None:
         report.notes.append(INSTALL_TORCH)
+
+    # Time the steps: on one core, on all cores, and on a GPU if there is one.
     rows, profiles = [], []
     one = ALL_CORES[-1:]
     for name in NUM_STEPS:
@@ -101,6 +103,8 @@ def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
             profiles += profile
     else:
         report.notes.append("No GPU that jax can use: its rows are left out.")
+
+    # Report speed, the profile of a step, and the flops of every rule.
     report.table(
         "Steps per second",
         ["case", "on", "candidate", "first, s", "ms per step", "of CPU time", "steps/s"]
@@ -118,38 +122,41 @@ def main(smoke: bool, torch_python: str | None = None) -> _measure.Report:
         ["rule", "evaluations", *NUM_STEPS],
         _rules(report, smoke),
     )
+
+    # Say how all this was measured.
     report.notes += [
         "dcgan28: width 64, latents of 100, batch 128; mlp: a ring of 8 Gaussians, 4 "
         "hidden layers of 128, batch 256, data drawn in the step. Non-saturating loss, "
         "float32, a step is one move of the discriminator and one of the generator by "
-        f"Adam ({_our_gan.STEP_SIZE:g}, b1 {_our_gan.DECAY:g}), each with fresh "
-        "latents; the state is donated, no loss is fetched. Each side has a process of "
-        "its own on the cores named; both start from the same parameters, and their "
-        f"losses on one batch agree to {TOLERANCE['cpu']:g} relative over "
-        f"{CHECKED_STEPS} steps on given latents (the difference shown).",
-        "torch is eager, with fused Adam except where it says torch alone, without "
-        "running statistics, without a graph of the fakes in the discriminator's move "
-        "and without gradients of the discriminator's weights in the generator's.",
+        f"Adam ({_our_gan.STEP_SIZE:g}, b1 {_our_gan.DECAY:g}), each with new latents; "
+        "the state is donated, no loss is fetched. Each side has its own process on "
+        "the cores named; both start from the same parameters, and their losses on one "
+        f"batch agree to {TOLERANCE['cpu']:g} relative over {CHECKED_STEPS} steps on "
+        "given latents (the difference shown).",
+        "torch is eager, with fused Adam (except in the row `torch`), without running "
+        "statistics, without a graph of the fakes in the discriminator's move, and "
+        "without gradients of the discriminator's weights in the generator's.",
         "gamedyn runs with `runtime.configure(keep_memory=True, eigen_products=True)`. "
-        "The second table "
-        "adds up jax's profile: on several cores times overlap.",
+        "The second table sums jax's profile; on several cores times overlap.",
         "Flops are XLA's count of the compiled step, loops counted once; for dcgan28 "
-        "with XLA's own convolutions, which count as the matrix products do. Left out: "
-        "rules on the simplex, and those that invert a dense Jacobian: "
+        "with XLA's own convolutions, which have as many flops as the matrix products. "
+        "Left out: rules on the simplex, and those that invert a dense Jacobian: "
         f"{', '.join(_left_out())}.",
-        "A rule that evaluates once more in its first step, behind a condition, is "
-        "counted with that evaluation: past_extragradient and anchored_popov.",
+        "The count of a rule that evaluates the field once more in its first step, in "
+        "a conditional, includes that evaluation: past_extragradient, anchored_popov.",
     ]
     return report
 
 
 def _steps(report, name, cores, device, torch_python, smoke):
+    """Time one case on given cores or a GPU; return table rows and a profile."""
     case = _our_gan.make(name, smoke=smoke)
     scan = name == "mlp" or device == "gpu"
     num_steps = _our_gan.SCAN if smoke or device == "gpu" else NUM_STEPS[name]
     on = "GPU" if device == "gpu" else f"{len(cores)} core{'s' * (len(cores) > 1)}"
     setting = {"case": name, "cores": cores, "device": device, "smoke": smoke}
     with contextlib.ExitStack() as stack:
+        # Start both sides from the same arrays.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         np.savez(folder / "arrays.npz", **arrays(case))
         setting |= {"file": str(folder / "arrays.npz"), "scan": scan}
@@ -157,6 +164,8 @@ def _steps(report, name, cores, device, torch_python, smoke):
         sides = [Side(p, s, setting) for s, p in scripts.items() if p is not None]
         for side in sides:
             stack.callback(side.worker.close)
+
+        # Before anything is timed, both must compute the same.
         numbers = {side.about["parameters"] for side in sides}
         if len(numbers) > 1:
             raise SystemExit(f"{name}: the networks have {numbers} parameters")
@@ -171,6 +180,8 @@ def _steps(report, name, cores, device, torch_python, smoke):
                 case=name,
                 on=on,
             )
+
+        # Time the candidates in turn, then profile gamedyn's step.
         timings = _measure.interleave(
             {k: call for side in sides for k, call in side.tasks(num_steps).items()},
             rounds=2 if smoke else 9,
@@ -181,6 +192,8 @@ def _steps(report, name, cores, device, torch_python, smoke):
         {"kind": "versions", "case": name, "on": on, **side.about} for side in sides
     ]
     report.finding("profile", profile["share"], case=name, on=on, ms=profile["ms"])
+
+    # Compare every candidate with gamedyn's single step.
     best = timings["gamedyn"]
     rows = []
     for candidate, timing in timings.items():
@@ -246,7 +259,7 @@ def _left_out():
 
 
 def _rules(report, smoke):
-    """Compile a step of every rule, and count."""
+    """Compile a step of every rule, and count its flops."""
     names = [name for name in gd.rules.names() if name not in _left_out()]
     names = ["simultaneous", "alternating"] if smoke else names
     cases = {"mlp": {}} if smoke else {"mlp": {}, "dcgan28": {"impl": "xla"}}
@@ -274,7 +287,7 @@ def _rules(report, smoke):
 
 
 def _batch(case):
-    """Describe a batch with its latents, whose drawing would count too."""
+    """Describe a batch with given latents: drawing them would be counted too."""
     return jax.eval_shape(
         lambda: gan.Batch(
             jnp.zeros((case.batch, *case.shape)),

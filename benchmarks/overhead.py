@@ -10,13 +10,13 @@ import optax
 
 import gamedyn as gd
 
-STEP_SIZE = 1e-4  # small: no run diverges or reaches denormals in any number of steps
+STEP_SIZE = 1e-4  # so small that no run diverges or reaches denormal numbers
 NUM_STEPS = {1: 200_000, 2: 200_000, 10: 100_000, 100: 5_000, 1000: 100}
 TOLERANCE = {"float32": 1e-2, "float64": 1e-9}
 
 
-# The field of x'Ay, written as one would for a given size; every form that makes sense
-# at a size is timed, and the fastest is the one to be compared with.
+# The field of x'Ay in three forms. All forms that make sense for a size are timed, and
+# gamedyn is compared with the fastest.
 def scalars(matrix, x, y):
     m, n = matrix.shape
     gx = [sum(matrix[i, j] * y[j] for j in range(n)) for i in range(m)]
@@ -36,7 +36,7 @@ def forms(d):
     return ([scalars] if d <= 2 else []) + ([sums] if d <= 10 else []) + [products]
 
 
-# One step of each method by hand, on the carry (x, y, state of x, state of y).
+# One hand-written step of each method, on the carry (x, y, state of x, state of y).
 def _move(optimizer, gradient, state, point):
     update, state = optimizer.update(gradient, state, point)
     return optax.apply_updates(point, update), state
@@ -80,7 +80,7 @@ def hand_written(step, optimizer, form, num_steps):
 
 
 def hand_written_joint(optimizer, form, num_steps):
-    """One state for both players, right only for elementwise transformations."""
+    """One state for both players: correct only for elementwise transformations."""
 
     @jax.jit
     def run(matrix, x, y):
@@ -113,7 +113,7 @@ def hand_written_optimistic(form, num_steps):
 
 
 SGD, ADAM = optax.sgd(STEP_SIZE), optax.adam(STEP_SIZE)
-METHODS = {  # the rule, and the hand-written run of a form
+METHODS = {  # the rule, and its hand-written run from the form of the field
     "simultaneous SGD": (
         gd.simultaneous(SGD),
         lambda form, n: hand_written(simultaneous, SGD, form, n),
@@ -139,7 +139,7 @@ METHODS = {  # the rule, and the hand-written run of a form
 
 
 def goal(method, d):
-    """The ratio to be reached; the other cases are shown without one."""
+    """Return the target of the ratio; `None` where it is shown without a target."""
     if method in ("simultaneous Adam", "optimistic SGD"):
         return 0.9 if d == 2 else None
     if method == "Adam, joint by hand":
@@ -172,7 +172,7 @@ def main(smoke: bool) -> _measure.Report:
             problem, matrix, start = game(d, dtype)
             for method, (rule, by_hand) in METHODS.items():
                 num_steps = 1_000 if smoke else NUM_STEPS[d]
-                if "Adam" in method:  # slower, and float32 drifts apart sooner
+                if "Adam" in method:  # slower, and in float32 the runs separate sooner
                     num_steps //= 4
                 ours = composed(rule, num_steps)
                 candidates = {"composed": partial(ours, problem, start)}
@@ -201,9 +201,10 @@ def main(smoke: bool) -> _measure.Report:
         "products `A @ y`, `x @ A`. The difference is relative to the largest entry; "
         f"the tolerance is {TOLERANCE['float32']:g} in float32, "
         f"{TOLERANCE['float64']:g} in float64.",
-        "Each player has an optimizer state of their own, by hand too. Where one joint "
-        "state would do (an elementwise transformation, players in lockstep) it saves "
-        "Adam one bias correction of two: the rows 'joint by hand', without a target.",
+        "Each player has their own optimizer state, in the hand-written scan too. If "
+        "one joint state is enough (an elementwise transformation, simultaneous "
+        "moves), it saves Adam one of two bias corrections: the rows 'joint by hand', "
+        "without a target.",
     ]
     return report
 
@@ -243,7 +244,10 @@ def _row(report, timings, case, num_steps):
 
 
 def _linear(report, d, smoke, rounds):
-    """Four times the steps take four times as long: nothing was optimised away."""
+    """Check that four times the steps take four times as long.
+
+    Otherwise the compiler would have optimised steps away.
+    """
     problem, _, start = game(d, "float64")
     num_steps = 1_000 if smoke else NUM_STEPS[d]
     runs = {n: composed(gd.extragradient(SGD), n) for n in (num_steps, 4 * num_steps)}

@@ -1,4 +1,4 @@
-"""Speed on one bilinear game: gamedyn against what one would use instead."""
+"""Speed on a bilinear game: gamedyn against its alternatives."""
 
 import contextlib
 import importlib.util
@@ -18,13 +18,13 @@ import gamedyn as gd
 STEP_SIZE = 0.25
 NUM_STEPS = {2: 10_000, 100: 10_000, 1000: 500}
 SLOW_STEPS = {2: 200, 100: 200, 1000: 50}  # for loops in Python
-COMPETITIVE_STEPS = 1000  # later the point is so small that its square underflows
+COMPETITIVE_STEPS = 1000  # after more, the point is so small that its square underflows
 INNER = 1e-7  # relative residual of the competitive system; jax-cgd's default
 TOLERANCE = 1e-9
-# Of steps whose inner solvers stop at 1e-6 (CGDs) and 1e-7.
+# The tolerance where inner solvers stop at 1e-6 (CGDs) and 1e-7.
 INEXACT = {"float32": 1e-5, "float64": 3e-6}
 SWEEPS = {2: (25, 40, 1000), 100: (25, 40, 50)}  # d: step sizes, starts, steps
-CHUNK = 32  # runs of the sweep in chunks
+CHUNK = 32  # runs per chunk of the sweep
 SWEEP_TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 INSTALL_TORCH = (
     "torch is not installed, its row is left out. Put it into an environment of its "
@@ -60,7 +60,7 @@ def numpy_loop(matrix, x, y, num_steps):
 
 
 def field(matrix, z):
-    """The simultaneous gradient as one writes it without a library of games."""
+    """The simultaneous gradient as written without a library for games."""
     return jax.grad(lambda x: x @ matrix @ z[1])(z[0]), jax.grad(
         lambda y: -(z[0] @ matrix @ y)
     )(z[1])
@@ -92,7 +92,10 @@ def optax_scan(num_steps, matrix, z):
 
 
 def dense_competitive(matrix, x, y, num_steps):
-    """The same by dense solves: bilinear losses have no Hessians of their own."""
+    """Competitive gradient descent by dense solves.
+
+    Both own Hessians of a bilinear game are zero, so a step is one linear map.
+    """
     d = len(x)
     system = np.block(
         [[np.eye(d), STEP_SIZE * matrix], [-STEP_SIZE * matrix.T, np.eye(d)]]
@@ -108,7 +111,7 @@ def competitive(num_steps, problem, start):
 
 
 class Peer(_measure.Worker):
-    """A candidate in a process of its own."""
+    """A candidate in its own process."""
 
     def __init__(self, python, script, matrix, x, y):
         super().__init__(python, script)
@@ -164,22 +167,22 @@ def main(
         "size 1/4; medians of interleaved rounds on one pinned core, final state only. "
         "Loops in Python do fewer steps per call. An optimistic step evaluates the "
         "field once, an extragradient step twice: compare within a method. The torch "
-        "row includes autograd. At d = 1000 everyone is bound by memory.",
+        "row includes autograd. At d = 1000 all are limited by memory bandwidth.",
         "The difference is that of the final points in float64 after the candidate's "
         f"steps, relative to the largest entry; tolerance {TOLERANCE:g}. In gamedyn's "
-        "row it is the one to numpy in full length.",
+        "row it is the difference from numpy after all steps.",
         "Competitive gradient descent: gamedyn solves the inner system to a relative "
         f"residual of {INNER:g}, jax-cgd to the same, CGDs to 1e-6, their defaults; "
-        f"the difference to CGDs and jax-cgd is held to {INEXACT['float32']:g} in "
-        f"float32 and {INEXACT['float64']:g} in float64. CGDs as published starts its "
-        "inner solver from its last solution and then allows it one step less than "
-        "there are unknowns, one at d = 2, which does not solve the system: its "
-        "difference there is shown and not held to anything. jax-cgd compiles anew "
-        "in every step, unless its caller jits it, as the last row does.",
-        "The sweep: 25 step sizes from .001 to .1 x 40 random starts, each run ends in "
-        "its norm. numpy holds one array per coordinate, or one row per run; gamedyn "
-        f"all runs at once, or {CHUNK} at a time; the target is the better of the one "
-        "against the better of the other. The difference is relative to the largest "
+        "the differences from CGDs and jax-cgd must be at most "
+        f"{INEXACT['float32']:g} in float32 and {INEXACT['float64']:g} in float64. "
+        "CGDs as published starts its inner solver from its last solution and then "
+        "allows it one step fewer than there are unknowns, one at d = 2, which does "
+        "not solve the system: its difference there is shown, without a tolerance. "
+        "jax-cgd compiles in every step unless its caller jits it: the last row.",
+        "The sweep: 25 step sizes from .001 to .1 x 40 random starts; each run returns "
+        "its final norm. numpy has one array per coordinate, or one row per run; "
+        f"gamedyn does all runs at once, or {CHUNK} at a time; the target compares the "
+        "faster of each. The difference is relative to the largest "
         f"norm; tolerance {SWEEP_TOLERANCE['float32']:g} in float32, "
         f"{SWEEP_TOLERANCE['float64']:g} in float64.",
     ]
@@ -187,12 +190,14 @@ def main(
 
 
 def _has(python, package):
-    """Whether an interpreter has a package."""
+    """Whether an interpreter can import a package."""
     command = [python, "-c", f"import {package}"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _measure_size(report, d, dtype, torch_python, smoke):
+    """Time all candidates for one size and dtype; return the rows of the table."""
+    # The game, and the compiled runs.
     exact, ones = setting(d)
     matrix, x = exact.astype(dtype), ones.astype(dtype)
     many, few = (300, 100) if smoke else (NUM_STEPS[d], SLOW_STEPS[d])
@@ -209,6 +214,8 @@ def _measure_size(report, d, dtype, torch_python, smoke):
     }
     optax_run = jax.jit(optax_scan, static_argnums=0)
     python_run = partial(python_loop, device_matrix, start)
+
+    # Time the candidates in turn.
     candidates = {  # (method, name): (steps per call, call)
         ("extragradient", "gamedyn"): (
             many,
@@ -234,6 +241,8 @@ def _measure_size(report, d, dtype, torch_python, smoke):
             {key: call for key, (_, call) in candidates.items()},
             rounds=3 if smoke else 9,
         )
+
+    # Compare every candidate with gamedyn, in time and in the final point.
     rows = []
     for key in sorted(candidates, key=lambda key: key[0]):
         (method, name), num_steps, timing = key, candidates[key][0], timings[key]
@@ -257,7 +266,7 @@ def _measure_size(report, d, dtype, torch_python, smoke):
         elif dtype == "float64":
             norm = float(np.linalg.norm(np.concatenate(timing.result)))
             report.finding("final |z|", norm, **case)
-            if method == "extragradient":  # in full length, against numpy
+            if method == "extragradient":  # compare with numpy after all steps
                 gap = _measure.difference(timing.result, numpy_loop(matrix, x, x, many))
                 agrees = report.agreement(
                     "difference gamedyn - numpy, full length", gap, TOLERANCE, **case
@@ -281,7 +290,8 @@ def _measure_size(report, d, dtype, torch_python, smoke):
 
 
 def _competitive(report, d, dtype, torch_python, jax_cgd_python, smoke):
-    """Competitive gradient descent, a second-order method with an inner solver."""
+    """Time competitive gradient descent, a second-order method with an inner solver."""
+    # The game, and gamedyn's compiled runs.
     exact, ones = setting(d)
     matrix, x = exact.astype(dtype), ones.astype(dtype)
     problem, start = gd.games.bilinear(jnp.asarray(matrix)), (jnp.asarray(x),) * 2
@@ -295,6 +305,7 @@ def _competitive(report, d, dtype, torch_python, jax_cgd_python, smoke):
             point = step(problem, point)
         return point
 
+    # Time the candidates in turn.
     candidates = {  # name: (steps per call, call, least ratio)
         "gamedyn": (many, partial(run, many, problem, start), None),
         "gamedyn's jitted step, Python loop": (few, partial(loop, few), None),
@@ -320,6 +331,8 @@ def _competitive(report, d, dtype, torch_python, jax_cgd_python, smoke):
             {name: call for name, (_, call, _) in candidates.items()},
             rounds=3 if smoke else 9,
         )
+
+    # Compare every candidate with gamedyn, and gamedyn with dense solves.
     rows = []
     for name, (num_steps, _, least) in candidates.items():
         timing = timings[name]
@@ -367,7 +380,7 @@ def _competitive(report, d, dtype, torch_python, jax_cgd_python, smoke):
 
 
 def sweep_grid(d, num_sizes, num_starts, dtype):
-    """Every step size with every start, and the matrix."""
+    """Return the matrix, and all pairs of a step size and a start."""
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(d, d)) / math.sqrt(d)
     starts = rng.normal(size=(2, num_starts, d))
@@ -387,7 +400,7 @@ def gamedyn_sweep(problem, points, num_steps, chunk=None):
 
 
 def numpy_rows(matrix, points, num_steps):
-    """One row per run."""
+    """Extragradient with one row per run."""
     sizes, x, y = points
     sizes = sizes[:, None]
     for _ in range(num_steps):
@@ -397,7 +410,7 @@ def numpy_rows(matrix, points, num_steps):
 
 
 def numpy_coordinates(matrix, points, num_steps):
-    """One array per coordinate; two-dimensional games only."""
+    """Extragradient with one array per coordinate, for two-dimensional games."""
     h, x, y = points
     (a, b), (c, d) = matrix
     (p, q), (r, s) = x.T.copy(), y.T.copy()

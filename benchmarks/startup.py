@@ -1,4 +1,4 @@
-"""Import, first call, and second start with the compilation cache; fresh processes."""
+"""Import, first call, and second start with the compilation cache, in new processes."""
 
 import json
 import os
@@ -41,7 +41,7 @@ COLUMNS = ("import_s", "first_call_s", "warm_call_s")
 
 
 def fresh(code: str) -> _measure.Sample:
-    """Run code in a new interpreter: what it prints, its wall and CPU time."""
+    """Run code in a new interpreter; return what it prints, its wall and CPU time."""
     import resource
     import time
 
@@ -55,8 +55,8 @@ def fresh(code: str) -> _measure.Sample:
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        # XLA takes its own tuning preferences (+prefer-no-gather) for missing features
-        # of the processor, and says so for every program it loads from the cache.
+        # XLA mistakes its own tuning preferences (+prefer-no-gather) for missing
+        # features of the processor, and warns for every program loaded from the cache.
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     cpu, wall = children() - cpu, time.perf_counter() - wall
@@ -66,6 +66,8 @@ def fresh(code: str) -> _measure.Sample:
 def main(smoke: bool) -> _measure.Report:
     report = _measure.Report(__file__, __doc__)
     rounds = 1 if smoke else 10
+
+    # Time the processes in turn; each also reports the times it measured itself.
     with tempfile.TemporaryDirectory() as folder:
         inside: dict[str, list[dict[str, float]]] = {}
 
@@ -99,8 +101,10 @@ def main(smoke: bool) -> _measure.Report:
         if smoke:
             del candidates["first call, no cache"]
             del candidates["first call, empty cache"]
-        # The call before the rounds writes bytecode and fills the cache.
+        # The call before the rounds, not counted, writes bytecode and fills the cache.
         timings = _measure.interleave(candidates, rounds=rounds, least=0)
+
+    # The medians of what the processes reported, without that first call.
     rows, medians = [], {}
     for name, timing in timings.items():
         report.measurement(name, timing)
@@ -124,15 +128,17 @@ def main(smoke: bool) -> _measure.Report:
         ["process", "import", "first call", "warm call", "whole process", "its CPU"],
         rows,
     )
+
+    # The target.
     ratio = (
         medians["import gamedyn"]["import_s"] / medians["import jax, optax"]["import_s"]
     )
     verdict = report.target("import gamedyn / import jax, optax", ratio, at_most=1.15)
     report.notes.append(
         f"import gamedyn / import jax, optax = {ratio:.3f} ({verdict}). The first call "
-        "starts the backend, compiles and runs 1,000 extragradient steps; the warm one "
-        "is the second of the same process. The processes take turns, on one pinned "
-        "core."
+        "starts the backend, compiles and runs 1,000 extragradient steps; the warm "
+        "call is the second one in the same process. The processes take turns on one "
+        "pinned core."
     )
     return report
 

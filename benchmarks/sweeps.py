@@ -16,13 +16,13 @@ CASES = (  # dimension, step sizes, starts, steps
     (2, 250, 400, 100),
     (100, 25, 40, 20),
 )
-CHUNK = 32  # a chunk that stays in the core's first cache
-SINGLE_RUNS = 20  # of a loop over the points; the rest is extrapolated
+CHUNK = 32  # runs per chunk, so few that they stay in the core's first cache
+SINGLE_RUNS = 20  # points in the loop over single runs; its time is extrapolated to all
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 
 
 def grid(d, num_sizes, num_starts, dtype):
-    """Every step size with every start, and the matrix."""
+    """Return the matrix, and all pairs of a step size and a start."""
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(d, d)) / math.sqrt(d)
     starts = rng.normal(size=(2, num_starts, d))
@@ -44,7 +44,7 @@ def public_sweep(problem, points, num_steps, chunk=None):
 
 
 def by_hand(field, step_size, z, num_steps):
-    """Extragradient on a tuple of arrays; the final norm over them, entry by entry."""
+    """Extragradient on a tuple of arrays, by hand."""
 
     def move(z, g):
         return tuple(p - step_size * q for p, q in zip(z, g, strict=True))
@@ -56,7 +56,7 @@ def by_hand(field, step_size, z, num_steps):
 
 
 def struct_of_arrays(matrix, points, num_steps):
-    """One array per coordinate; two-dimensional games only."""
+    """All runs with one array per coordinate, for two-dimensional games."""
     step_size, x, y = points
     (a, b), (c, d) = matrix
 
@@ -69,7 +69,7 @@ def struct_of_arrays(matrix, points, num_steps):
 
 
 def batched_products(matrix, points, num_steps):
-    """One matrix product for all points."""
+    """All runs with one matrix product per evaluation."""
     step_size, x, y = points
 
     def field(z):
@@ -80,7 +80,7 @@ def batched_products(matrix, points, num_steps):
 
 
 def vmapped_product(matrix, points, num_steps):
-    """The hand-written run of one point, with x @ A @ y, under vmap."""
+    """The hand-written run of one point, on x @ A @ y, under vmap."""
 
     def payoff(x, y):
         return x @ matrix @ y
@@ -127,21 +127,24 @@ def main(smoke: bool) -> _measure.Report:
         _memory(report, smoke),
     )
     report.notes.append(
-        "Step sizes x starts of extragradient; each run ends in its norm. Medians of "
-        "interleaved rounds on one pinned core. The loop over single runs is measured "
-        f"on {SINGLE_RUNS} points and extrapolated to all. `sweep` holds all points at "
-        f"once, `sweep in chunks` {CHUNK} at a time; the targets are those of the "
-        "better one. The difference is relative to the largest norm; tolerance "
+        "Step sizes x starts of extragradient; each run returns its final norm. "
+        "Medians of interleaved rounds on one pinned core. The loop over single runs "
+        f"is measured on {SINGLE_RUNS} points and extrapolated to all. `sweep` does "
+        f"all points at once, `sweep in chunks` {CHUNK} at a time; the targets are for "
+        "the faster of both. The difference is relative to the largest norm; tolerance "
         f"{TOLERANCE['float32']:g} in float32, {TOLERANCE['float64']:g} in float64."
     )
     return report
 
 
 def _case(report, d, num_sizes, num_starts, num_steps, dtype, smoke):
+    """Time all candidates on one case; return the rows of the table."""
     matrix, points = grid(d, num_sizes, num_starts, dtype)
     problem = gd.games.bilinear(matrix)
     num_points = num_sizes * num_starts
     single = jax.jit(partial(composed, num_steps=num_steps))
+
+    # Time the candidates in turn.
     jitted = {
         "sweep": (partial(public_sweep, num_steps=num_steps), problem),
         "hand-written": (
@@ -160,6 +163,8 @@ def _case(report, d, num_sizes, num_starts, num_steps, dtype, smoke):
     }
     candidates["one by one"] = partial(one_by_one, single, problem, points)
     timings = _measure.interleave(candidates, rounds=3 if smoke else 9)
+
+    # The cost of each per run and step; the sweep is compared by its faster form.
     case = {"d": d, "points": num_points, "num_steps": num_steps, "dtype": dtype}
     scale = {name: num_points * num_steps for name in timings}
     scale["one by one"] = SINGLE_RUNS * num_steps
@@ -169,6 +174,8 @@ def _case(report, d, num_sizes, num_starts, num_steps, dtype, smoke):
     chosen = min(
         (name for name in cost if name.startswith("sweep")), key=cost.__getitem__
     )
+
+    # Compare with the hand-written batches, in time and in the final norms.
     rows = []
     for name, timing in timings.items():
         verdict, ratio = "", cost[name] / cost[chosen]
@@ -206,7 +213,7 @@ def _case(report, d, num_sizes, num_starts, num_steps, dtype, smoke):
 
 
 def _memory(report, smoke):
-    """What the compiled sweep allocates beside its inputs and outputs."""
+    """Measure the memory that the compiled sweep allocates for temporaries."""
     num_points, num_steps = (1_000, 100) if smoke else (100_000, 1_000)
     chunk = num_points // 100
     problem = gd.games.bilinear(np.eye(2))

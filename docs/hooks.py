@@ -1,5 +1,6 @@
-"""Touches at build time: docstrings' examples, formulas, tables, tutorials."""
+"""Touches at build time: examples, public names, formulas, tables, tutorials."""
 
+import ast
 import html
 import re
 
@@ -9,16 +10,39 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 
-class Examples(griffe.Extension):
-    """Reads an `Example:` section like `Examples:`, the title that griffe knows."""
+class Reading(griffe.Extension):
+    """What griffe does not read by itself: `Example:` sections and public names."""
+
+    def __init__(self) -> None:
+        """Start with no imported name."""
+        super().__init__()
+        self._imported: list[griffe.Alias] = []
 
     def on_instance(self, *, obj: griffe.Object, **kwargs) -> None:
-        """Rename the section of one object's docstring."""
+        """Give one object's section `Example:` the title that griffe knows."""
         del kwargs
         if obj.docstring:
             obj.docstring.value = re.sub(
                 r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE
             )
+
+    def on_alias_instance(self, *, alias: griffe.Alias, node, **kwargs) -> None:
+        """Let `from module import name as name` make the name public."""
+        del kwargs
+        if isinstance(node, ast.ImportFrom):
+            self._imported.append(alias)
+            if (alias.name, alias.name) in {
+                (one.name, one.asname) for one in node.names
+            }:
+                alias.public = True
+
+    def on_package(self, **kwargs) -> None:
+        """Show a public name beside the submodule of the same name, which hides it."""
+        del kwargs
+        for alias in self._imported:
+            members = alias.parent.members
+            if alias.is_public and members[alias.name] is not alias:
+                members[f"{alias.name} itself"] = alias
 
 
 _MARK = re.compile(r"<!-- table: (\w+)(?:, linked to (\S+))? -->")

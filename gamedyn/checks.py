@@ -1,4 +1,4 @@
-"""Checks of static arguments: what was got, what was expected."""
+"""Checks of arguments, with messages that say what was expected and what was got."""
 
 from typing import Any
 
@@ -6,17 +6,33 @@ from jax.core import Tracer
 
 
 def is_known(value: Any) -> bool:
-    """Whether a value can be looked at now, being no traced one."""
+    """Whether a value is known now: not a tracer, whose value comes when it runs."""
     return not isinstance(value, Tracer)
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Raise `ValueError` unless a value, if it is known, is positive."""
+    """Check that a value is positive; a tracer passes.
+
+    Args:
+        name: the name of the argument, for the message.
+        value: a number.
+
+    Raises:
+        ValueError: if the value is known and not positive.
+    """
     if is_known(value) and not value > 0:
         raise ValueError(f"{name} must be positive, got {value}")
 
 
 def check_positive_integer(name: str, value: Any) -> None:
-    """Raise `ValueError` unless a value is a static positive integer."""
+    """Check that a value is a static positive integer.
+
+    Args:
+        name: the name of the argument, for the message.
+        value: the value.
+
+    Raises:
+        ValueError: if it is anything else, such as a bool, a float or a tracer.
+    """
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")

@@ -1,22 +1,25 @@
-"""Files that are whole or not there."""
+"""Files and folders that are written atomically: complete, or not at all."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: a reader finds the old content or the new one.
+    """Write a file atomically: a reader sees the old content or the new one.
 
     Several processes may write the same file; the last one wins.
 
     Args:
-        path: the file, replaced if it exists; its folder is made if need be.
-        content: what is to be in it; text as UTF-8.
+        path: the file, replaced if it exists; its folder is created if necessary.
+        content: the content; text is encoded as UTF-8.
 
     Raises:
-        OSError: if it cannot be written, naming the file: a full disk does not. What
-            was there is still there.
+        OSError: if it cannot be written; the message names the file. An earlier file is
+            unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
@@ -27,7 +30,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(partial, 0o644)
+            os.chmod(partial, 0o644)  # mkstemp lets only the owner read it
             os.replace(partial, path)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
@@ -36,6 +39,43 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise named(error, path) from error
 
 
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Fill a new folder atomically: it appears whole, or not at all.
+
+    Args:
+        path: the folder to be; must not exist, or be empty.
+
+    Yields:
+        A temporary folder beside it, to be written to.
+
+    Raises:
+        FileExistsError: if the folder holds anything already.
+        OSError: if its parent cannot be written to.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} already holds results; choose another --out")
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file; --out names a folder")
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} is not writable")
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        os.replace(partial, path)  # fails if results have appeared meanwhile
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        for parent in missing:
+            parent.rmdir()
+        raise
+
+
 def named(error: OSError, path: Path) -> OSError:
-    """Say which file could not be written."""
+    """Return an error of the same kind whose message names the file.
+
+    The system's own error of a full disk does not.
+    """
     return OSError(error.errno, f"{error.strerror}: {path}")

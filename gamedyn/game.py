@@ -44,7 +44,7 @@ class Game:
 
         Args:
             params: one pytree per player.
-            batch: what the losses are stochastic in, or `None`.
+            batch: the batch of a stochastic game, or `None`.
 
         Returns:
             One scalar per player.
@@ -140,6 +140,8 @@ def general_sum(*losses: Callable[..., jax.Array], stochastic: bool = False) -> 
     r"""Make the game in which player i minimises `losses[i]`.
 
     $$\text{player } i: \quad \min_{z_i} \ell_i(z_1, \dots, z_n).$$
+
+    The loss of a player who maximises a utility u is -u; u itself would be minimised.
 
     Args:
         *losses: `losses[i](*params)`, or `losses[i](*params, batch)` if

@@ -1,7 +1,8 @@
-"""Methods: a field and a rule under the name of the publication that joined them.
+"""Methods: a field and a rule together, named after the paper that combined them.
 
 Every registered rule is a method on the gradient field, every registered field is one
-with simultaneous plain steps, and some published ones are neither.
+with simultaneous plain steps, and published combinations of the two have entries of
+their own.
 """
 
 import math
@@ -11,12 +12,10 @@ from typing import Any, NamedTuple
 import optax
 
 from gamedyn import fields, rules
-from gamedyn.fields import Field
-from gamedyn.fields.table import FieldEntry
-from gamedyn.fields.table import misfit as field_misfit
+from gamedyn.fields import Field, FieldEntry
 from gamedyn.game import Game
 from gamedyn.geometry import Geometry, euclidean
-from gamedyn.registry import Registry
+from gamedyn.registry import Registry, unknown
 from gamedyn.rules import Rule, RuleEntry, alternating, simultaneous
 from gamedyn.rules.registry import check_steps
 
@@ -53,7 +52,7 @@ class MethodEntry(NamedTuple):
     @property
     def rule_entry(self) -> RuleEntry:
         """What is known of the rule."""
-        return rules.entries()[self.rule]
+        return rules.entry(self.rule)
 
     @property
     def geometries(self) -> tuple[str, ...]:
@@ -86,6 +85,21 @@ class MethodEntry(NamedTuple):
         more = self.field_entry.flops - 1
         return self.rule_entry.flops + (more and self.rule_entry.evaluations(1) * more)
 
+    def misfit(self, game: Game) -> str | None:
+        """Say why the method is not defined on a game.
+
+        Args:
+            game: the game.
+
+        Returns:
+            The end of a sentence on the method, or `None` where it is defined.
+        """
+        reason = self.field_entry.misfit(game)
+        expected = self.rule_entry.num_players
+        if reason is None and expected not in (None, game.num_players):
+            return f"is for {expected} players, this game has {game.num_players}"
+        return reason
+
     def gradients(self, size: int) -> int:
         """Count evaluations of the joint gradient in a step, of inner loops one turn.
 
@@ -113,29 +127,86 @@ class MethodEntry(NamedTuple):
         return math.ceil(self.rule_entry.evaluations(size) * each)
 
 
-_NAMED: Registry[MethodEntry] = Registry("method")
+_REGISTRY: Registry[MethodEntry] = Registry("method")  # published combinations
 
 
 def names() -> tuple[str, ...]:
-    """The names of all methods: rules, fields, and what is neither."""
-    return tuple(entries())
+    """The names of all methods: rules, fields, and published combinations."""
+    return tuple(dict.fromkeys((*rules.names(), *_fields(), *_REGISTRY.names())))
 
 
 def entries() -> dict[str, MethodEntry]:
     """All methods by name."""
-    found = {name: _of_rule(name, entry) for name, entry in rules.entries().items()}
-    for name, entry in fields.entries().items():
-        if name != "gradient":
-            found[name] = _of_field(name, entry)
-    return found | {name: _NAMED[name] for name in _NAMED}
+    return {name: entry(name) for name in names()}
 
 
 def entry(name: str) -> MethodEntry:
     """Look a method up; an unknown name raises `ValueError` with the nearest ones."""
-    table: Registry[MethodEntry] = Registry("rule or method")
-    for known, found in entries().items():
-        table.add(known, found)
-    return table[name]
+    key = name.replace("-", "_")
+    if key in _REGISTRY:
+        return _REGISTRY[key]
+    if key in _fields():
+        return _of_field(key)
+    if key in rules.names():
+        return _of_rule(key)
+    raise unknown("rule or method", name, names())
+
+
+def register(
+    name: str,
+    make: Callable[..., tuple[Field, Rule]] | None = None,
+    *,
+    family: str,
+    summary: str,
+    formula: str,
+    source: str,
+    guarantee: str,
+    field: str,
+    rule: str,
+) -> Any:
+    """Add a combination of field and rule: one call beside its builder, or a decorator.
+
+    The facts are those of `MethodEntry`, given by keyword.
+
+    Args:
+        name: the name, in snake case; the name of a rule or field then means this.
+        make: `make(game, step_size, num_players, geometry, **options)` gives field and
+            rule; if `None`, the function that is decorated.
+        family: a few words.
+        summary: one line in words.
+        formula: in one line.
+        source: authors, year, arXiv id.
+        guarantee: what is proven of the two, in one line.
+        field: the registered field that it is made of.
+        rule: the registered rule whose facts hold, of geometry and evaluations.
+
+    Returns:
+        `make`, unchanged, or the decorator.
+
+    Raises:
+        ValueError: if the name is taken, or there is no such field or rule.
+    """
+    fields.entry(field)  # which refuse unknown names
+    rules.entry(rule)
+
+    def describe(make: Callable[..., tuple[Field, Rule]]) -> MethodEntry:
+        return MethodEntry(
+            family=family,
+            summary=summary,
+            formula=formula,
+            source=source,
+            field=field,
+            rule=rule,
+            make=make,
+            guarantee=guarantee,
+        )
+
+    return _REGISTRY.register(name, describe, make)
+
+
+def unregister(name: str) -> None:
+    """Take a combination out again; an unknown name raises `ValueError`."""
+    _REGISTRY.remove(name)
 
 
 def make(
@@ -178,46 +249,70 @@ def make(
         raise TypeError(f"methods are made of a Game, got {type(game).__name__}")
     if num_players not in (None, game.num_players):
         raise ValueError(f"expected {num_players} players, got {game.num_players}")
-    found = entry(name)
-    check_steps(step_size, name, schedules=found.rule_entry.takes_transformation)
-    reason = misfit(name, game)
+    method = entry(name)
+    check_steps(step_size, name, schedules=method.rule_entry.takes_transformation)
+    reason = method.misfit(game)
     if reason is not None:
         raise ValueError(f"the method {name!r} {reason}")
-    return found.make(
+    return method.make(
         game, step_size, num_players=game.num_players, geometry=geometry, **options
     )
 
 
 def misfit(name: str, game: Game) -> str | None:
-    """Say why a method is not defined on a game; the end of a sentence, or `None`."""
-    found = entry(name)
-    reason = field_misfit(found.field, game)
-    only = found.rule_entry.num_players
-    if reason is None and only not in (None, game.num_players):
-        return f"is for {only} players, this game has {game.num_players}"
-    return reason
+    """Say why a method is not defined on a game; see `MethodEntry.misfit`."""
+    return entry(name).misfit(game)
 
 
-def _of_rule(name: str, found: RuleEntry) -> MethodEntry:
+def _fields() -> tuple[str, ...]:
+    """The fields that are methods; the gradient is the field of every rule."""
+    return tuple(name for name in fields.names() if name != "gradient")
+
+
+def _of_rule(name: str) -> MethodEntry:
+    """A rule as a method: on the gradient field."""
+    facts = rules.entry(name)
+
     def build(game, step_size, *, num_players, geometry, **options):
         rule = rules.make(
             name, step_size, num_players=num_players, geometry=geometry, **options
         )
         return fields.gradient(game), rule
 
-    facts = found.family, found.summary, found.formula, found.source
-    return MethodEntry(*facts, "gradient", name, build, found.guarantee)
+    return MethodEntry(
+        family=facts.family,
+        summary=facts.summary,
+        formula=facts.formula,
+        source=facts.source,
+        field="gradient",
+        rule=name,
+        make=build,
+        guarantee=facts.guarantee,
+    )
 
 
-def _of_field(name: str, found: FieldEntry) -> MethodEntry:
+def _of_field(name: str) -> MethodEntry:
+    """A field as a method: with simultaneous plain steps."""
+    facts = fields.entry(name)
+
     def build(game, step_size, *, num_players, geometry, **options):
         del num_players
         field = fields.make(name, game, step_size, **options)
         return field, simultaneous(optax.sgd(step_size), geometry=geometry)
 
-    facts = found.family, found.summary, f"z' = z - h V, V = {found.formula}"
-    own = name, "simultaneous", build, found.guarantee
-    return MethodEntry(*facts, found.source, *own)
+    return MethodEntry(
+        family=facts.family,
+        summary=facts.summary,
+        formula=f"z' = z - h V, V = {facts.formula}",
+        source=facts.source,
+        field=name,
+        rule="simultaneous",
+        make=build,
+        guarantee=facts.guarantee,
+    )
+
+
+# The published combinations.
 
 
 def _newton(name: str) -> Callable[..., tuple[Field, Rule]]:
@@ -233,6 +328,40 @@ def _newton(name: str) -> Callable[..., tuple[Field, Rule]]:
     return build
 
 
+register(
+    "gradient_descent_newton",
+    _newton("gradient_descent_newton"),
+    family="inverse curvature",
+    summary="the leader descends, then the follower takes a full Newton step",
+    formula="x' = x - h F_1(x, y); y' = y - (D_yy l_2)^-1 F_2(x', y)",
+    source="Zhang et al. 2021, arXiv:2006.14592",
+    guarantee="local minimax points: linear, at the rate of descent on the ridge",
+    field="gradient_descent_newton",
+    rule="alternating",
+)
+register(
+    "complete_newton",
+    _newton("complete_newton"),
+    family="inverse curvature",
+    summary="Newton steps along the ridge, then full ones for the follower; h = 1",
+    formula="x' = x - h (J^-1 (F_1, 0))_1; y' = y - (D_yy l_2)^-1 F_2(x', y)",
+    source="Zhang et al. 2021, arXiv:2006.14592",
+    guarantee="local minimax points: quadratic for h = 1",
+    field="complete_newton",
+    rule="alternating",
+)
+
+
+@register(
+    "ode_gan",
+    family="following the flow",
+    summary="Runge-Kutta steps, the second player keeping the first's gradient small",
+    formula="runge_kutta_4 on F_1; F_2 + w d/dy |F_1|^2, w = .002",
+    source="Qin et al. 2020, arXiv:2010.15040",
+    guarantee="none; follows the flow to fourth order, keeps the zeros of F",
+    field="penalised",
+    rule="runge_kutta_4",
+)
 def _ode_gan(game, step_size, *, num_players, geometry, **options):
     rule = rules.make(
         "runge_kutta_4", step_size, num_players=num_players, geometry=geometry
@@ -240,85 +369,33 @@ def _ode_gan(game, step_size, *, num_players, geometry, **options):
     return fields.penalised(game, **options), rule
 
 
-def _adaptive(
-    builder: Callable[..., Field], transformation: Callable[..., Any], **fixed: Any
-) -> Callable[..., tuple[Field, Rule]]:
-    """Simultaneous steps of an adaptive transformation on a field."""
-
-    def build(game, step_size, *, num_players, geometry, **options):
-        del num_players
-        rule = simultaneous(transformation(step_size), geometry=geometry)
-        return builder(game, step_size, **{**fixed, **options}), rule
-
-    return build
-
-
-_NAMED.add(
-    "gradient_descent_newton",
-    MethodEntry(
-        "inverse curvature",
-        "the leader descends, then the follower takes a full Newton step",
-        "x' = x - h F_1(x, y); y' = y - (D_yy l_2)^-1 F_2(x', y)",
-        "Zhang et al. 2021, arXiv:2006.14592",
-        "gradient_descent_newton",
-        "alternating",
-        _newton("gradient_descent_newton"),
-        "local minimax points: linear, at the rate of descent on the ridge",
-    ),
-)
-_NAMED.add(
-    "complete_newton",
-    MethodEntry(
-        "inverse curvature",
-        "Newton steps along the ridge, then full ones for the follower; h = 1",
-        "x' = x - h (J^-1 (F_1, 0))_1; y' = y - (D_yy l_2)^-1 F_2(x', y)",
-        "Zhang et al. 2021, arXiv:2006.14592",
-        "complete_newton",
-        "alternating",
-        _newton("complete_newton"),
-        "local minimax points: quadratic for h = 1",
-    ),
-)
-_NAMED.add(
-    "ode_gan",
-    MethodEntry(
-        "following the flow",
-        "Runge-Kutta steps, the second player keeping the first's gradient small",
-        "runge_kutta_4 on F_1; F_2 + w d/dy |F_1|^2, w = .002",
-        "Qin et al. 2020, arXiv:2010.15040",
-        "penalised",
-        "runge_kutta_4",
-        _ode_gan,
-        "none; follows the flow to fourth order, keeps the zeros of F",
-    ),
-)
-_NAMED.add(
+@register(
     "consensus_rmsprop",
-    MethodEntry(
-        "corrected by the Jacobian",
-        "consensus of weight 10 with RMSProp steps, as published for GANs",
-        "z' = z - h rmsprop(F + 10 J'F)",
-        "Mescheder et al. 2017, arXiv:1705.10461",
-        "consensus",
-        "simultaneous",
-        _adaptive(
-            lambda game, step_size, weight: fields.consensus(game, weight),
-            optax.rmsprop,
-            weight=10.0,
-        ),
-        "none with adaptive steps",
-    ),
+    family="corrected by the Jacobian",
+    summary="consensus of weight 10 with RMSProp steps, as published for GANs",
+    formula="z' = z - h rmsprop(F + 10 J'F)",
+    source="Mescheder et al. 2017, arXiv:1705.10461",
+    guarantee="none with adaptive steps",
+    field="consensus",
+    rule="simultaneous",
 )
-_NAMED.add(
+def _consensus_rmsprop(game, step_size, *, num_players, geometry, weight=10.0):
+    del num_players
+    rule = simultaneous(optax.rmsprop(step_size), geometry=geometry)
+    return fields.consensus(game, weight), rule
+
+
+@register(
     "unrolled_adam",
-    MethodEntry(
-        "opponents foreseen",
-        "unrolled five steps, with Adam steps, as published for GANs",
-        "z' = z - h adam(d/dx l_1(x, y_5(x)); F_2)",
-        "Metz et al. 2017, arXiv:1611.02163",
-        "unrolled",
-        "adam",
-        _adaptive(fields.unrolled, optax.adam),
-        "none with adaptive steps",
-    ),
+    family="opponents foreseen",
+    summary="unrolled five steps, with Adam steps, as published for GANs",
+    formula="z' = z - h adam(d/dx l_1(x, y_5(x)); F_2)",
+    source="Metz et al. 2017, arXiv:1611.02163",
+    guarantee="none with adaptive steps",
+    field="unrolled",
+    rule="adam",
 )
+def _unrolled_adam(game, step_size, *, num_players, geometry, **options):
+    del num_players
+    rule = simultaneous(optax.adam(step_size), geometry=geometry)
+    return fields.unrolled(game, step_size, **options), rule

@@ -1,7 +1,7 @@
 """Registries: one table of named things that feeds tests, docs and the command line."""
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
@@ -14,11 +14,14 @@ class Registry(Generic[Entry]):
 
     Args:
         kind: what is registered ("game", "rule"), for error messages.
+        families: where entries have a `family`, the order of these; entries of other
+            families come last, within a family the order is that of registration.
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, families: tuple[str, ...] = ()):
         """Start empty."""
         self.kind = kind
+        self._places = {family: place for place, family in enumerate(families)}
         self._entries: dict[str, Entry] = {}
 
     def add(self, name: str, entry: Entry) -> None:
@@ -68,16 +71,25 @@ class Registry(Generic[Entry]):
         del self._entries[name.replace("-", "_")]
 
     def names(self) -> tuple[str, ...]:
-        """All names, in order of registration."""
-        return tuple(self._entries)
+        """All names, in the order of families and of registration."""
+        return tuple(self.entries())
 
     def entries(self) -> dict[str, Entry]:
-        """All entries by name, in order of registration."""
-        return dict(self._entries)
+        """All entries by name, in the order of families and of registration."""
+
+        def place(item: tuple[str, Entry]) -> int:
+            family = getattr(item[1], "family", "")
+            return self._places.get(family, len(self._places))
+
+        return dict(sorted(self._entries.items(), key=place))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
-        return iter(self._entries)
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        """Whether an entry has exactly this name."""
+        return name in self._entries
 
     def __getitem__(self, name: str) -> Entry:
         """Look an entry up.
@@ -87,12 +99,16 @@ class Registry(Generic[Entry]):
         """
         key = name.replace("-", "_")
         if key not in self._entries:
-            near = difflib.get_close_matches(key, self._entries, n=3, cutoff=0.5)
-            if near:
-                hint = f"did you mean {', '.join(near)}?"
-            else:
-                some = list(self._entries)[:_SHOWN]
-                more = len(self._entries) - len(some)
-                hint = "known: " + ", ".join(some) + f" and {more} more" * bool(more)
-            raise ValueError(f"unknown {self.kind} {name!r}; {hint}")
+            raise unknown(self.kind, name, self.names())
         return self._entries[key]
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> ValueError:
+    """Make the error of an unknown name, which suggests the nearest known ones."""
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=3, cutoff=0.5)
+    if near:
+        hint = f"did you mean {', '.join(near)}?"
+    else:
+        more = len(known) - _SHOWN
+        hint = "known: " + ", ".join(known[:_SHOWN]) + f" and {more} more" * (more > 0)
+    return ValueError(f"unknown {kind} {name!r}; {hint}")

@@ -1,4 +1,4 @@
-"""Set up JAX for fast small loops, and report the environment."""
+"""Configure JAX for fast small loops, and describe the environment."""
 
 import ctypes
 import importlib.metadata as metadata
@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 _SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold"
-# Which operations XLA hands to its newer library of CPU kernels. A jaxlib that does not
-# know the flag ends the process.
+# The flag that says which operations XLA gives to its newer library of CPU kernels. Set
+# it only for a jaxlib that knows it: another one would end the process.
 _LIBRARY = "--xla_cpu_experimental_ynn_fusion_type"
 _KNOWS_LIBRARY = ("0.10.1",)
 
@@ -25,28 +25,30 @@ def configure(
     keep_memory: bool = False,
     eigen_products: bool = False,
 ) -> None:
-    """Configure JAX for game dynamics; call it before anything is computed.
+    """Configure JAX for game dynamics; call it before the first computation.
 
-    Importing gamedyn never sets a flag: this function does, on request.
+    Importing gamedyn never sets a flag; this function does, on request.
 
     Args:
-        x64: enable (`True`) or disable float64; `None` leaves it as it is.
+        x64: whether float64 is enabled; `None` leaves the setting unchanged.
         small_loop_bytes: loops that touch fewer bytes than this compile to a single
             machine kernel on the CPU, 2 to 11 times faster for games of 10 to 32
             dimensions; `None` leaves XLA's default of about 1 kB.
-        num_cpu_devices: the number of virtual CPU devices, for sharded sweeps.
-        compilation_cache: a directory where compiled programs are kept for later runs.
-        keep_memory: let the C library keep freed memory until the process ends, instead
-            of giving large buffers back to the system and faulting them in again: a
-            fifth of the time of a convolutional net's training step on the CPU. With
-            glibc only, without effect elsewhere.
-        eigen_products: let Eigen, XLA's older library, compute matrix products on the
-            CPU: with AVX-512 a tenth faster than what jaxlib 0.10 chooses itself.
-            Without effect with other versions, or where XLA_FLAGS settles it.
+        num_cpu_devices: the number of virtual CPU devices, for sharded sweeps; `None`
+            leaves it unchanged.
+        compilation_cache: a directory where compiled programs are stored for later
+            runs.
+        keep_memory: let the C library keep freed memory until the process ends. By
+            default it returns large buffers to the system, and mapping them again takes
+            a fifth of the time of a convolutional net's training step on the CPU. Has
+            an effect with glibc only.
+        eigen_products: compute matrix products on the CPU with Eigen, XLA's older
+            library, with AVX-512 a tenth faster than the default of jaxlib 0.10. Has no
+            effect with other versions, or if XLA_FLAGS sets the choice already.
 
     Raises:
-        RuntimeError: if the backend already runs and a setting that it reads only when
-            it starts would change.
+        RuntimeError: if the backend already runs, and a setting that it reads only at
+            its start would change.
         ValueError: if a number is not positive.
     """
     for name, value in (
@@ -55,6 +57,7 @@ def configure(
     ):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be positive, got {value}")
+    # What differs from the present settings and is read when the backend starts.
     flags = os.environ.get("XLA_FLAGS", "")
     wanted = f"{_SMALL_LOOPS}={small_loop_bytes}"
     present = re.findall(rf"{_SMALL_LOOPS}=\d+", flags)
@@ -73,6 +76,7 @@ def configure(
             "configure() must come before the first computation: the backend already "
             "runs and would ignore its flags"
         )
+    # Settings that the backend reads at its start.
     if sets_flags:
         flags = _with_backend_option(flags, wanted)
     if sets_library:
@@ -81,10 +85,12 @@ def configure(
         os.environ["XLA_FLAGS"] = flags
     if sets_devices:
         jax.config.update("jax_num_cpu_devices", num_cpu_devices)
+    # Settings that may change at any time.
     if x64 is not None:
         jax.config.update("jax_enable_x64", x64)
     if compilation_cache is not None:
         jax.config.update("jax_compilation_cache_dir", os.fspath(compilation_cache))
+        # Small programs as well: by default only those that compile for long.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if keep_memory:
@@ -92,7 +98,11 @@ def configure(
 
 
 def environment() -> dict[str, Any]:
-    """Describe versions, devices, flags, threads and load, as plain JSON values."""
+    """Describe versions, devices, flags, threads and load, for records of measurements.
+
+    Returns:
+        JSON values by name; `None` where something is not installed or not known.
+    """
     packages = ("jax", "jaxlib", "optax", "numpy", "scipy", "flax")
     versions = {}
     for package in packages:
@@ -129,14 +139,15 @@ def _keep_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    # No mapping of its own for a large buffer; never trim the heap; one heap only.
+    # No separate mapping for a large buffer; never trim the heap; one heap for all
+    # threads. The negative numbers are glibc's names of these options.
     map_max, trim_threshold, arena_max = -4, -1, -8
     for option, value in ((map_max, 0), (trim_threshold, 2**31 - 1), (arena_max, 1)):
         mallopt(option, value)
 
 
 def _backend_runs() -> bool:
-    # The one private name used: there is no public way to ask without starting it.
+    # A private name of jax: no public function answers without starting the backend.
     from jax._src import xla_bridge
 
     return xla_bridge.backends_are_initialized()

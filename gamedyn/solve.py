@@ -11,7 +11,9 @@ from gamedyn.checks import check_positive, check_positive_integer, is_known
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
 from gamedyn.geometry import Geometry, euclidean, natural_residual
-from gamedyn.rules.base import InnerSolve, Rule, RuleState, select
+from gamedyn.loops import bounded_while
+from gamedyn.rules.base import InnerSolve, Rule, RuleState
+from gamedyn.trees import select
 
 _BLOCK = 100  # steps between two tests for finiteness
 _DRAW_AHEAD_BYTES = 2**20  # batches of a block are drawn at once up to this size
@@ -124,7 +126,7 @@ def solve(
         'OK'
     """
     feasible = _feasible(rule, params, rule_state)
-    field, params, rule_state = _prepare(game_or_field, rule, params, rule_state)
+    field, params, rule_state = prepare(game_or_field, rule, params, rule_state)
     check_positive_integer("num_steps", num_steps)
     check_positive_integer("every", every)
     if num_steps % every:
@@ -170,7 +172,7 @@ def solve(
         carry, tail = block(carry, start + num_blocks * size, rest)
         trace = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trace, tail)
     (params, rule_state), done, alive = carry
-    status = jnp.where(alive, _inner_status(rule_state), Status.NON_FINITE)
+    status = jnp.where(alive, inner_status(rule_state), Status.NON_FINITE)
     status = jnp.where(feasible, status, Status.INFEASIBLE)
     return _solution(rule, params, rule_state, trace, status, done)
 
@@ -221,7 +223,7 @@ def solve_until(
         TypeError: if `params` is not a tuple of floating-point pytrees.
     """
     feasible = _feasible(rule, params, rule_state)
-    field, params, rule_state = _prepare(game_or_field, rule, params, rule_state)
+    field, params, rule_state = prepare(game_or_field, rule, params, rule_state)
     check_positive("tolerance", tolerance)
     if is_known(max_steps):
         check_positive_integer("max_steps", max_steps)
@@ -234,10 +236,6 @@ def solve_until(
         if residual is not None:
             return residual(point, direction)
         return natural_residual(point, direction, geometry)
-
-    def keep_going(carry):
-        _, step, status = carry
-        return (status == Status.OK) & (step < last)
 
     def advance(carry):
         current, step, _ = carry
@@ -263,12 +261,14 @@ def solve_until(
 
     healthy = jnp.where(all_finite((params, rule_state)), Status.OK, Status.NON_FINITE)
     carry = (params, rule_state), start, healthy.astype(jnp.int32)
-    (params, rule_state), done, status = jax.lax.while_loop(keep_going, advance, carry)
+    rounds = -(-jnp.asarray(max_steps, jnp.int32) // check_every)
+    carry, _ = bounded_while(lambda c: c[2] == Status.OK, advance, carry, rounds)
+    (params, rule_state), done, status = carry
     # The point reached by the very last step has not been looked at yet.
     final = measure(params, field(params, draw(done)[0])) <= tolerance
     at_end = jnp.where(final, Status.CONVERGED, Status.MAX_STEPS)
     status = jnp.where(status == Status.OK, at_end, status)
-    inner = _inner_status(rule_state)
+    inner = inner_status(rule_state)
     status = jnp.where((status != Status.NON_FINITE) & (inner > 0), inner, status)
     status = jnp.where(feasible, status, Status.INFEASIBLE)
     return _solution(rule, params, rule_state, None, status, done)
@@ -298,9 +298,25 @@ def _feasible(rule: Rule, params: Params, rule_state: RuleState) -> jax.Array:
     return domain(params) | ~all_finite(params)
 
 
-def _prepare(
+def prepare(
     game_or_field: Game | Field, rule: Rule, params: Params, rule_state: RuleState
 ) -> tuple[Field, Params, RuleState]:
+    """Check the arguments of a run, and bring them into the form that its loop takes.
+
+    Args:
+        game_or_field: a game, whose gradient field is descended, or any field.
+        rule: the update rule.
+        params: the start, a tuple with one floating-point pytree per player.
+        rule_state: the state of a run to be continued; `rule.init(params)` if `None`.
+
+    Returns:
+        The field, the parameters as arrays, and the rule's state.
+
+    Raises:
+        ValueError: if a game has another number of players than `params`.
+        TypeError: if `rule` is no `Rule`, or `params` not a tuple of floating-point
+            pytrees.
+    """
     if not isinstance(rule, Rule):
         raise TypeError(
             f"expected a Rule such as gamedyn.extragradient(optax.sgd(0.1)), "
@@ -402,8 +418,15 @@ def _blank_unless(alive: jax.Array, rows: jax.Array) -> jax.Array:
     return jnp.where(alive, rows, blank)
 
 
-def _inner_status(rule_state: RuleState) -> jax.Array:
-    """INNER_SOLVER if any implicit rule inside reports a failure, else OK."""
+def inner_status(rule_state: RuleState) -> jax.Array:
+    """Return INNER_SOLVER if an inner solver reports a failure in a state, else OK.
+
+    Args:
+        rule_state: the state of any rule; each `InnerSolve` in it is looked at.
+
+    Returns:
+        A `Status`, as an integer array of shape ().
+    """
     nodes = jax.tree.leaves(rule_state, is_leaf=lambda x: isinstance(x, InnerSolve))
     failed = jnp.array(False)
     for node in nodes:

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from gamedyn import fields, games, methods, rules
@@ -14,7 +14,7 @@ class Table(NamedTuple):
     Attributes:
         columns: their titles; the first holds the name, the second what it is.
         rows: one for each entry, in the registry's order.
-        legend: what the columns leave open, one line each.
+        legend: explanations below the table, one line each.
     """
 
     columns: tuple[str, ...]
@@ -108,22 +108,29 @@ def _plain(text: str) -> str:
     return text
 
 
-def _rules() -> Table:
+def _methods(names: Iterable[str]) -> Table:
+    """Make the table of some methods; a rule is one on the gradient field."""
     rows = [
         (
             name,
             entry.summary,
             entry.formula,
-            _by_size(entry.evaluations),
-            str(entry.products),
+            _by_size(entry.gradients),
+            _by_size(entry.products),
             _number(entry.flops),
             ", ".join(entry.needs),
             entry.guarantee,
             entry.source,
         )
-        for name, entry in rules.entries().items()
+        for name, entry in ((name, methods.entry(name)) for name in names)
     ]
     return Table(METHOD_COLUMNS, tuple(rows), _COSTS)
+
+
+def _combinations() -> list[str]:
+    """The methods that are neither a rule nor a field."""
+    alone = {*rules.names(), *fields.names()}
+    return [name for name in methods.names() if name not in alone]
 
 
 def _fields() -> Table:
@@ -148,25 +155,6 @@ def _fields() -> Table:
     return Table(METHOD_COLUMNS, tuple(rows), _COSTS)
 
 
-def _methods(published: bool) -> Table:
-    rows = [
-        (
-            name,
-            entry.summary,
-            entry.formula,
-            _by_size(entry.gradients),
-            _by_size(entry.products),
-            _number(entry.flops),
-            ", ".join(entry.needs),
-            entry.guarantee,
-            entry.source,
-        )
-        for name, entry in methods.entries().items()
-        if not published or name not in (*rules.names(), *fields.names())
-    ]
-    return Table(METHOD_COLUMNS, tuple(rows), _COSTS)
-
-
 def _games() -> Table:
     columns = "name", "what it is", "players", "domain", "solution", "what it shows"
     rows = []
@@ -188,9 +176,8 @@ def _losses() -> Table:
     columns = "name", "what it is", "formula", "at the solution", "source"
     rows = []
     for name, entry in losses.entries().items():
-        generator = entry.generator_value
-        own = "any" if generator is None else _number(generator)
-        at = f"{own}, {_number(entry.discriminator_value)}"
+        values = entry.generator_value, entry.discriminator_value
+        at = ", ".join("any" if v is None else _number(v) for v in values)
         rows.append((name, entry.summary, entry.formula, at, entry.source))
     legend = (
         "r and f are the logits of real and fake examples, E the mean, sp the "
@@ -235,10 +222,10 @@ def _schedules() -> Table:
 
 _TABLES: dict[str, Callable[[], Table]] = {
     "games": _games,
-    "rules": _rules,
+    "rules": lambda: _methods(rules.names()),
     "fields": _fields,
-    "methods": lambda: _methods(published=False),
-    "combinations": lambda: _methods(published=True),
+    "methods": lambda: _methods(methods.names()),
+    "combinations": lambda: _methods(_combinations()),
     "losses": _losses,
     "penalties": _penalties,
     "schedules": _schedules,

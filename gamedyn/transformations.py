@@ -37,7 +37,11 @@ def negative_momentum(
 
 
 class ComplexMomentumState(NamedTuple):
-    """The complex buffer, of the structure of the parameters."""
+    """The state of complex momentum.
+
+    Attributes:
+        buffer: minus mu, complex, of the structure of the parameters.
+    """
 
     buffer: PyTree
 

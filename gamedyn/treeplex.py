@@ -122,7 +122,7 @@ class Treeplex:
         for form, points in alike.items():
             followers = []
             for action, after in enumerate(form):
-                found = [
+                below = [
                     sorted(
                         self.children(self.starts[p] + action), key=forms.__getitem__
                     )
@@ -130,7 +130,7 @@ class Treeplex:
                 ]
                 followers.append(
                     tuple(
-                        (numbers[kind], tuple(alike[kind].index(c[i]) for c in found))
+                        (numbers[kind], tuple(alike[kind].index(c[i]) for c in below))
                         for i, kind in enumerate(after)
                     )
                 )
@@ -415,6 +415,6 @@ def _interpolate(x, y, last, at: jax.Array) -> jax.Array:
     run, rise = jnp.diff(x), jnp.diff(y)
     slopes = jnp.where(run > 0, rise / jnp.where(run > 0, run, 1), 0)
     slopes = jnp.concatenate([slopes, last[None]])
-    # Of knots that coincide the last one is found, so no slope of 0 / 0 is used.
+    # Of knots that coincide the last one is taken, so no slope of 0 / 0 is used.
     index = jnp.clip(jnp.searchsorted(x, at, side="right") - 1, 0, x.size - 1)
     return y[index] + slopes[index] * (at - x[index])

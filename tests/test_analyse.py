@@ -1,25 +1,34 @@
 """The command `gamedyn analyse`: what it finds, writes and says to bad input."""
 
+import importlib
 import json
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
 import gamedyn as gd
-from gamedyn import plot
-from gamedyn.analyse import (
+from gamedyn.analysis import (
+    ConstrainedReport,
     ConstrainedVerdict,
-    analyse,
+    EquilibriumReport,
+    Stability,
+    Verdict,
+    certify_constrained,
     mode_radii,
     modewise,
+    spectral_radius,
     stability_region,
 )
-from gamedyn.analysis import Stability, Verdict, spectral_radius
-from gamedyn.cli import main, read_points
+from gamedyn.cli import main
+from gamedyn.commands.analyse import read_points
+from gamedyn.workbench import plot
+from gamedyn.workbench.analyse import analyse
+from gamedyn.workbench.race import full_field
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -107,7 +116,7 @@ def test_constrained_games_without_a_matrix():
     assert report.verdict is ConstrainedVerdict.FIRST_ORDER
     assert report.nash_conv is None
     assert "exploitability" in report.not_tested
-    report = analyse(problem, corner, own_cost_convex=True).findings[0].report
+    report = analyse(problem, corner, own_loss_convex=True).findings[0].report
     assert report.verdict is ConstrainedVerdict.NASH_EQUILIBRIUM
     inside = [("inside", (start[0] / 2, start[1]))]
     report = analyse(problem, inside).findings[0].report
@@ -142,6 +151,125 @@ def test_a_finite_sum_uses_all_components():
     found = finding("stochastic_bilinear")
     assert found.report.batch_size == 100
     assert "all 100 components" in str(found)
+
+
+CONSTRAINED = [
+    name
+    for name, entry in gd.games.entries().items()
+    if entry.domain != "unconstrained" and not entry.files
+]
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_certify_knows_what_the_command_knows(name):
+    problem = gd.games.make(name)
+    points = [("start", problem.init(None))]
+    points += [("solution", point) for point in problem.solutions[:1]]
+    batch = full_field(problem)[1]
+    for finding in analyse(problem, points).findings:
+        point = dict(points)[finding.label]
+        report = gd.analysis.certify(
+            problem.game, point, batch, geometry=problem.geometry
+        )
+        assert isinstance(report, ConstrainedReport)
+        assert report.verdict is finding.report.verdict
+        assert str(report) == str(finding.report)
+        if finding.label != "start":
+            assert report.verdict.name in ("NASH_EQUILIBRIUM", "FIRST_ORDER")
+
+
+def test_the_dilemma_is_a_nash_equilibrium_on_its_domain_only():
+    problem = gd.games.prisoners_dilemma()
+    (point,) = problem.solutions
+    blind = gd.analysis.certify(problem.game, point)
+    assert isinstance(blind, EquilibriumReport)
+    assert blind.verdict is Verdict.NOT_STATIONARY
+    rule = gd.rules.make("extragradient", 0.1, geometry=problem.geometry)
+    report = gd.analysis.certify(
+        problem.game, point, geometry=problem.geometry, rule=rule
+    )
+    assert report.verdict is ConstrainedVerdict.NASH_EQUILIBRIUM
+    assert report.update_stability is Stability.STABLE
+    assert len(report.update_eigenvalues) == 4
+    json.dumps(report.to_json(), allow_nan=False)
+    for wrong in ({"error": 0.1}, {"polish": 1}, {"lipschitz": 1.0}, {"exact": True}):
+        with pytest.raises(ValueError, match="the players are constrained"):
+            gd.analysis.certify(problem.game, point, geometry=problem.geometry, **wrong)
+    with pytest.raises(ValueError, match="expected one geometry"):
+        gd.analysis.certify(problem.game, point, geometry=(gd.geometry.euclidean,) * 3)
+
+
+def test_the_tolerance_of_constrained_points_can_be_chosen():
+    problem = gd.games.matching_pennies()
+    point = jnp.array([0.5 + 1e-4, 0.5 - 1e-4]), jnp.array([0.5, 0.5])
+    for tolerance, verdict in (
+        (None, ConstrainedVerdict.NOT_AN_EQUILIBRIUM),
+        (1e-2, ConstrainedVerdict.NASH_EQUILIBRIUM),
+    ):
+        report = certify_constrained(
+            problem.game, point, geometry=problem.geometry, tolerance=tolerance
+        )
+        assert report.verdict is verdict
+
+
+# The forms in which it is called.
+
+
+def test_a_problem_a_point_a_game():
+    problem = gd.games.quadratic()
+    everything = analyse(problem)
+    assert [f.label for f in everything.findings] == ["the known solution"]
+    zero = problem.solutions[0]
+    (here,) = analyse(problem, at=zero).findings
+    assert here.label == "the point given"
+    assert str(here) == str(everything.findings[0])
+    (alone,) = analyse(problem.game, zero).findings
+    assert str(alone.report) == str(here.report)
+    text = str(everything)
+    assert text.startswith(f"quadratic: {problem.info.summary}\n\nthe known solution")
+    assert "CERTIFIED_DNE" in text
+    saved = everything.to_json()
+    assert saved["points"][0]["report"]["verdict"] == "CERTIFIED_DNE"
+    with pytest.raises(ValueError, match="no solution of game is known; give a point"):
+        analyse(problem.game)
+    with pytest.raises(TypeError, match="expected a Problem or a Game, got str"):
+        analyse("quadratic")
+
+
+def test_a_rule_is_as_good_as_its_name():
+    problem = gd.games.quadratic()
+    named = analyse(problem, rule="extragradient", step_size=0.05).findings[0]
+    made = gd.extragradient(optax.sgd(0.05))
+    given = analyse(problem, rule=made, step_size=0.05).findings[0]
+    assert str(given) == str(named)
+    np.testing.assert_array_equal(
+        given.spectrum.region.radius, named.spectrum.region.radius
+    )
+    # Without its step size the scale of the plane is unknown, the update map is not.
+    plain = analyse(problem, rule=made).findings[0]
+    assert plain.report.dynamics.update_radius == (named.report.dynamics.update_radius)
+    assert plain.spectrum.region is None
+    assert "step size of the given rule is not known" in str(plain)
+    with pytest.raises(ValueError, match="belong together"):
+        analyse(problem, step_size=0.05)
+    with pytest.raises(TypeError, match="a rule is a name or a Rule"):
+        analyse(problem, rule=3, step_size=0.05)
+
+
+def test_the_old_module_can_be_called_and_imported_from():
+    old = importlib.import_module("gamedyn.analyse")
+    result = old(gd.games.quadratic())
+    assert result.findings[0].report.verdict is Verdict.CERTIFIED_DNE
+    with pytest.warns(DeprecationWarning, match=r"gamedyn\.workbench\.analyse"):
+        assert old.analyse is analyse
+    for name, home in (
+        ("matrix_games.nash_conv", "gaps"),
+        ("report.Verdict", "verdicts"),
+    ):
+        module, name = name.split(".")
+        moved = importlib.import_module(f"gamedyn.analysis.{module}")
+        with pytest.warns(DeprecationWarning, match=rf"gamedyn\.analysis\.{home}"):
+            assert getattr(moved, name) is getattr(gd.analysis, name)
 
 
 def test_one_player():
@@ -398,7 +526,7 @@ def test_no_known_solution(folder, capsys):
 
 
 def test_large_games_have_no_picture(monkeypatch):
-    monkeypatch.setattr("gamedyn.analyse.MANY", 1)
+    monkeypatch.setattr("gamedyn.workbench.analyse.MANY", 1)
     found = finding("bilinear")
     assert found.spectrum is None
     assert "no picture" in str(found)

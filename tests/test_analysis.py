@@ -1,6 +1,8 @@
 """Analysis: Jacobians against differences, radii against closed forms, fitted rates."""
 
 import functools
+import importlib.util
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -556,3 +558,11 @@ class TestMeasuredRate:
             measured_rate(np.ones(3), np.arange(4))
         with pytest.raises(ValueError, match="vectors of one length"):
             measured_rate(np.ones((3, 2)), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("package", [gd.analysis, gd.divergences])
+def test_no_public_name_is_hidden_by_a_module(package):
+    """`package.name` the function and `package/name.py` would be one path for two."""
+    for name in package.__all__:
+        module = importlib.util.find_spec(f"{package.__name__}.{name}")
+        assert (module is not None) == inspect.ismodule(getattr(package, name)), name

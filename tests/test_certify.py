@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
+from gamedyn.analysis import certify
 from gamedyn.analysis.certificates import (
     certify_symmetric,
     exact_sign,
@@ -25,7 +26,6 @@ from gamedyn.analysis.certificates import (
     stein_certificate,
     symmetrise,
 )
-from gamedyn.analysis.certify import certify
 from gamedyn.analysis.flow import timescale_stability
 from gamedyn.analysis.jacobians import (
     game_jacobian,
@@ -34,7 +34,7 @@ from gamedyn.analysis.jacobians import (
     split,
 )
 from gamedyn.analysis.local import spectral_norm
-from gamedyn.analysis.report import (
+from gamedyn.analysis.verdicts import (
     Curvature,
     Stability,
     StackelbergVerdict,
@@ -332,10 +332,10 @@ class TestFalseFriends:
         assert "own Hessian 0 within its bound" in str(found)
         assert "not an equilibrium" not in str(found)
         assert found.dynamics.stability is Stability.NON_HYPERBOLIC
-        convex = certify(GAMES["V1"], ZERO, own_cost_convex=True)
+        convex = certify(GAMES["V1"], ZERO, own_loss_convex=True)
         assert convex.nash
         assert convex.verdict is Verdict.INCONCLUSIVE
-        assert "by the caller's word" in str(convex)
+        assert "if every loss is convex in its own parameters" in str(convex)
 
     def test_stable_but_not_nash(self):
         found = report("V3")
@@ -1238,9 +1238,9 @@ class TestBadInput:
             certify(GAMES["V1"], ZERO, **options)
 
     def test_a_wrong_promise_of_convexity_is_noted(self):
-        found = certify(GAMES["V3"], ZERO, own_cost_convex=True)
+        found = certify(GAMES["V3"], ZERO, own_loss_convex=True)
         assert found.nash is False
-        assert any("own_cost_convex=True is wrong" in note for note in found.notes)
+        assert any("own_loss_convex=True is wrong" in note for note in found.notes)
 
     def test_rounding_noise_is_no_faulty_derivative(self):
         # The own Hessian cancels to nothing, what is left need not be symmetric.

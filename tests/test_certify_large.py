@@ -13,10 +13,9 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn.analysis.certify_large import certify_large
-from gamedyn.analysis.lanczos import _advance, _begin
+from gamedyn.analysis import Curvature, Stability, Verdict, certify_large
+from gamedyn.analysis.krylov import _advance, _begin
 from gamedyn.analysis.operators import own_hessian, symmetric_part
-from gamedyn.analysis.report import Curvature, Stability, Verdict
 
 KEY = jax.random.key(0)
 

@@ -6,10 +6,12 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gamedyn as gd
-from gamedyn.compare import GRID, NOTES, compare
+from gamedyn.workbench.compare import GRID, NOTES, compare
+from gamedyn.workbench.evaluations import count_evaluations
 
 QUICK = ("simultaneous", "alternating", "extragradient", "optimistic", "lookahead")
 SEVERAL = (
@@ -291,3 +293,141 @@ def test_corrected_fields_meet_their_prediction_at_their_honest_cost():
 def test_a_field_that_does_not_fit_the_game_says_so():
     with pytest.raises(ValueError, match="'follow_the_ridge' is for 2 players, this"):
         compare(gd.games.make("symplectic_four_player"), ("follow_the_ridge",))
+
+
+# What a notebook gives: a game and its start, names and rules in any mixture.
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """A game and its start, and one rule in every form."""
+    rules = [
+        "past-extragradient",
+        gd.extragradient(optax.sgd(0.1)),
+        ("mine", gd.lookahead(gd.simultaneous(optax.sgd(0.1)), period=5, strength=0.5)),
+    ]
+    game = gd.zero_sum(lambda x, y: x * y)
+    return gd.compare(game, (1.0, jnp.array(2.0)), rules, evaluations=400)
+
+
+def test_a_game_and_its_start_names_and_rules(mixed, at_one_tenth):
+    assert [row.name for row in mixed.rows] == ["past_extragradient", "rule 2", "mine"]
+    assert [row.rule for row in mixed.rows] == ["past_extragradient", None, None]
+    named, unlabelled, labelled = mixed.rows
+    assert named.step_size == pytest.approx(0.5, rel=0.2)
+    assert unlabelled.step_size is labelled.step_size is None
+    assert unlabelled.notes == ("own", "no_solution")
+    assert "own" not in named.notes
+    # The same rules by name and step size have the same rates.
+    rows = by_name(at_one_tenth)
+    for row, name in ((unlabelled, "extragradient"), (labelled, "lookahead")):
+        assert row.evaluations_per_step == rows[name].evaluations_per_step
+        assert row.measured == pytest.approx(rows[name].measured, rel=1e-3)
+
+
+def test_rules_of_ones_own_meet_their_prediction():
+    rules = {"a": gd.runge_kutta(optax.sgd(0.5)), "b": gd.alternating(optax.adam(0.1))}
+    with jax.numpy_dtype_promotion("standard"):
+        found = gd.compare(gd.games.make("quadratic"), rules, evaluations=400)
+    assert [row.name for row in found.rows] == ["a", "b"]
+    assert found.rows[0].agrees
+    assert found.rows[0].evaluations_per_step == 4
+    assert found.rows[1].evaluations_per_step == 1
+    assert found.rows[1].predicted is None  # Adam has no Jacobian at the solution
+
+
+def test_rules_of_ones_own_run_on_minibatches_too():
+    problem = gd.games.make("stochastic_bilinear", num_components=4)
+    rule = gd.extragradient(optax.sgd(0.2), resample=True)
+    found = gd.compare(problem, rule, evaluations=400)
+    assert [row.name for row in found.rows] == ["rule 1", "rule 1 (sampled)"]
+    assert found.rows[1].behaviour == "noise floor"
+
+
+def test_one_name_will_do_by_any_keyword():
+    problem = gd.games.make("bilinear")
+    options = {"step_size": 0.1, "evaluations": 20}
+    for given in ({"rules": "optimistic"}, {"names": ["optimistic"]}):
+        rows = gd.compare(problem, **given, **options).rows
+        assert [row.name for row in rows] == ["optimistic"]
+    game, start = problem.game, problem.init(None)
+    rows = gd.compare(game, rules=("optimistic",), start=start, **options).rows
+    assert [row.name for row in rows] == ["optimistic"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (["game"], {}, r"needs the start of a Game: compare\(game, start"),
+        (["game", ["optimistic"]], {}, "needs the start of a Game"),
+        (["bilinear"], {}, "takes a Problem .* or a Game and its start, got str"),
+        (["problem", "optimistic", "optimistic"], {}, "takes a start with a Game"),
+        (["problem"], {"rules": "adam", "names": "adam"}, "not both"),
+        (["problem", 3], {}, "rules are names, Rule objects, .* got int"),
+        (["problem", [("a", "adam")]], {}, "rules are names, .* got tuple"),
+    ],
+)
+def test_what_is_no_game_or_no_rule_is_one_line(arguments, options, message):
+    problem = gd.games.make("bilinear")
+    known = {"game": problem.game, "problem": problem}
+    given = [known.get(one, one) if isinstance(one, str) else one for one in arguments]
+    with pytest.raises(TypeError, match=message) as error:
+        gd.compare(*given, **options)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_labels_and_starts_are_checked():
+    problem = gd.games.make("bilinear")
+    rule = gd.simultaneous(optax.sgd(0.1))
+    with pytest.raises(ValueError, match="twice in adam, adam"):
+        gd.compare(problem, ["adam", ("adam", rule)])
+    with pytest.raises(ValueError, match="parameters of 2 players, got 1"):
+        gd.compare(problem.game, (1.0,), rule)
+
+
+def test_a_comparison_prints_as_a_table(mixed):
+    lines = str(mixed).splitlines()
+    assert lines[0].startswith("game in 2 dimensions, float64; 400 gradient")
+    assert [line.split()[0] for line in lines[2:6]] == [
+        "rule",
+        "past_extragradient",
+        "rule",
+        "mine",
+    ]
+    assert "a rule of the caller's own" in str(mixed)
+    assert repr(mixed) == str(mixed)
+
+
+# Counted otherwise in the registry: snapshots of a finite sum as they amortise, line
+# searches and stochastic Jacobians by the publications.
+OTHERWISE = {
+    "adaptive_competitive_gradient",
+    "alternating_variance_reduced",
+    "competitive_gradient",
+    "curvature_extragradient_plus",
+    "extragradient_variance_reduced",
+    "forward_reflected_variance_reduced",
+    "loopless_svrgda",
+    "stochastic_hamiltonian",
+    "svre",
+    "vr_diana",
+}
+
+
+def test_evaluations_are_counted_from_a_rules_program():
+    plain, finite = gd.games.make("bilinear"), gd.games.make("stochastic_bilinear")
+    differing = set()
+    for name, entry in gd.rules.entries().items():
+        if {"simplex", "constraints"} & set(entry.needs):
+            continue
+        problem, options = plain, {}
+        if "finite sum" in entry.needs:
+            problem = finite
+            options = {"num_components": problem.info.num_components}
+        rule = gd.rules.make(name, 0.1, **options)
+        size = sum(leaf.size for leaf in jax.tree.leaves(problem.init(None)))
+        with jax.numpy_dtype_promotion("standard"):
+            count = count_evaluations(rule, problem)
+        if count != entry.evaluations(size):
+            differing.add(name)
+    assert differing == OTHERWISE

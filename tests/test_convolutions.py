@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from gamedyn import nets
-from gamedyn.nets import convolutions
+from gamedyn.nets import correlation
 
 # Kernel, stride, padding, size of the larger picture (odd and even).
 SETTINGS = [
@@ -426,7 +426,7 @@ def test_direct_equals_xla(kind, setting, layout):
 @pytest.mark.parametrize("kind", KINDS)
 def test_derivatives_of_direct_equal_those_of_xla(kind, setting, monkeypatch):
     """The kernel's gradient as the sum over parts of the batch, too."""
-    monkeypatch.setattr(convolutions, "_PART", 1)
+    monkeypatch.setattr(correlation, "_PART", 1)
     x, kernel, layer = _problem(kind, setting)
     run = quick_jit(_derivatives, static_argnums=(0, 3))
     expected = run(layer, x, kernel, "xla")

@@ -19,13 +19,15 @@ import pytest
 from hypothesis import given, settings
 
 import gamedyn.data
+from experiments import _images
 from gamedyn.data import (
     BatchOrder,
     Curve,
     ImageSet,
-    Mixture,
+    PlaneMixture,
     mixtures,
     order,
+    published,
     readers,
     sets,
 )
@@ -423,7 +425,7 @@ def test_idx_sets_are_found(tmp_path, monkeypatch, folder, packed):
     data = sets.load("mnist", root=tmp_path, verify=False)
     assert (data.images.shape, data.verified) == ((12, 28, 28, 1), False)
     assert data.labels.dtype == np.int32
-    monkeypatch.setenv(sets.ENVIRONMENT, str(tmp_path))
+    monkeypatch.setenv(published.ENVIRONMENT, str(tmp_path))
     data = sets.load("mnist", split="test", verify=False)
     np.testing.assert_array_equal(data.images[..., 0], PICTURES)
 
@@ -436,7 +438,7 @@ def test_checksums(tmp_path, monkeypatch):
 
     for kind, array in (("images-idx3", PICTURES), ("labels-idx1", LABELS)):
         digest = hashlib.sha256(readers.encode_idx(array)).hexdigest()
-        monkeypatch.setitem(sets._MNIST, f"train-{kind}-ubyte", digest)
+        monkeypatch.setitem(published._MNIST, f"train-{kind}-ubyte", digest)
     assert sets.load("mnist", root=tmp_path).verified
 
 
@@ -455,9 +457,9 @@ def test_cifar10_set(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
 def test_a_wrong_directory_says_how_to_obtain_the_set(tmp_path, monkeypatch, name):
-    monkeypatch.delenv(sets.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(published.ENVIRONMENT, raising=False)
     for root, message in (
-        (None, f"set {sets.ENVIRONMENT}.*https://"),
+        (None, f"set {published.ENVIRONMENT}.*https://"),
         (tmp_path / "nothing", "does not exist.*https://"),
         (tmp_path, "below.*https://"),
     ):
@@ -492,6 +494,68 @@ def test_unknown_names():
     with pytest.raises(ValueError, match="unknown split 'valid'.*train, test"):
         sets.load("digits", split="valid")
     assert gamedyn.data.names() == ("digits", "mnist", "fashion_mnist", "cifar10")
+    assert tuple(gamedyn.data.entries()) == gamedyn.data.names()
+    assert gamedyn.data.entry("cifar10").splits == ("train", "test", "batch_1")
+    assert all(e.summary and e.source for e in gamedyn.data.entries().values())
+
+
+@pytest.fixture
+def registered():
+    """Names to take out again after the test."""
+    names = {sets: [], mixtures: []}
+    yield names
+    for kind, taken in names.items():
+        for name in taken:
+            kind.unregister(name)
+            assert name not in kind.names()
+
+
+def test_a_registered_set_is_loaded_by_name(registered, tmp_path):
+    asked = []
+
+    @gamedyn.data.register("my_pictures", summary="twelve pictures", source="here")
+    def read(split, root, verify):
+        asked.append((split, root, verify))
+        return ImageSet(PICTURES[..., None], LABELS, 10, "mine", split)
+
+    registered[sets].append("my_pictures")
+    assert "my_pictures" in gamedyn.data.names()
+    data = gamedyn.data.load("my-pictures", split="test", root=tmp_path, verify=False)
+    assert (data.name, data.split, len(data)) == ("mine", "test", 12)
+    assert asked == [("test", tmp_path, False)]
+    with pytest.raises(ValueError, match=r"registered already"):
+        gamedyn.data.register("my_pictures", read, summary="again", source="here")
+    with pytest.raises(ValueError, match="unknown split 'batch_1'.*train, test"):
+        gamedyn.data.load("my_pictures", split="batch_1")
+    # The recipes for pictures read their `--data` by the same call.
+    training, held_out = _images.load(_images.Options(data="my_pictures"))
+    assert (training.split, held_out.split) == ("train", "test")
+    assert asked[1:] == [("train", None, True), ("test", None, True)]
+
+
+def test_a_reader_returns_a_set(registered):
+    facts = {"summary": "not a set", "source": "here", "splits": ("train",)}
+    gamedyn.data.register("nothing", lambda *_: None, **facts)
+    registered[sets].append("nothing")
+    with pytest.raises(TypeError, match="'nothing' must return an ImageSet, got None"):
+        gamedyn.data.load("nothing")
+
+
+def test_registered_points(registered):
+    def build():
+        return mixtures.mixture([[0.0, 0.0], [3.0, 0.0]], 0.1)
+
+    facts = {"summary": "two modes", "source": "this test", "points": 100}
+    assert mixtures.register("pair/test", build, **facts) is build
+    registered[mixtures].append("pair/test")
+    data = mixtures.make("pair/test")
+    assert (data.name, data.summary, data.source, data.points) == (
+        "pair/test",
+        *facts.values(),
+    )
+    assert mixtures.entry("pair/test") == mixtures.entries()["pair/test"]
+    with pytest.raises(ValueError, match="unknown plane set"):
+        mixtures.unregister("pair/tset")
 
 
 def test_sets_of_ones_own(tmp_path):
@@ -689,7 +753,7 @@ def test_negative_steps_are_refused():
 
 # Mixtures
 
-MIXTURES = [n for n in mixtures.names() if isinstance(mixtures.make(n), Mixture)]
+MIXTURES = [n for n in mixtures.names() if isinstance(mixtures.make(n), PlaneMixture)]
 CURVES = [n for n in mixtures.names() if isinstance(mixtures.make(n), Curve)]
 
 
@@ -773,6 +837,10 @@ def test_curves():
     radius = jnp.linalg.norm(spiral, axis=1)
     np.testing.assert_allclose(radius.mean(), 2 / 3, rtol=0.01)
     assert radius.max() < 1.1
+
+
+def test_the_earlier_name_of_a_mixture_of_points():
+    assert mixtures.Mixture is gamedyn.data.Mixture is PlaneMixture
 
 
 def test_points_that_are_no_numbers_are_of_no_quality():

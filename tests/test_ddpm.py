@@ -12,9 +12,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments import ddpm
-from experiments.ddpm import expected, models, pictures, points
+from experiments.ddpm import expected
 from gamedyn import cli, nets, recipes, train
 from gamedyn.diffusion import exact
+from gamedyn.recipes import diffusion_points as points
 
 RESULTS = Path(ddpm.__file__).parent / "results"
 
@@ -127,7 +128,7 @@ def with_net(made, apply):
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_the_exact_denoiser_has_no_excess(prediction):
     config = config_of(data="ring8", prediction=prediction, chain=1000)
-    made = points.setup(config)
+    made = ddpm.setup(config)
     best = exact.model(made.points.law, made.model.chain, prediction)
     found = points.compare(config, with_net(made, lambda _, x, t: best(x, t)), {})
     excess, error, floor = found.values()
@@ -186,7 +187,7 @@ def test_sets_of_points():
 )
 def test_networks_of_pictures(data, shape, parameters):
     config = ddpm.complete(ddpm.Config(data=data))
-    net = models.picture_net(config.net, shape, config.width, 10)
+    net = ddpm.picture_net(config.net, shape, config.width, 10)
     params = jax.eval_shape(net.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == parameters
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
@@ -197,7 +198,7 @@ def test_networks_of_pictures(data, shape, parameters):
 @pytest.mark.parametrize("kind", ["mlp", "dit", "unet"])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (16, 24, 3)])
 def test_networks_fit_the_pictures(kind, shape):
-    net = models.picture_net(kind, shape, 16, 3)
+    net = ddpm.picture_net(kind, shape, 16, 3)
     params = jax.eval_shape(net.init, jax.random.key(0))
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     t, labels = (jax.ShapeDtypeStruct((2,), kind) for kind in (jnp.float32, jnp.int32))
@@ -206,7 +207,7 @@ def test_networks_fit_the_pictures(kind, shape):
 
 def test_bfloat16_tells_neighbouring_steps_apart():
     config = config_of(dtype="bfloat16", chain=1000)
-    net = pictures.setup(config).model.net
+    net = ddpm.setup(config).model.net
     generator = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: generator.standard_normal(leaf.shape, np.float32),
@@ -219,7 +220,7 @@ def test_bfloat16_tells_neighbouring_steps_apart():
 
 
 def test_guidance_compiles_nothing_of_its_own_at_zero():
-    plain, guided = (pictures.setup(config_of(guidance=w)) for w in (0.0, 1.0))
+    plain, guided = (ddpm.setup(config_of(guidance=w)) for w in (0.0, 1.0))
     theta = jax.eval_shape(plain.model.net.init, jax.random.key(0))
     asked = jax.ShapeDtypeStruct((4,), jnp.int32)
 
@@ -243,14 +244,14 @@ def test_bad_options():
         ({"data": "ring8", "rule": "alternatin"}, "alternating"),
     ):
         with pytest.raises(ValueError, match=message):
-            points.setup(config_of(**options))
+            ddpm.setup(config_of(**options))
     with pytest.raises(ValueError, match="net must be mlp, dit or unet"):
-        models.picture_net("vae", (8, 8, 1), 16, 10)
+        ddpm.picture_net("vae", (8, 8, 1), 16, 10)
 
 
 @pytest.mark.parametrize("rule", ["extragradient", "optimistic", "lookahead", "adam"])
 def test_any_rule_of_one_player(rule):
-    rule = models.make_rule(config_of(rule=rule))
+    rule = ddpm.make_rule(config_of(rule=rule))
     params = ({"w": jnp.ones(3)},)
     state = rule.init(params)
     batches = (None,) * rule.num_batches

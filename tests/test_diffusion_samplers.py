@@ -222,6 +222,20 @@ class TestOrders:
         for error in np.transpose(errors):
             assert slope(error, numbers) == pytest.approx(expected, abs=0.03)
 
+    def test_levels_uniform_in_the_log_of_signal_to_noise(self):
+        """Between two steps of the chain, whose times they get."""
+        known = np.log(LINEAR.signal / LINEAR.noise)
+        levels = samplers.log_snr_levels(LINEAR, 9, known[900], known[100])
+        lam = np.log(levels.signal / levels.noise)
+        np.testing.assert_allclose(lam, np.linspace(known[900], known[100], 9))
+        np.testing.assert_allclose(levels.signal**2 + levels.noise**2, 1)
+        np.testing.assert_allclose(levels.times[[0, -1]], [900, 100])
+        index = np.searchsorted(-known, -lam[4])  # in the middle, between two times
+        assert index - 1 < levels.times[4] < index
+        rows = samplers.dpm_solver(levels).rows
+        assert rows.next_noise[-1] == 0  # data follow the last
+        np.testing.assert_allclose(rows.kept.x0[1:-1] / rows.now.x0[1:-1], -1 / 3)
+
 
 class TestIdentities:
     def test_ddim_with_eta_one_is_ddpm(self):
@@ -723,7 +737,7 @@ def test_refusals():
         samplers.ddim(samplers.Levels([1, 2], [1.0, 1.0], [1.0, 2.0]))
     with pytest.raises(ValueError, match="one shape"):
         samplers.ddim(samplers.Levels([1], [1.0, 1.0], [1.0, 2.0]))
-    with pytest.raises(ValueError, match="the chain knows"):
+    with pytest.raises(ValueError, match="the chain has"):
         samplers.edm_levels([1e6, 1.0], schedule=LINEAR)
     with pytest.raises(ValueError, match="row must lie in"):
         samplers.start_at(samplers.ddim(chain), 6)

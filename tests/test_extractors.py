@@ -206,7 +206,7 @@ def test_damaged_classifier_is_reported_and_replaced(
     weights.pop("test_accuracy")
     # Training is tested above; here it returns what it returned there.
     monkeypatch.setitem(metrics.classifier.__globals__, "_train", lambda *args: weights)
-    with pytest.warns(UserWarning, match="stored classifier is damaged"):
+    with pytest.warns(UserWarning, match="cached classifier is damaged"):
         found = metrics.classifier(*digits, **SETTINGS, cache=tmp_path)
     assert found.source == classifier.source
     assert data.readers.read_npz(path).keys() == {*weights, "test_accuracy"}
@@ -215,7 +215,7 @@ def test_damaged_classifier_is_reported_and_replaced(
 
 def test_classifier_refuses_sets_that_do_not_fit(digits, tmp_path):
     train, test = digits
-    with pytest.raises(ValueError, match="not trained on"):
+    with pytest.raises(ValueError, match="must not be those of the training set"):
         metrics.classifier(train, train, cache=tmp_path)
     small = dataclasses.replace(test, images=test.images[:, :7])
     with pytest.raises(ValueError, match=r"\(8, 8, 1\) up to 16, got \(7, 8, 1\)"):

@@ -15,8 +15,8 @@ from polynomial_game import PolynomialGame
 
 import gamedyn as gd
 from gamedyn.analysis import update_jacobian
+from gamedyn.fields import NEEDS
 from gamedyn.fields.competitive import linearised
-from gamedyn.fields.table import NEEDS
 
 NAMES = gd.fields.names()
 ENTRIES = gd.fields.entries()

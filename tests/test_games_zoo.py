@@ -798,7 +798,7 @@ BAD = {
     ),
     "soldiers": (lambda: games.blotto(3, 0), "num_soldiers must be a positive"),
     "kind": (
-        lambda: games.problem.register("", "", shows="", solution="nash"),
+        lambda: games.register("new", summary="", source="", solution="nash"),
         "unknown kind of solution",
     ),
 }

@@ -12,12 +12,12 @@ import pytest
 
 import gamedyn as gd
 from experiments import ddpm, gan_vs_diffusion
-from experiments.ddpm import points as diffused
 from experiments.gan_vs_diffusion import points
 from experiments.gan_vs_diffusion.rows import Sampling, rounded, steady_share
 from experiments.mixture_gan import protocols
 from gamedyn import cli, train
 from gamedyn.diffusion import exact, schedules
+from gamedyn.recipes import diffusion_points as diffused
 
 RESULTS = Path(gan_vs_diffusion.__file__).parent / "results"
 
@@ -83,7 +83,7 @@ def test_true_points_are_good(name):
 def test_likelihood_of_the_exact_denoiser():
     """It is that of the law with the chain's least noise added."""
     config = ddpm.complete(ddpm.Config(data="grid25"))
-    made = diffused.setup(config)
+    made = ddpm.setup(config)
     law, chain = made.points.law, made.model.chain
     best, x = exact.model(law, chain), jnp.asarray(points.held_out(made, 5))
     found = points.log_likelihood(made, lambda theta, x, t: best(x, t))((), x)

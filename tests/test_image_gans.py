@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from experiments import _image_gans, cgan, dcgan, stacked_mnist, wgan
+from experiments import cgan, dcgan, stacked_mnist, wgan
 from gamedyn import cli, data, nets, recipes, train
+from gamedyn.recipes import image_gans, pictures
 
 slow = pytest.mark.slow
 
@@ -46,11 +47,11 @@ def affine(inputs, outputs, shape, classes):
 def small_networks(monkeypatch):
     """Let the recipes run with affine networks."""
 
-    def generator(size, *, channels, latent, num_classes, **options):
+    def generator(size, *, channels, latent, num_classes=None, **options):
         shape = size, size, channels
         return affine(latent, math.prod(shape), shape, num_classes)
 
-    def discriminator(size, *, channels, num_classes, **options):
+    def discriminator(size, *, channels, num_classes=None, **options):
         return affine(size * size * channels, 1, (), num_classes)
 
     monkeypatch.setattr(nets, "dcgan_generator", generator)
@@ -278,7 +279,7 @@ def digits():
 def test_own_file(digits, tmp_path):
     path = tmp_path / "own.npz"
     np.savez(path, images=digits.images[:200, :, :, 0], labels=digits.labels[:200])
-    training, held_out = _image_gans.load(_image_gans.Options(data=str(path)))
+    training, held_out = pictures.load(pictures.Options(data=str(path)))
     assert (len(training), len(held_out)) == (180, 20)
     assert training.num_classes == held_out.num_classes == 10
 
@@ -300,7 +301,7 @@ def test_own_folder(digits, tmp_path):
     assert made.training.images.shape == (108, 8, 8, 1)
     # One class is nothing for a classifier to learn.
     picture = data.sets.scale(made.held_out.images[0])
-    found = _image_gans.measure(config, made._replace(generator=constant(picture)), {})
+    found = image_gans.measure(config, made._replace(generator=constant(picture)), {})
     frechet = found["frechet[random_conv]"], found["frechet[random_conv], real"]
     assert frechet[0].value > frechet[1].value
     assert found["pictures"] == 12

@@ -11,13 +11,12 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn.analysis.lanczos import (
+from gamedyn.analysis.bounds import (
     kuczynski_wozniakowski,
-    lanczos,
     rayleigh_quotient,
     spectrum_bounds,
-    tridiagonalise,
 )
+from gamedyn.analysis.krylov import lanczos, tridiagonalise
 from gamedyn.analysis.operators import (
     full_data,
     jacobian,

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import gamedyn as gd
-from gamedyn.compare import compare
+from gamedyn.workbench.compare import compare
 
 VALUES = (
     -0.044277052429,

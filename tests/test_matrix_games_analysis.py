@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 
 import gamedyn as gd
-from gamedyn.analysis.matrix_games import (
+from gamedyn.analysis.gaps import (
     best_responses,
-    bimatrix_equilibria,
     box_response,
-    check_bimatrix,
     deviation_losses,
     exploitability,
     nash_conv,
-    natural_residual,
     simplex_response,
     variational_gap,
+)
+from gamedyn.games.equilibria import (
+    bimatrix_equilibria,
+    check_bimatrix,
     zero_sum_value,
 )
+from gamedyn.geometry import natural_residual
 
 # The row player maximises x'Ay: the losses are (-A, A).
 PAYOFF = jnp.array([[0.0, -1.0, 2.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])

@@ -13,6 +13,7 @@ import pytest
 import gamedyn as gd
 from experiments import mixture_gan
 from experiments.mixture_gan import pictures, protocols, training
+from experiments.mixture_gan.setting import networks as networks_of
 from gamedyn import cli
 
 RESULTS = Path(mixture_gan.__file__).parent / "results"
@@ -84,7 +85,7 @@ def test_training_is_two_adam_steps_by_hand():
     assert runs.status.tolist() == [gd.Status.OK] * 2
 
     networks, data, steps, latents = jax.random.split(jax.random.key(8), 4)
-    generator, discriminator = training.networks(setting)
+    generator, discriminator = networks_of(setting)
     pair = generator, discriminator
 
     @jax.jit

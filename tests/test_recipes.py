@@ -1,7 +1,11 @@
 """Recipes: found, run, resumed, sampled and evaluated by command."""
 
+import ast
 import dataclasses
 import json
+import shutil
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -38,11 +42,133 @@ def complaint(capsys, *arguments):
     return message
 
 
-def test_the_recipes_of_the_checkout():
+def test_the_recipes_of_the_package():
     image_gans = {"dcgan", "cgan", "wgan", "stacked_mnist"}
     assert {"gan_theory"} | image_gans <= set(recipes.names())
     assert all(recipes.summaries().values())
     assert not any(name.startswith("_") for name in recipes.names())
+
+
+def alone(name):
+    """Whether a recipe is about itself alone: not a study of others, not the papers."""
+    return name not in ("gan_vs_diffusion", "papers")
+
+
+@pytest.mark.parametrize("name", list(filter(alone, recipes.names())))
+def test_recipes_travel(name, folder):
+    """Copied to elsewhere under another name, they need nothing of `experiments`."""
+    source = recipes.load(name)
+    home = Path(source.__file__).parent
+    for file in home.glob("*.py"):
+        imports = [
+            imported
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for imported in (getattr(node, "module", None) or "", *names_of(node))
+        ]
+        assert not any(name.split(".")[0] == "experiments" for name in imports), file
+    shutil.copytree(home, f"my_{name}", ignore=shutil.ignore_patterns("results"))
+    module = recipes.load(f"my_{name}")
+    assert module.__name__ == f"my_{name}"
+    assert recipes.to_json(module.Config()) == recipes.to_json(source.Config())
+
+
+def names_of(node):
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+@pytest.mark.parametrize(
+    "run",
+    sorted(recipes.shipped().glob("*/results/**/run.json")),
+    ids=lambda run: str(run.parent.relative_to(recipes.shipped())),
+)
+def test_stored_records_still_load(run):
+    module, config = recipes.read_record(run.parent)
+    assert module.__name__.startswith("experiments.")
+    assert config.out == run.parent
+
+
+def test_a_name_is_the_packages_own_recipe(folder, monkeypatch):
+    """A folder `experiments` here, even first on the path, replaces nothing."""
+    for name in ("dcgan", "stranger"):
+        (folder / "experiments" / name).mkdir(parents=True)
+        (folder / "experiments" / name / "__init__.py").write_text("1 / 0")
+    (folder / "experiments/__init__.py").write_text("1 / 0")
+    assert "stranger" not in recipes.names()
+    with pytest.raises(ValueError, match="unknown recipe 'stranger'"):
+        recipes.load("stranger")
+    monkeypatch.syspath_prepend(folder)
+    kept = {name: module for name, module in sys.modules.items() if ours(name)}
+    try:
+        for name in kept:
+            del sys.modules[name]
+        module = recipes.load("dcgan")
+        assert Path(module.__file__).parents[1] == recipes.shipped()
+        assert Path(sys.modules["experiments"].__file__).parent == recipes.shipped()
+    finally:
+        for name in filter(ours, list(sys.modules)):
+            del sys.modules[name]
+        sys.modules.update(kept)
+
+
+def ours(name):
+    return name.partition(".")[0] == "experiments"
+
+
+def test_another_package_of_the_name_is_in_the_way(folder, monkeypatch, capsys):
+    foreign = types.ModuleType("experiments")
+    foreign.__path__ = [str(folder)]
+    monkeypatch.setitem(sys.modules, "experiments", foreign)
+    message = complaint(capsys, "dcgan", "--smoke")
+    assert "an 'experiments' other than gamedyn's is imported already" in message
+    assert str(folder) in message
+
+
+def test_recipes_named_like_other_modules(folder):
+    (folder / "json.py").write_text(OWN)
+    (folder / "mine").mkdir()
+    (folder / "mine/__init__.py").write_text(f"{OWN}\nfrom . import part\n")
+    (folder / "mine/part.py").write_text("")
+    assert recipes.load("json.py").main is not None
+    assert sys.modules["json"] is json
+    for path in ("mine", "mine/__init__.py"):
+        assert recipes.load(path).part.__name__ == "mine.part"
+
+
+def test_runs_and_recipes_that_moved(here, capsys):
+    (here / "mine.py").write_text(
+        OWN.replace("    folder:", "    resume: bool = False\n    folder:")
+        + "\n\ndef evaluate(config):\n    return {'number': config.number}\n"
+    )
+    assert cli.main(["train", "mine.py", "--number", "5", "--out", "run"]) == 0
+    (here / "runs").mkdir()
+    shutil.move("run", "runs/moved")
+    assert cli.main(["evaluate", "runs/moved"]) == 0
+    shutil.move("mine.py", "runs/ours.py")
+    capsys.readouterr()
+    assert cli.main(["evaluate", "runs/moved"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert f"{here / 'mine.py'}, which is not there now" in message
+    assert "--recipe mine.py" in message
+    module, config = recipes.read_record(Path("runs/moved"), "runs/ours.py")
+    assert module.evaluate(config) == {"number": 5}
+    module, config = recipes.resume(Path("runs/moved"), "runs/ours.py")
+    assert config == module.Config(Path("runs/moved"), 5, resume=True)
+    # It goes on under its new path.
+    recipes.run(module, config)
+    _, config = recipes.read_record(Path("runs/moved"))
+    assert config.number == 5
+    # While its recipe is in its place, a run goes on by no other.
+    (here / "other.py").write_text((here / "runs/ours.py").read_text())
+    with pytest.raises(ValueError, match=r"is a run of .*ours.py, not of other.py"):
+        recipes.resume(Path("runs/moved"), "other.py")
+
+
+def test_a_record_runs_nothing_of_the_current_folder(here):
+    recipes.write_json(Path("run.json"), {"recipe": "mine.py", "config": {}})
+    with pytest.raises(ValueError, match="mine.py, which is not there now"):
+        recipes.read_record(Path())
 
 
 def test_own_recipe(here, capsys):

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import functools
 import json
+import math
 import os
 import shutil
 import signal
@@ -268,14 +269,18 @@ def outputs(played="gan"):
         ("gan", "uniform", 0),
         ("gan", "uniform", 12),
         ("diffusion", "ema", 12),
+        ("gan", "warmup", 0),
+        ("gan", "warmup", 12),
     ],
 )
 def test_averages_against_a_loop(played, kind, begin):
     points = outputs(played)
-    if kind == "ema":
-        average, mean = train.ema(0.8, begin), points[begin]
-        for point in points[begin + 1 :]:
-            mean = jax.tree.map(lambda m, z: 0.8 * m + 0.2 * z, mean, point)
+    if kind in ("ema", "warmup"):
+        average = train.ema(0.5, begin, warmup=kind == "warmup")
+        mean = points[begin]
+        for t, point in enumerate(points[begin + 1 :], 1):
+            decay = min(0.5, (1 + t) / (10 + t)) if kind == "warmup" else 0.5
+            mean = jax.tree.map(lambda m, z, b=decay: b * m + (1 - b) * z, mean, point)
     else:
         average = train.uniform(begin)
         mean = jax.tree.map(lambda *z: np.mean(z, axis=0), *points[begin + 1 :])
@@ -293,6 +298,7 @@ def test_averages_keep_to_strict_promotion(dtype):
     with jax.numpy_dtype_promotion("strict"):
         for average in (
             train.ema(0.5),
+            train.ema(0.5, warmup=True),
             train.uniform(3),
             train.ema_half_life(100, 10, ramp=0.05),
         ):
@@ -307,6 +313,25 @@ def test_half_life():
     ramp = train.ema_half_life(1000, 10, ramp=0.05).weight
     assert_allclose(1 - float(ramp(jnp.float64(40))), 0.5 ** (10 / 20), 1e-12)
     assert_allclose(ramp(jnp.float64(10**6)), weight, 1e-6)
+
+
+@pytest.mark.parametrize(("start", "steps"), [(0, 400), (100, 400)])
+def test_a_warmed_up_average_forgets_the_start(start, steps):
+    left = {}
+    for warmup in (False, True):
+        weight = jax.vmap(train.ema(0.999, start, warmup=warmup).weight)
+        kept = 1 - weight(jnp.arange(1.0, start + steps + 1))
+        assert_allclose(kept[:start], 0)
+        left[warmup] = float(jnp.prod(kept[start:]))
+    assert_allclose(left[False], 0.999**steps, 1e-12)
+    # prod (1 + t) / (10 + t) = 10! / ((steps + 2) ... (steps + 10))
+    expected = math.factorial(10) / math.prod(range(steps + 2, steps + 11))
+    assert_allclose(left[True], expected, 1e-12)
+    # In the long run the two are one average.
+    late = jnp.float64(start + 8990)
+    plain, warm = (train.ema(0.999, start, warmup=w).weight for w in (False, True))
+    assert warm(late - 1) > plain(late - 1)
+    assert_allclose(warm(late), plain(late), 1e-12)
 
 
 def test_averages_check_their_numbers():
@@ -460,7 +485,7 @@ def test_numbers_fit_the_rule():
     assert [int(alike(jnp.int32(5), j, 2)) for j in range(2)] == [5, 5]
     with pytest.raises(ValueError, match=r"1 batches per step.*got \(1, 1, 0\)"):
         fit("sgd", train.from_arrays(arrays(), 6, numbered(CRITIC_FIRST)), game=LAZY)
-    with pytest.raises(ValueError, match="one of player 1 among them"):
+    with pytest.raises(ValueError, match="at least one of player 1"):
         train.Numbered(build, (0, 0)).number(jnp.int32(0), 0, 2)
 
 
@@ -478,7 +503,9 @@ KEEPING = [
 @pytest.mark.parametrize(("played", "rule"), KEEPING)
 def test_resumed_equals_uninterrupted(played, rule, tmp_path):
     game, start, _, build, _ = PLAYED[played]
-    average = train.uniform(4) if rule == "optimistic" else train.ema(0.9)
+    average = train.ema(0.9, warmup=rule == "lookahead")
+    if rule == "optimistic":
+        average = train.uniform(4)
     batches = train.from_arrays(arrays(), 6, build)
     options = {"average": average, "checkpoint_every": 5}
     options |= {"game": game, "params": start()}
@@ -658,6 +685,15 @@ def test_ingredients_see_what_is_closed_over():
     ) == ["zero_sum: stored True, got False"]
 
 
+def test_averages_are_described_as_before():
+    # Checkpoints hold these descriptions: with another one no old run is resumed.
+    plain = {"weight": "ema.<locals>.<lambda>"}
+    plain |= {"weight.decay": "0.9", "weight.start": "3"}
+    assert describe.ingredients(train.ema(0.9, 3)) == plain
+    warm = describe.ingredients(train.ema(0.9, 3, warmup=True))
+    assert describe.differences(plain, warm)
+
+
 # Damage
 
 
@@ -701,7 +737,9 @@ def cut_half(folder):
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(kind, finished, copy):
     damage, reason = DAMAGE[kind]
     damage(copy / "checkpoints" / "000000020")
-    with pytest.warns(UserWarning, match=f"000000020 is damaged.*{reason}.*15 is used"):
+    with pytest.warns(
+        UserWarning, match=f"000000020 is damaged.*{reason}.*using that of step 15"
+    ):
         assert train.load(copy).step == 15
     with pytest.raises(train.CheckpointError, match="000000020 is damaged"):
         train.load(copy, 20)
@@ -723,7 +761,8 @@ def test_nothing_whole_is_an_error(copy, resume):
     for path in (copy / "checkpoints").iterdir():
         DAMAGE["truncated"][0](path)
     with pytest.raises(
-        train.CheckpointError, match="no checkpoint is whole.*020 is.*005 is damaged"
+        train.CheckpointError,
+        match="every checkpoint is damaged.*020 is.*005 is damaged",
     ):
         resume(copy)
 

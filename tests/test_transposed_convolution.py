@@ -10,7 +10,13 @@ import pytest
 from scipy import signal
 
 from experiments import transposed_convolution as experiment
-from experiments.transposed_convolution import SETTINGS, SMOKE, Config, Setting
+from experiments.transposed_convolution import (
+    SETTINGS,
+    SMOKE,
+    Config,
+    Setting,
+    definition,
+)
 from gamedyn import recipes
 
 PICTURES = {"matrix.png", "painting.png", "checkerboard.png"}
@@ -83,7 +89,7 @@ def test_pictured_matrix_is_that_of_the_layer():
     from experiments.transposed_convolution import pictures
 
     setting = Setting(3, 2, 1, 1)
-    matrix = experiment.matrix(setting, pictures.KERNEL, 6)
+    matrix = definition.matrix(setting, pictures.KERNEL, 6)
     assert matrix.shape == (9, 36)
     x = np.random.default_rng(3).normal(size=9)
     painted = experiment.scatter(

@@ -9,8 +9,8 @@ import scipy.optimize
 
 import gamedyn as gd
 from gamedyn import treeplex
-from gamedyn.analysis import matrix_games
-from gamedyn.games import KUHN, kuhn_poker
+from gamedyn.analysis import gaps
+from gamedyn.games import KUHN, equilibria, kuhn_poker
 from gamedyn.treeplex import Treeplex
 
 SIMPLEX = Treeplex((-1,), (4,))
@@ -111,7 +111,7 @@ def test_on_one_decision_point_it_is_the_simplex():
         ),
         (
             OPERATIONS["best_response"](SIMPLEX, point),
-            matrix_games.simplex_response(jnp.asarray(point)),
+            gaps.simplex_response(jnp.asarray(point)),
         ),
     ):
         np.testing.assert_allclose(found, expected, atol=1e-15)
@@ -220,7 +220,7 @@ def test_wrong_shapes_are_named():
         lambda: treeplex.project(SIMPLEX, jnp.ones(3)),
         lambda: treeplex.best_response(SIMPLEX, jnp.ones(5)),
         lambda: treeplex.entropic_step(SIMPLEX, jnp.ones(4), jnp.ones(3)),
-        lambda: matrix_games.sequence_form_value(np.eye(3), SIMPLEX, SIMPLEX),
+        lambda: equilibria.sequence_form_value(np.eye(3), SIMPLEX, SIMPLEX),
     ):
         with pytest.raises(ValueError, match=r"shape \(4,|shape \(4, 4\)"):
             call()
@@ -251,7 +251,7 @@ class TestKuhnPoker:
         np.testing.assert_allclose(problem.game((x, y))[0], loss, rtol=1e-13)
 
     def test_value_by_linear_programming(self):
-        solved = matrix_games.sequence_form_value(self.MATRIX, *KUHN)
+        solved = equilibria.sequence_form_value(self.MATRIX, *KUHN)
         assert solved.value == pytest.approx(1 / 18, abs=1e-12)
         assert abs(solved.gap) < 1e-12
         # Best responses agree: neither player does better.
@@ -264,22 +264,22 @@ class TestKuhnPoker:
     def test_value_of_the_normal_form(self):
         """All 64 against all 64 deterministic strategies, as one matrix."""
         rows, columns = (np.array(list(vertices(tree))) for tree in KUHN)
-        value = matrix_games.zero_sum_value(rows @ self.MATRIX @ columns.T).value
+        value = equilibria.zero_sum_value(rows @ self.MATRIX @ columns.T).value
         assert value == pytest.approx(1 / 18, abs=1e-12)
 
     def test_the_known_solutions_cannot_be_exploited(self):
         problem = kuhn_poker()
-        responses = tuple(map(matrix_games.treeplex_response, KUHN))
+        responses = tuple(map(gaps.treeplex_response, KUHN))
         for solution in problem.solutions:
             assert problem.game(solution)[0] == pytest.approx(1 / 18, abs=1e-14)
             field = gd.fields.gradient(problem.game)(solution)
-            gap = matrix_games.variational_gap(solution, field, responses)
+            gap = gaps.variational_gap(solution, field, responses)
             assert abs(float(gap)) < 1e-14
 
     @pytest.mark.parametrize("entropic", [False, True])
     def test_optimistic_steps_find_it(self, entropic):
         problem = kuhn_poker(entropic=entropic)
-        responses = tuple(map(matrix_games.treeplex_response, KUHN))
+        responses = tuple(map(gaps.treeplex_response, KUHN))
         step_size = 4.0 if entropic else 0.5
         rule = gd.optimistic(optax.sgd(step_size), geometry=problem.geometry)
 
@@ -288,7 +288,7 @@ class TestKuhnPoker:
             end = gd.solve(problem.game, rule, params, 2000).params
             field = gd.fields.gradient(problem.game)(end)
             value = problem.game(end)[0]
-            return end, value, matrix_games.variational_gap(end, field, responses)
+            return end, value, gaps.variational_gap(end, field, responses)
 
         end, value, gap = run(problem.init(None))
         assert gap < 1e-4

@@ -26,9 +26,7 @@ import numpy as np
 import optax
 
 import gamedyn as gd
-from gamedyn.compare import compare
 from gamedyn.rules.base import Rule, build, stepper
-from gamedyn.rules.registry import from_transformations
 
 # %% [markdown]
 # ## The update
@@ -156,8 +154,9 @@ def check_against_level_3():
 # %% [markdown]
 # ## Registered
 #
-# An entry of the registry says how one positive number makes the method, and what is
-# known of it. `from_transformations` makes the former of a builder like ours; then any
+# One call beside the builder adds a method. An entry of the registry says how one
+# positive number makes it, and what is known of it. `from_transformations` makes the
+# former of a builder like ours; then any
 # optax transformation, and a tuple of step sizes, one for each player, can be given by
 # name. The columns are held to what is measured by tests: 3 evaluations of the joint
 # gradient per step, by counting them, and so as many flops, by the compiler's count.
@@ -168,7 +167,7 @@ NAME = "three_rounds"
 gd.rules.register(
     NAME,
     family="looking ahead",
-    make=from_transformations(three_rounds),
+    make=gd.rules.from_transformations(three_rounds),
     summary="extragradient with one more round of looking ahead",
     formula="w1 = z - h F(z); w2 = z - h F(w1); z' = z - h F(w2)",
     source="Cevher et al. 2023, arXiv:2301.03931, cut off after three rounds",
@@ -203,16 +202,16 @@ gd.rules.register(
 #
 # ## Compared
 #
-# `compare` tunes every method by the same grid of 41 step sizes with the same budget of
-# field evaluations, and sets the measured rate beside the predicted one. Rates are per
-# *evaluation*: a step of ours costs three. We take a bilinear game whose singular
+# `gd.compare` tunes every method by the same grid of 41 step sizes with the same budget
+# of field evaluations, and sets the measured rate beside the predicted one. Rates are
+# per *evaluation*: a step of ours costs three. We take a bilinear game whose singular
 # values are spread, since on $xy$ itself the case is settled, and a quadratic one.
 
 
 # %%
 def compare_on(problem):
     """Print what the rules did, and hold their rates to the predicted ones."""
-    found = compare(problem, (NAME, "extragradient", "optimistic"), evaluations=1500)
+    found = gd.compare(problem, (NAME, "extragradient", "optimistic"), evaluations=1500)
     print(f"\n{problem.info.name:14} evaluations to 1e-10    rate   predicted")
     for row in found.rows:
         rates = f"{row.measured:7.3f} {row.predicted:11.3f}"
@@ -260,15 +259,15 @@ if __name__ == "__main__":
 #
 # ## What else
 #
-# - To stay, the builder and its entry move into a module of `gamedyn/rules/`, which
-#   `gamedyn/rules/table.py` imports. Then `gamedyn list rules`, the documentation's
-#   table of [methods](../methods.md), `gamedyn compare GAME --rules three-rounds`,
-#   `gamedyn analyse` and the recipes have it, too, and `python -m
-#   experiments.leaderboard` ranks it: all of them read the registry. The checks above
-#   become tests, and the changelog gets a line.
+# - To stay, the builder and the call of `register` move together into the module of
+#   their family in `gamedyn/rules/`, whose `__init__.py` names the builder. Then
+#   `gamedyn list rules`, the documentation's table of [methods](../methods.md),
+#   `gamedyn compare GAME --rules three-rounds`, `gamedyn analyse` and the recipes have
+#   it, too, and `python -m experiments.leaderboard` ranks it: all of them read the
+#   registry. The checks above become tests, and the changelog gets a line.
 # - While it is tried out, a session that has imported this file has it everywhere;
 #   `gd.rules.unregister("three_rounds")` takes it out again, before a cell that
 #   registers it runs anew.
-# - A method that changes *where the players are pushed* instead is a field,
-#   `gamedyn/fields/table.py`; a published pair of both is a line of
-#   `gamedyn/methods.py`.
+# - A method that changes *where the players are pushed* instead is a field:
+#   [add a field](add_a_field.md). A published combination of both is one call of
+#   `gd.methods.register`.

@@ -20,11 +20,11 @@ def missed(data: str, summary: Mapping[str, Any]) -> list[str]:
     Returns:
         One sentence for each, none if all are reached.
     """
-    found = []
+    sentences = []
     for name, line in LINES[data].items():
         unit = summary[line["times"]] if "times" in line else 1
         low = line.get("at least", float("-inf")) * unit
         high = line.get("at most", float("inf")) * unit
         if not low <= summary[name] <= high:
-            found.append(f"{name}: {summary[name]}, expected {low} to {high}")
-    return found
+            sentences.append(f"{name}: {summary[name]}, expected {low} to {high}")
+    return sentences

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gamedyn.diffusion import exact, schedules
 
 if TYPE_CHECKING:
-    from experiments.diffusion_exact import Chain, Row
+    from . import Chain, Row
 
 _SIDE = 3.2
 _NAMES = {
@@ -26,10 +26,13 @@ _COLOURS = {name: f"C{i}" for i, name in enumerate(_NAMES)}
 
 
 def chain(
-    found: "Chain", law: exact.Mixture, schedule: schedules.Schedule, points: int = 1000
+    chain: "Chain",
+    law: exact.GaussianMixture,
+    schedule: schedules.Schedule,
+    points: int = 1000,
 ) -> Figure:
     """Draw forward and reverse chains over the exact densities."""
-    columns = len(found.shown)
+    columns = len(chain.shown)
     figure = Figure(figsize=(2.1 * columns, 7.4), layout="constrained")
     axes = figure.subplots(3, columns, sharex=True, sharey=True)
     side = np.linspace(-_SIDE, _SIDE, 120)
@@ -38,11 +41,11 @@ def chain(
     )
     density = jax.jit(lambda a, s: exact.log_density(law, grid, a, s))
     rows = (
-        ("forward: noise is added", found.forward, "C0"),
-        ("reverse: DDPM", found.ddpm, "C3"),
-        ("reverse: DDIM", found.ddim, "C2"),
+        ("forward: noise is added", chain.forward, "C0"),
+        ("reverse: DDPM", chain.ddpm, "C3"),
+        ("reverse: DDIM", chain.ddim, "C2"),
     )
-    for column, t in enumerate(found.shown):
+    for column, t in enumerate(chain.shown):
         a, s = (1.0, 0.0) if t < 0 else (schedule.signal[t], schedule.noise[t])
         values = np.exp(density(jnp.float32(a), jnp.float32(s)))
         for row, (_, samples, colour) in enumerate(rows):
@@ -72,11 +75,11 @@ def chain(
     return figure
 
 
-def gaussian(found: dict[str, dict[str, list[float]]]) -> Figure:
+def gaussian(curves: dict[str, dict[str, list[float]]]) -> Figure:
     """Draw what every sampler makes of one Gaussian, by network evaluations."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, rows in found.items():
+    for name, rows in curves.items():
         sampler, _, schedule = name.rpartition(", ")
         style = {
             "color": _COLOURS[sampler],

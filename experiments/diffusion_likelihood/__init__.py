@@ -43,49 +43,29 @@ SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of samples, networks and noise.
-        number: points of the ring.
-        chains: schedules of the bounds of the ring.
-        steps: their lengths, each respaced from 1,000.
-        flow_steps: numbers of Runge-Kutta steps on the ring.
-        num_steps: of training on the digits.
-        batch_size: digits in each of them.
-        width: hidden units in each of three layers.
-        learning_rate: Adam's first, falling to zero along a cosine.
-        held_out: how many held-out digits are judged, and as many of the training set.
-        draws: of the dequantising noise for each.
-        digit_steps: Runge-Kutta steps on the digits.
-        exact_digits: of how many the divergence is also computed exactly.
-        probes: of Hutchinson's estimate for these.
-        flow_error: in bits per dimension, the largest on the ring with the exact prior.
-        bound_gap: the largest of the best bound on the ring, likewise.
-        better: by how many bits per dimension the digits' model beats the normal law.
-        learned_slack: by how many the learned variance may lose to the fixed ones.
-    """
-
+    # An empty folder for what comes out.
     out: Path = Path("results/diffusion_likelihood")
-    seed: int = 0
-    number: int = 4000
+    seed: int = 0  # of samples, networks and noise
+    number: int = 4000  # points of the ring
+    # Schedules of the bounds on the ring.
     chains: tuple[str, ...] = ("linear", "cosine")
-    steps: tuple[int, ...] = (10, 30, 100, 300, 1000)
-    flow_steps: tuple[int, ...] = (10, 25, 50, 100)
-    num_steps: int = 24_000
-    batch_size: int = 128
-    width: int = 384
-    learning_rate: float = 1e-3
-    held_out: int = 360
-    draws: int = 1
-    digit_steps: int = 200
-    exact_digits: int = 20
-    probes: int = 50
-    flow_error: float = 1e-3
-    bound_gap: float = 0.05
-    better: float = 0.1
-    learned_slack: float = 0.0
+    steps: tuple[int, ...] = (10, 30, 100, 300, 1000)  # of them, respaced from 1,000
+    flow_steps: tuple[int, ...] = (10, 25, 50, 100)  # Runge-Kutta steps on the ring
+    num_steps: int = 24_000  # of training on the digits
+    batch_size: int = 128  # digits in each of them
+    width: int = 384  # hidden units in each of three layers
+    learning_rate: float = 1e-3  # Adam's first, falling to zero along a cosine
+    held_out: int = 360  # held-out digits to judge, and as many of the training set
+    draws: int = 1  # of the dequantising noise for each
+    digit_steps: int = 200  # Runge-Kutta steps on the digits
+    exact_digits: int = 20  # of how many the divergence is also computed exactly
+    probes: int = 50  # of Hutchinson's estimate for these
+    flow_error: float = 1e-3  # largest of the ODE on the ring, in bits per dimension
+    bound_gap: float = 0.05  # largest of the best bound on the ring, likewise
+    better: float = 0.1  # least lead of the digits' model over the normal law, likewise
+    learned_slack: float = 0.0  # most that the learned variance may lose by
 
 
 SMOKE = Config(
@@ -107,7 +87,7 @@ SMOKE = Config(
 """A short run: it learns only that digits are no noise."""
 
 
-def ring() -> exact.Mixture:
+def ring() -> exact.GaussianMixture:
     """Make the ring: eight modes of deviation .2 at radius 2, weights 1 to 8."""
     angles = np.arange(8) * np.pi / 4
     centres = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -142,16 +122,16 @@ class Ring(NamedTuple):
     worst: float
 
 
-def with_best_decoder(found: likelihood.Bound, chain: schedules.Schedule) -> float:
+def with_best_decoder(bound: likelihood.Bound, chain: schedules.Schedule) -> float:
     r"""Return the mean bound of points in the plane with another last variance.
 
     $L_0 = \log(2 \pi v) + r^2 / (2 v)$, least at $v = r^2 / 2$.
     """
     variance = math.exp(chain.log_small[0])
-    last = float(np.mean(np.asarray(found.terms[0], np.float64)))
+    last = float(np.mean(np.asarray(bound.terms[0], np.float64)))
     square = 2 * variance * (last - math.log(2 * math.pi * variance))
     best = math.log(math.pi * square) + 1
-    return float(np.mean(np.asarray(found.total, np.float64))) - last + best
+    return float(np.mean(np.asarray(bound.total, np.float64))) - last + best
 
 
 def on_ring(config: Config) -> Ring:
@@ -176,11 +156,11 @@ def on_ring(config: Config) -> Ring:
             row, best = [], []
             for number in config.steps:
                 chain = schedules.respace(full, number)
-                found = run(of_bound, x0=x, schedule=chain)
-                row.append(bits(found.total, 2))
-                best.append(bits(with_best_decoder(found, chain), 2))
+                bound = run(of_bound, x0=x, schedule=chain)
+                row.append(bits(bound.total, 2))
+                best.append(bits(with_best_decoder(bound, chain), 2))
                 if name == config.chains[0]:
-                    terms[variance] = np.asarray(jnp.mean(found.terms, axis=1))
+                    terms[variance] = np.asarray(jnp.mean(bound.terms, axis=1))
             bounds[f"{name}, {variance}"] = row
         bounds[f"{name}, best decoder"] = best
     flows = {}
@@ -194,14 +174,14 @@ def on_ring(config: Config) -> Ring:
     }.items():
         row = []
         for number in config.flow_steps:
-            found = jax.jit(
+            estimate = jax.jit(
                 functools.partial(
                     likelihood.flow_log_likelihood, denoise, num_steps=number, **options
                 )
             )(x)
-            row.append(bits(-found.log_likelihood, 2))
+            row.append(bits(-estimate.log_likelihood, 2))
             if name == "exact divergence and prior":
-                gaps = np.asarray(found.log_likelihood) - log_truth
+                gaps = np.asarray(estimate.log_likelihood) - log_truth
                 worst = float(np.abs(gaps).max()) / (2 * math.log(2))
         flows[name] = row
     return Ring(bits(-log_truth, 2), bounds, terms, flows, worst)
@@ -272,7 +252,7 @@ class Digits(NamedTuple):
 
     Attributes:
         baselines: of three simple models, on the held-out digits.
-        found: by set and method.
+        by_set: by set and method.
         errors: standard errors of the means over the held-out digits.
         medians: over the held-out digits.
         terms: of the held-out digits by variance, shape (T,), nats.
@@ -282,7 +262,7 @@ class Digits(NamedTuple):
     """
 
     baselines: dict[str, float]
-    found: dict[str, dict[str, float]]
+    by_set: dict[str, dict[str, float]]
     errors: dict[str, float]
     medians: dict[str, float]
     terms: dict[str, np.ndarray]
@@ -356,7 +336,7 @@ def on_digits(config: Config, folder: Path) -> Digits:
         name: data.load("digits", split=split).images[: config.held_out]
         for name, split in (("held out", "test"), ("training", "train"))
     }
-    found: dict[str, dict[str, float]] = {name: {} for name in sets}
+    by_set: dict[str, dict[str, float]] = {name: {} for name in sets}
     errors, medians, terms = {}, {}, {}
     for name, pictures in sets.items():
         nats: dict[str, list[np.ndarray]] = {}
@@ -374,7 +354,7 @@ def on_digits(config: Config, folder: Path) -> Digits:
             nats.setdefault("ODE", []).append(flowed)
         for method, values in nats.items():
             per_picture = of_levels(np.mean(values, axis=0) / SIZE)
-            found[name][method] = float(per_picture.mean())
+            by_set[name][method] = float(per_picture.mean())
             if name == "held out":
                 medians[method] = float(np.median(per_picture))
                 errors[method] = float(per_picture.std() / math.sqrt(len(pictures)))
@@ -395,7 +375,7 @@ def on_digits(config: Config, folder: Path) -> Digits:
     }
     return Digits(
         simple_models(levels["train"], levels["test"][: config.held_out]),
-        found,
+        by_set,
         errors,
         medians,
         terms,
@@ -412,7 +392,7 @@ def check(config: Config, of_ring: Ring, of_digits: Digits) -> dict[str, bool]:
     """Compare with what the module's docstring expects."""
     bounds = [value for row in of_ring.bounds.values() for value in row]
     ode = of_ring.flow["exact divergence and prior"][-1]
-    held_out = of_digits.found["held out"]
+    held_out = of_digits.by_set["held out"]
     best, normal = held_out["bound, learned"], of_digits.baselines["normal law"]
     one, two, error = of_digits.exact
     return {
@@ -448,10 +428,11 @@ def main(config: Config) -> dict[str, Any]:
     """
     import tempfile
 
-    from experiments.diffusion_likelihood import pictures
-    from gamedyn import report
+    from gamedyn import files
 
-    with report.folder(config.out) as out:
+    from . import pictures
+
+    with files.folder(config.out) as out:
         of_ring = on_ring(config)
         with tempfile.TemporaryDirectory() as folder:
             of_digits = on_digits(config, Path(folder))
@@ -475,7 +456,7 @@ def main(config: Config) -> dict[str, Any]:
             "largest error of a point": float(f"{of_ring.worst:.2e}"),
         },
         "digits, bits per dimension": {
-            **rounded(of_digits.found),
+            **rounded(of_digits.by_set),
             "standard errors": rounded(of_digits.errors),
             "medians": rounded(of_digits.medians),
             "simple models": rounded(of_digits.baselines),

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from experiments.diffusion_likelihood import Config, Digits, Ring
+    from . import Config, Digits, Ring
 
 _VARIANCES = {
     "small": (r"$\tilde\beta$", "C0"),
@@ -16,15 +16,15 @@ _VARIANCES = {
 }
 
 
-def exact(config: "Config", found: "Ring") -> Figure:
+def exact(config: "Config", ring: "Ring") -> Figure:
     """Draw the ring's bits by bound and by ODE against the truth."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, row in found.bounds.items():
+    for name, row in ring.bounds.items():
         schedule, _, variance = name.partition(", ")
         label, colour = _VARIANCES[variance]
         style = "--" if schedule == "cosine" else "-"
-        gaps = np.array(row) - found.truth
+        gaps = np.array(row) - ring.truth
         left.loglog(
             config.steps,
             gaps,
@@ -34,12 +34,12 @@ def exact(config: "Config", found: "Ring") -> Figure:
             label=f"{schedule}, variance {label}",
         )
     left.set(
-        title=f"bound less the truth ({found.truth:.4f} bits per dimension)",
+        title=f"bound less the truth ({ring.truth:.4f} bits per dimension)",
         xlabel="steps of the chain, T",
         ylabel="gap / bits per dimension",
     )
-    for index, (name, row) in enumerate(found.flow.items()):
-        gaps = np.abs(np.array(row) - found.truth)
+    for index, (name, row) in enumerate(ring.flow.items()):
+        gaps = np.abs(np.array(row) - ring.truth)
         right.loglog(
             4 * np.array(config.flow_steps),
             gaps,
@@ -68,11 +68,11 @@ def terms(of_ring: "Ring", of_digits: "Digits") -> Figure:
     """Draw the terms of both bounds, step by step."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for axis, found, size, title in (
+    for axis, rows, size, title in (
         (left, of_ring.terms, 2, "ring, exact denoiser"),
         (right, of_digits.terms, 64, "held-out digits, trained perceptron"),
     ):
-        for name, row in found.items():
+        for name, row in rows.items():
             variance = name.removeprefix("bound, ")
             label, colour = _VARIANCES[variance]
             values = row / (size * np.log(2))
@@ -92,13 +92,13 @@ def terms(of_ring: "Ring", of_digits: "Digits") -> Figure:
     return figure
 
 
-def digits(found: "Digits") -> Figure:
+def digits(results: "Digits") -> Figure:
     """Draw bits per dimension of the digits by method, beside simple models."""
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     axis = figure.subplots()
-    methods = list(found.found["held out"])
+    methods = list(results.by_set["held out"])
     labels = [
-        *found.baselines,
+        *results.baselines,
         *(
             f"diffusion, bound,\nvariance {_VARIANCES[m.removeprefix('bound, ')][0]}"
             if m.startswith("bound")
@@ -107,15 +107,15 @@ def digits(found: "Digits") -> Figure:
         ),
     ]
     place = np.arange(len(labels))
-    simple, own = place[: len(found.baselines)], place[len(found.baselines) :]
-    axis.barh(simple, list(found.baselines.values()), 0.6, color="0.7")
+    simple, own = place[: len(results.baselines)], place[len(results.baselines) :]
+    axis.barh(simple, list(results.baselines.values()), 0.6, color="0.7")
     for shift, name, colour in ((0.2, "held out", "C0"), (-0.2, "training", "C1")):
-        values = [found.found[name][method] for method in methods]
+        values = [results.by_set[name][method] for method in methods]
         axis.barh(own + shift, values, 0.36, color=colour, label=f"{name} digits")
     for y, value in [
-        *zip(simple, found.baselines.values(), strict=True),
-        *zip(own + 0.2, found.found["held out"].values(), strict=True),
-        *zip(own - 0.2, found.found["training"].values(), strict=True),
+        *zip(simple, results.baselines.values(), strict=True),
+        *zip(own + 0.2, results.by_set["held out"].values(), strict=True),
+        *zip(own - 0.2, results.by_set["training"].values(), strict=True),
     ]:
         axis.text(value, y, f" {value:.2f}", va="center", fontsize=8)
     axis.set_yticks(place, labels)

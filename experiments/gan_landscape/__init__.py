@@ -4,6 +4,9 @@ Command:
 
     gamedyn train gan_landscape [--out results/gan_landscape] [--smoke]
 
+Paper: H. Berard et al., A Closer Look at the Optimization Landscapes of Generative
+Adversarial Networks, 2020, arXiv:1906.04848.
+
 Three GANs are trained in float32 by alternating Adam, as the lecture has it, and looked
 at in float64 at the start, in the middle and at the end, on one large batch whose
 examples and latents are fixed:
@@ -27,9 +30,10 @@ Pictures: the ends of the own spectra (`curvature.png`), Ritz values of J in the
 plane (`jacobian.png`), angle and length of the flow along the straight line from an
 earlier point to the last (`path.png`), what the generators draw (`samples.png`).
 
-Expected (seed 0; numbers, pictures and time in `README.md` beside this file): no end is
-stationary, both players have certified negative curvature at every point of every case,
-and the flow is unstable at all of them: neither Nash equilibrium nor LSSP.
+Expected (seed 0; numbers and pictures in `README.md` beside this file; 5 minutes of
+processor time on one core of a 2-core x86-64 server): no end is stationary, both
+players have certified negative curvature at every point of every case, and the flow is
+unstable at all of them: neither Nash equilibrium nor LSSP.
 """
 
 import dataclasses
@@ -44,7 +48,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gamedyn import analysis
-from gamedyn.analysis.report import conclude
+from gamedyn.analysis.verdicts import conclude
 
 CASES = ("ring", "ring_wgan_gp", "digits")
 POINTS = ("start", "middle", "end")
@@ -52,35 +56,20 @@ POINTS = ("start", "middle", "end")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of networks, data and the starts of Lanczos and Arnoldi.
-        cases: which GANs, of `CASES`.
-        num_steps: of training, even.
-        batch_size: real examples of every move in training.
-        width: hidden units of the ring's networks; of DCGAN a quarter as many channels.
-        depth: hidden layers of the ring's networks.
-        learning_rate: Adam's, with b1 = 0.5.
-        examples: of the fixed batch.
-        num_products: the most steps of a Lanczos or Arnoldi run.
-        num_eigenvalues: shown of either end of an own spectrum.
-        num_positions: on the line between two points.
-    """
-
-    out: Path = Path("results/gan_landscape")
-    seed: int = 0
-    cases: tuple[str, ...] = CASES
-    num_steps: int = 3000
-    batch_size: int = 128
-    width: int = 64
-    depth: int = 2
-    learning_rate: float = 1e-3
-    examples: int = 256
-    num_products: int = 50
-    num_eigenvalues: int = 8
-    num_positions: int = 41
+    out: Path = Path("results/gan_landscape")  # an empty folder for what comes out
+    seed: int = 0  # of networks, data and the starts of Lanczos and Arnoldi
+    cases: tuple[str, ...] = CASES  # which GANs, of `CASES`
+    num_steps: int = 3000  # of training, even
+    batch_size: int = 128  # real examples of every move in training
+    width: int = 64  # hidden units on the ring; of DCGAN a quarter as many channels
+    depth: int = 2  # hidden layers of the ring's networks
+    learning_rate: float = 1e-3  # Adam's, with b1 = 0.5
+    examples: int = 256  # of the fixed batch
+    num_products: int = 50  # the most steps of a Lanczos or Arnoldi run
+    num_eigenvalues: int = 8  # shown of either end of an own spectrum
+    num_positions: int = 41  # on the line between two points
 
 
 SMOKE = Config(
@@ -113,7 +102,7 @@ def examine(case: Any, params: Any, config: Config, key: jax.Array) -> dict[str,
     game, batch, steps = case.game, case.fixed, config.num_products
     report = analysis.certify_large(game, params, batch, keys[0], num_steps=steps)
     stationary = dataclasses.replace(report.stationarity, stationary=True)
-    found: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "verdict": report.verdict.name,
         "residual": report.stationarity.residual,
         "tolerance": report.stationarity.tolerance,
@@ -134,7 +123,7 @@ def examine(case: Any, params: Any, config: Config, key: jax.Array) -> dict[str,
             tolerance=0.0,
         )
         count = config.num_eigenvalues
-        found["players"].append(
+        numbers["players"].append(
             {
                 "curvature": finding.curvature.name,
                 "smallest": finding.smallest,
@@ -151,7 +140,7 @@ def examine(case: Any, params: Any, config: Config, key: jax.Array) -> dict[str,
     flow = analysis.arnoldi(
         operator, operator.like, keys[3], num_steps=steps, num_pairs=2
     )
-    found["flow"] = {
+    numbers["flow"] = {
         "stability": stability(flow),
         "smallest real part": float(flow.values[0].real),
         "imaginary part": float(abs(flow.values[0].imag)),
@@ -160,7 +149,7 @@ def examine(case: Any, params: Any, config: Config, key: jax.Array) -> dict[str,
         "ritz": [[z.real, z.imag] for z in flow.ritz.tolist()],
         "estimates": flow.estimates.tolist(),
     }
-    return found
+    return numbers
 
 
 def stability(flow: Any) -> str:
@@ -183,26 +172,26 @@ def paths(case: Any, points: list[Any], config: Config) -> dict[str, Any]:
             case.game, first, second, batch, positions=jnp.asarray(positions)
         )
     )
-    found = {"positions": positions.tolist()}
+    numbers = {"positions": positions.tolist()}
     for name, first in zip(POINTS[:-1], points[:-1], strict=True):
         angle = measure(first, points[-1], case.fixed)
-        found[f"from the {name}"] = {
+        numbers[f"from the {name}"] = {
             "cosines": np.asarray(angle.cosines).tolist(),
             "norms": np.asarray(angle.norms).tolist(),
         }
-    return found
+    return numbers
 
 
-def conclusion(found: dict[str, Any]) -> str:
+def conclusion(point: dict[str, Any]) -> str:
     """Say of a point in words whether it is a DNE, an LSSP, neither."""
-    players = zip(("generator", "discriminator"), found["players"], strict=True)
+    players = zip(("generator", "discriminator"), point["players"], strict=True)
     negative = [
         name for name, player in players if player["curvature"] == "NOT_PSD_CERTIFIED"
     ]
-    flow = found["flow"]
+    flow = point["flow"]
     words = [
-        f"stationary: {'no' if found['verdict'] == 'NOT_STATIONARY' else 'yes'} "
-        f"(residual {found['residual']:.1e}, tolerance {found['tolerance']:.1e})",
+        f"stationary: {'no' if point['verdict'] == 'NOT_STATIONARY' else 'yes'} "
+        f"(residual {point['residual']:.1e}, tolerance {point['tolerance']:.1e})",
         "curvature of a Nash equilibrium: "
         + (
             f"no, the {' and the '.join(negative)} could gain by moving alone"
@@ -218,10 +207,10 @@ def conclusion(found: dict[str, Any]) -> str:
 _ANSWERS = {"stable": "yes", "unstable": "no, it leaves", "undecided": "undecided"}
 
 
-def check(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
+def check(cases: dict[str, dict[str, Any]]) -> dict[str, bool]:
     """Compare with what the module's docstring expects."""
-    ends = [case["points"]["end"] for case in found.values()]
-    every = [point for case in found.values() for point in case["points"].values()]
+    ends = [case["points"]["end"] for case in cases.values()]
+    every = [point for case in cases.values() for point in case["points"].values()]
     return {
         "no point passes for an equilibrium that it is not": all(
             point["verdict"] == "NOT_STATIONARY" for point in every
@@ -256,8 +245,9 @@ def main(config: Config) -> dict[str, Any]:
         ValueError: if a case is unknown, or the number of steps odd.
         FileExistsError: if the folder holds anything already.
     """
-    from experiments.gan_landscape import pictures, training
-    from gamedyn import report
+    from gamedyn import files
+
+    from . import pictures, training
 
     begin = time.perf_counter()
     unknown = set(config.cases) - set(CASES)
@@ -266,8 +256,8 @@ def main(config: Config) -> dict[str, Any]:
             f"expected cases among {', '.join(CASES)} and an even number of steps, got "
             f"{', '.join(config.cases)} and {config.num_steps}"
         )
-    with report.folder(config.out) as out:
-        found, samples, seconds = {}, {}, {}
+    with files.folder(config.out) as out:
+        cases, samples, seconds = {}, {}, {}
         for name in config.cases:
             started = time.perf_counter()
             case = training.make(name, config)
@@ -281,7 +271,7 @@ def main(config: Config) -> dict[str, Any]:
                 points = [training.in_float64(params) for params in points]
                 keys = jax.random.split(jax.random.key(config.seed), len(points))
                 each = zip(POINTS, points, keys, strict=True)
-                found[name] = {
+                cases[name] = {
                     "parameters": [len(ravel_pytree(own)[0]) for own in points[0]],
                     "points": {
                         point: examine(wide, params, config, key)
@@ -289,40 +279,40 @@ def main(config: Config) -> dict[str, Any]:
                     },
                     "path": paths(wide, points, config),
                 }
-            found[name]["conclusion"] = conclusion(found[name]["points"]["end"])
+            cases[name]["conclusion"] = conclusion(cases[name]["points"]["end"])
             seconds[name] = {
                 "training": round(trained - started, 1),
                 "analysis": round(time.perf_counter() - trained, 1),
             }
-            print(table(name, found[name]), flush=True)
+            print(table(name, cases[name]), flush=True)
         for name, figure in {
-            "curvature.png": pictures.curvature(found),
-            "jacobian.png": pictures.jacobian(found),
-            "path.png": pictures.path(found),
+            "curvature.png": pictures.curvature(cases),
+            "jacobian.png": pictures.jacobian(cases),
+            "path.png": pictures.path(cases),
             "samples.png": pictures.samples(samples),
         }.items():
             figure.savefig(out / name, dpi=90)
         (out / "table.txt").write_text(
-            "\n".join(table(name, case) for name, case in found.items())
+            "\n".join(table(name, case) for name, case in cases.items())
         )
-        (out / "findings.json").write_text(json.dumps(found) + "\n")
+        (out / "findings.json").write_text(json.dumps(cases) + "\n")
     return {
-        "conclusions": {name: case["conclusion"] for name, case in found.items()},
-        "checks": check(found),
+        "conclusions": {name: case["conclusion"] for name, case in cases.items()},
+        "checks": check(cases),
         "seconds": seconds | {"all": round(time.perf_counter() - begin, 1)},
     }
 
 
-def table(name: str, found: dict[str, Any]) -> str:
+def table(name: str, case: dict[str, Any]) -> str:
     """Write what was found about one GAN as text."""
     head = f"{'':8}{'residual':>10}  {'verdict':16}{'if stationary':16}"
     for player in ("generator", "discriminator"):
         head += f"{player + ' min':>18}{'max':>10}"
     lines = [
-        f"{name}, {' + '.join(map(str, found['parameters']))} parameters",
+        f"{name}, {' + '.join(map(str, case['parameters']))} parameters",
         head + f"{'min Re eig J':>22}  flow",
     ]
-    for label, point in found["points"].items():
+    for label, point in case["points"].items():
         row = f"{label:8}{point['residual']:10.1e}  {point['verdict']:16}"
         row += f"{point['verdict of the curvature alone']:16}"
         for player in point["players"]:
@@ -331,5 +321,5 @@ def table(name: str, found: dict[str, Any]) -> str:
         flow = point["flow"]
         real = f"{flow['smallest real part']:.2e} +- {flow['residual']:.0e}"
         lines.append(row + f"{real:>22}  {flow['stability']}")
-    lines += ["*: certified negative", f"At the end: {found['conclusion']}."]
+    lines += ["*: certified negative", f"At the end: {case['conclusion']}."]
     return "\n".join(lines) + "\n"

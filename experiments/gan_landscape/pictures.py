@@ -20,10 +20,10 @@ def _linear_below(largest: float) -> float:
     return 10.0 ** np.floor(np.log10(1e-2 * largest))
 
 
-def curvature(found: dict[str, Any]) -> Figure:
+def curvature(cases: dict[str, Any]) -> Figure:
     """Draw both ends of both players' own spectra."""
-    figure, axes = _grid(2, len(found))
-    for column, (name, case) in enumerate(found.items()):
+    figure, axes = _grid(2, len(cases))
+    for column, (name, case) in enumerate(cases.items()):
         for row, player in enumerate(PLAYERS):
             axis = axes[row, column]
             largest = 0.0
@@ -49,10 +49,10 @@ def curvature(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def jacobian(found: dict[str, Any]) -> Figure:
+def jacobian(cases: dict[str, Any]) -> Figure:
     """Draw Ritz values of J in the complex plane, settled ones filled."""
-    figure, axes = _grid(1, len(found), height=4.2)
-    for axis, (name, case) in zip(axes[0], found.items(), strict=True):
+    figure, axes = _grid(1, len(cases), height=4.2)
+    for axis, (name, case) in zip(axes[0], cases.items(), strict=True):
         widest = 0.0
         for label, point in case["points"].items():
             flow = point["flow"]
@@ -90,10 +90,10 @@ def jacobian(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def path(found: dict[str, Any]) -> Figure:
+def path(cases: dict[str, Any]) -> Figure:
     """Draw angle and norm of the flow along lines that lead to the last point."""
-    figure, axes = _grid(2, len(found), height=2.7)
-    for column, (name, case) in enumerate(found.items()):
+    figure, axes = _grid(2, len(cases), height=2.7)
+    for column, (name, case) in enumerate(cases.items()):
         upper, lower = axes[:, column]
         positions, largest = case["path"]["positions"], 0.0
         for label in ("start", "middle"):

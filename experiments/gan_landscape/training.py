@@ -15,7 +15,7 @@ from gamedyn import train as training
 from gamedyn.gan import penalties
 
 if TYPE_CHECKING:
-    from experiments.gan_landscape import Config
+    from . import Config
 
 
 class Case(NamedTuple):

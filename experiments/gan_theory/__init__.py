@@ -2,7 +2,10 @@ r"""The theory of GANs, run: what the optimal discriminator is, and what it is w
 
 Command:
 
-    python -m experiments.gan_theory [--out results/gan_theory] [--smoke]
+    gamedyn train gan_theory [--out results/gan_theory] [--smoke]
+    python -m experiments.gan_theory      # exit code 1 if something expected fails
+
+Paper: I. Goodfellow et al., Generative Adversarial Networks, 2014, arXiv:1406.2661.
 
 1. Against a fixed generator a discriminator, trained by gamedyn's own rules on samples,
    approaches $D^* = p/(p+q)$, on two pairs of mixtures on the line and one in the
@@ -30,7 +33,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,38 +44,31 @@ import gamedyn as gd
 from gamedyn import divergences
 from gamedyn.gan import theory
 
-_DTYPE = jnp.float32
+from .laws import (
+    DTYPE,
+    Pair,
+    Trained,
+    draw,
+    log_densities,
+    mixture,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of the networks and the samples.
-        num_steps: of training, for every pair.
-        records: how often the discriminator is looked at; divides `num_steps`.
-        batch_size: samples of each distribution per step.
-        width: hidden units in each of the two layers.
-        learning_rate: Adam's first, falling to zero along a cosine.
-        points_per_line: of the two parallel lines.
-        sup_error: the largest final error of D allowed.
-        fall: the largest ratio of the final to the first error allowed.
-        value_gap: the largest distance of the final value from its limit allowed.
-    """
-
-    out: Path = Path("results/gan_theory")
-    seed: int = 0
-    num_steps: int = 20_000
-    records: int = 100
-    batch_size: int = 512
-    width: int = 64
-    learning_rate: float = 1e-2
-    points_per_line: int = 40
-    sup_error: float = 0.15
-    fall: float = 1 / 4
-    value_gap: float = 3e-3
+    out: Path = Path("results/gan_theory")  # an empty folder for what comes out
+    seed: int = 0  # of the networks and the samples
+    num_steps: int = 20_000  # of training, for every pair
+    records: int = 100  # how often D is looked at; divides `num_steps`
+    batch_size: int = 512  # samples of each distribution per step
+    width: int = 64  # hidden units in each of the two layers
+    learning_rate: float = 1e-2  # Adam's first, falling to zero along a cosine
+    points_per_line: int = 40  # of the two parallel lines
+    sup_error: float = 0.15  # largest final error of D
+    fall: float = 1 / 4  # largest ratio of the final to the first error of D
+    value_gap: float = 3e-3  # largest final distance of the value from its limit
 
 
 SMOKE = Config(
@@ -87,67 +83,13 @@ SMOKE = Config(
 """A short run: the discriminator gets only part of the way."""
 
 
-class Mixture(NamedTuple):
-    """A mixture of isotropic Gaussians: weights (k,), means (k, d), deviations (k,)."""
-
-    weights: jax.Array
-    means: jax.Array
-    deviations: jax.Array
-
-
-class Pair(NamedTuple):
-    """A law of the data, a fixed generator's law, and a quadrature for both."""
-
-    p: Mixture
-    q: Mixture
-    points: jax.Array
-    measure: jax.Array
-
-
-class Trained(NamedTuple):
-    """What training recorded: steps (r,), and per record D, its error, its value."""
-
-    steps: np.ndarray
-    probabilities: np.ndarray
-    errors: np.ndarray
-    values: np.ndarray
-    best: np.ndarray
-    limit: np.ndarray
-    js: np.ndarray
-
-
-def mixture(weights: Any, means: Any, deviations: Any) -> Mixture:
-    """Make a mixture of lists; means on the line are numbers."""
-    means = np.asarray(means, np.float64)
-    means = means[:, None] if means.ndim == 1 else means
-    return Mixture(*(jnp.asarray(x, _DTYPE) for x in (weights, means, deviations)))
-
-
-def log_density(law: Mixture, x: jax.Array) -> jax.Array:
-    """Compute a mixture's log density at one point, shape (d,)."""
-    squares = jnp.sum((x[None, :] - law.means) ** 2, axis=1) / law.deviations**2
-    logs = -squares / 2 - x.size * jnp.log(law.deviations * math.sqrt(2 * math.pi))
-    return jax.nn.logsumexp(logs, b=law.weights)
-
-
-log_densities = jax.jit(jax.vmap(log_density, in_axes=(None, 0)))
-
-
-def draw(law: Mixture, key: jax.Array, size: int) -> jax.Array:
-    """Draw points from a mixture, shape (size, d)."""
-    which, noise = jax.random.split(key)
-    chosen = jax.random.choice(which, len(law.weights), (size,), p=law.weights)
-    normal = jax.random.normal(noise, (size, law.means.shape[1]), _DTYPE)
-    return law.means[chosen] + law.deviations[chosen][:, None] * normal
-
-
 def pairs() -> dict[str, Pair]:
     """Give the three cases: a blurred generator, a missed mode, and the plane."""
-    line = jnp.linspace(-8, 8, 1601, dtype=_DTYPE)[:, None]
-    side = jnp.linspace(-5, 5, 101, dtype=_DTYPE)
+    line = jnp.linspace(-8, 8, 1601, dtype=DTYPE)[:, None]
+    side = jnp.linspace(-5, 5, 101, dtype=DTYPE)
     plane = jnp.stack(jnp.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    on_line = jnp.full(len(line), 0.01, _DTYPE)
-    on_plane = jnp.full(len(plane), 0.01, _DTYPE)
+    on_line = jnp.full(len(line), 0.01, DTYPE)
+    on_plane = jnp.full(len(plane), 0.01, DTYPE)
     corners = [(1.5, 1.5), (-1.5, 1.5), (-1.5, -1.5), (1.5, -1.5)]
     return {
         "blurred generator": Pair(
@@ -179,8 +121,8 @@ def init(key: jax.Array, sizes: tuple[int, ...]) -> list[dict[str, jax.Array]]:
         zip(sizes[:-1], sizes[1:], strict=True),
         strict=True,
     ):
-        weight = jax.random.normal(k, (rows, columns), _DTYPE) / rows**0.5
-        layers.append({"weight": weight, "bias": jnp.zeros(columns, _DTYPE)})
+        weight = jax.random.normal(k, (rows, columns), DTYPE) / rows**0.5
+        layers.append({"weight": weight, "bias": jnp.zeros(columns, DTYPE)})
     return layers
 
 
@@ -278,16 +220,16 @@ def parallel_lines(num_points: int) -> dict[str, np.ndarray]:
     """Compare two copies of a line, `distance` apart: exact W1, JS and TV."""
     distances = np.linspace(-1, 1, 41)
     heights = np.linspace(0, 1, num_points)
-    found: dict[str, list[float]] = {
+    columns: dict[str, list[float]] = {
         name: [] for name in ("js", "total variation", "primal", "dual", "lipschitz")
     }
     for distance in distances:
         real = np.stack([np.zeros(num_points), heights], axis=1)
         fake = np.stack([np.full(num_points, distance), heights], axis=1)
         critic = divergences.kantorovich_rubinstein(real, fake)
-        found["primal"].append(divergences.wasserstein(real, fake))
-        found["dual"].append(critic.value)
-        found["lipschitz"].append(critic.lipschitz)
+        columns["primal"].append(divergences.wasserstein(real, fake))
+        columns["dual"].append(critic.value)
+        columns["lipschitz"].append(critic.lipschitz)
         # As distributions on the union of the supports.
         union, index = np.unique(
             np.concatenate([real, fake]), axis=0, return_inverse=True
@@ -296,9 +238,9 @@ def parallel_lines(num_points: int) -> dict[str, np.ndarray]:
         np.add.at(masses, (np.repeat([0, 1], num_points), index), 1 / num_points)
         with jax.enable_x64(True):
             p, q = jnp.asarray(masses)
-            found["js"].append(divergences.jensen_shannon(p, q).item())
-            found["total variation"].append(divergences.total_variation(p, q).item())
-    return {"distance": distances} | {k: np.array(v) for k, v in found.items()}
+            columns["js"].append(divergences.jensen_shannon(p, q).item())
+            columns["total variation"].append(divergences.total_variation(p, q).item())
+    return {"distance": distances} | {k: np.array(v) for k, v in columns.items()}
 
 
 def saturating(logit: jax.Array) -> jax.Array:
@@ -385,10 +327,10 @@ def findings(
     }
 
 
-def check(config: Config, found: dict[str, dict[str, float]]) -> dict[str, bool]:
+def check(config: Config, measured: dict[str, dict[str, float]]) -> dict[str, bool]:
     """Compare with what the module's docstring expects."""
-    runs = [found[name] for name in pairs()]
-    lines, gradient = found["parallel lines"], found["generator gradient"]
+    runs = [measured[name] for name in pairs()]
+    lines, gradient = measured["parallel lines"], measured["generator gradient"]
     return {
         "D approaches D*": all(
             run["final sup error"] < config.sup_error
@@ -426,15 +368,16 @@ def main(config: Config) -> dict[str, Any]:
     Raises:
         FileExistsError: if the folder holds anything already.
     """
-    from experiments.gan_theory import pictures
-    from gamedyn import report
+    from gamedyn import files
+
+    from . import pictures
 
     begin = time.perf_counter()
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         cases = pairs()
         trained = {name: train(config, pair) for name, pair in cases.items()}
         lines, gradients = parallel_lines(config.points_per_line), generator_gradients()
-        found = findings(trained, lines, gradients)
+        measured = findings(trained, lines, gradients)
         for name, figure in {
             "discriminator.png": pictures.discriminator(cases, trained),
             "value.png": pictures.value(trained),
@@ -445,8 +388,8 @@ def main(config: Config) -> dict[str, Any]:
         settings = dataclasses.asdict(config) | {"out": str(config.out)}
         summary = {
             "settings": settings,
-            "findings": found,
-            "checks": check(config, found),
+            "findings": measured,
+            "checks": check(config, measured),
             "jax": jax.__version__,
             "seconds": round(time.perf_counter() - begin, 1),
         }

@@ -4,7 +4,7 @@ import sys
 
 import tyro
 
-from experiments.gan_theory import SMOKE, Config, main
+from . import SMOKE, Config, main
 
 if __name__ == "__main__":
     arguments = [word for word in sys.argv[1:] if word != "--smoke"]

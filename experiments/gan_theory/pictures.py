@@ -1,18 +1,13 @@
 """The four pictures."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from experiments.gan_theory import Pair, Trained
+from .laws import Pair, Trained, log_densities
 
 
-def discriminator(cases: "dict[str, Pair]", trained: "dict[str, Trained]") -> Figure:
+def discriminator(cases: dict[str, Pair], trained: dict[str, Trained]) -> Figure:
     """Draw D in training against D*, on the line and in the plane, and its error."""
-    from experiments.gan_theory import log_densities
-
     figure = Figure(figsize=(13, 7.6), layout="constrained")
     axes = figure.subplots(2, 3)
     line = [name for name, pair in cases.items() if pair.points.shape[1] == 1]
@@ -76,7 +71,7 @@ def discriminator(cases: "dict[str, Pair]", trained: "dict[str, Trained]") -> Fi
     return figure
 
 
-def value(trained: "dict[str, Trained]") -> Figure:
+def value(trained: dict[str, Trained]) -> Figure:
     """Draw the value along training and its distance from the limit."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -9,6 +9,14 @@ Wasserstein GAN with gradient penalty; and one diffusion model sampled by DDPM i
 steps and DDIM in 50 and 10. Ring and grid are those of `mixture_gan`, whose settings
 the GANs have here, means over seeds; the digits are scikit-learn's, one seed.
 
+Papers: Wasserstein GAN with gradient penalty, arXiv:1704.00028; DDPM,
+arXiv:2006.11239; DDIM, arXiv:2010.02502.
+
+Expected (`README.md` beside this file has all rows): on the ring every model covers the
+8 modes, with .932, .768 and .902 of high quality (DDPM-1000); on the digits Frechet
+distances of 8.48, 16.7 and 14.9, real pictures 12.6. On one core training takes 9 to 32
+s a run on ring and grid, 21, 35 and 128 s on the digits; `--smoke` 25 s.
+
 The folder gets `table.csv`, `summary.json` and `samples-*.png`.
 """
 
@@ -21,27 +29,19 @@ from typing import Any
 
 import jax
 
-from experiments.gan_vs_diffusion import pictures, points
-from experiments.gan_vs_diffusion.rows import Sampling
+from . import pictures, points
+from .rows import Sampling
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is compared.
+    """What is compared."""
 
-    Attributes:
-        data: of ring, grid and digits.
-        out: the folder for table and pictures; must not hold anything yet.
-        seeds: of the runs on ring and grid.
-        samplings: of the diffusion model, each the name of a sampler and its steps.
-        tiny: small networks and a few steps: to see it run.
-    """
-
-    data: tuple[str, ...] = ("ring", "grid", "digits")
-    out: Path = Path("results/gan_vs_diffusion")
-    seeds: tuple[int, ...] = (100, 101, 102)
-    samplings: tuple[str, ...] = ("ddpm-1000", "ddim-50", "ddim-10")
-    tiny: bool = False
+    data: tuple[str, ...] = ("ring", "grid", "digits")  # of ring, grid and digits
+    out: Path = Path("results/gan_vs_diffusion")  # an empty folder for what comes out
+    seeds: tuple[int, ...] = (100, 101, 102)  # of the runs on ring and grid
+    samplings: tuple[str, ...] = ("ddpm-1000", "ddim-50", "ddim-10")  # sampler, steps
+    tiny: bool = False  # small networks and a few steps: to see it run
 
 
 SMOKE = Config(data=("ring",), seeds=(100,), samplings=("ddpm-20", "ddim-5"), tiny=True)
@@ -61,18 +61,18 @@ def main(config: Config) -> dict[str, Any]:
         FileExistsError: if the folder holds anything already.
         ValueError: if the data or a sampling are unknown.
     """
-    from gamedyn import recipes, report, runtime
+    from gamedyn import files, recipes, runtime
 
     if unknown := set(config.data) - {"ring", "grid", "digits"}:
         raise ValueError(f"data are ring, grid and digits, got {sorted(unknown)}")
     samplings = [Sampling.parse(text) for text in config.samplings]
-    with _compiling_quickly(config.tiny), report.folder(config.out) as out:
+    with _compiling_quickly(config.tiny), files.folder(config.out) as out:
         rows = []
         for name in config.data:
             part = pictures if name == "digits" else points
-            found, figure = part.compare(config, name, samplings)
+            added, figure = part.compare(config, name, samplings)
             figure.savefig(out / f"samples-{name}.png", dpi=90)
-            rows += found
+            rows += added
         with (out / "table.csv").open("w", newline="") as file:
             columns = dict.fromkeys(column for row in rows for column in row)
             writer = csv.DictWriter(file, list(columns))

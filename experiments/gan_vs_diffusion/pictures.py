@@ -9,9 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import _image_gans, cgan, ddpm, wgan
-from experiments.ddpm import pictures as diffused
-from experiments.gan_vs_diffusion.rows import (
+from experiments import cgan, ddpm, wgan
+from gamedyn import train
+from gamedyn.recipes import diffusion_pictures as diffused
+from gamedyn.recipes import image_gans
+
+from .rows import (
     Cost,
     Sampling,
     row,
@@ -19,7 +22,6 @@ from experiments.gan_vs_diffusion.rows import (
     timed,
     trained,
 )
-from gamedyn import train
 
 _TIMED = 360
 _MEASURES = {
@@ -63,49 +65,49 @@ def compare(
     for method, (recipe, options, moves) in GANS.items():
         options = dataclasses.replace(options, **(tiny if config.tiny else {}))
         made = recipe.setup(options)
-        state, spent = _trained(_image_gans.fit, options, made)
+        state, spent = _trained(image_gans.fit, options, made)
         theta = state.averaged[0]
         cost = Cost(size(state.params), options.steps * moves, spent)
         labels = made.held_out.labels[:_TIMED]
         generator = made.generator
-        latents = _image_gans.LATENT(jax.random.key(0), _TIMED, np.float32)
+        latents = image_gans.LATENT(jax.random.key(0), _TIMED, np.float32)
         asked = (labels,) if made.conditional else ()
         draw = functools.partial(jax.jit(generator.apply), theta, latents, *asked)
         seconds = timed(draw, _TIMED)
-        found = _image_gans.measure(options, made, theta)
-        rows.append(row(name, method, cost, 1, seconds, _renamed(found)))
-        shown[method] = _image_gans.generate(made, theta, 50, 0, np.arange(50) % 10)
+        scores = image_gans.measure(options, made, theta)
+        rows.append(row(name, method, cost, 1, seconds, _renamed(scores)))
+        shown[method] = image_gans.generate(made, theta, 50, 0, np.arange(50) % 10)
         print(rows[-1], flush=True)
     options = ddpm.Config()
     if config.tiny:
         options = dataclasses.replace(options, chain=50, **tiny)
     options = ddpm.complete(options)
-    made = diffused.setup(options)
+    made = ddpm.setup(options)
     state, spent = _trained(diffused.fit, options, made)
     theta = state.averaged[0]
     cost = Cost(size(state.params), options.steps, spent)
-    found: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     for sampling in samplings:
         options = dataclasses.replace(
             options, sampler=sampling.sampler, sampling_steps=sampling.steps
         )
-        made = diffused.setup(options)
+        made = ddpm.setup(options)
 
         labels = made.held_out.labels[:_TIMED]
         draw = functools.partial(diffused.generate, made, theta, _TIMED, 0, labels)
         seconds = timed(draw, _TIMED)
-        found = diffused.measure(options, made, theta)
+        scores = diffused.measure(options, made, theta)
         evaluations = made.model.sampler.num_evaluations
         rows.append(
-            row(name, sampling.title, cost, evaluations, seconds, _renamed(found))
+            row(name, sampling.title, cost, evaluations, seconds, _renamed(scores))
         )
         labels = np.arange(50) % 10
         shown[sampling.title] = diffused.generate(made, theta, 50, 0, labels)
         print(rows[-1], flush=True)
-    real = {measure: found.get(f"{measure}, real") for measure in _MEASURES}
-    real["accuracy[digits_cnn]"] = found["classifier's test accuracy"]
+    real = {measure: scores.get(f"{measure}, real") for measure in _MEASURES}
+    real["accuracy[digits_cnn]"] = scores["classifier's test accuracy"]
     nearest = "distance to the nearest training picture"
-    real[nearest] = found[f"{nearest}, held-out"]
+    real[nearest] = scores[f"{nearest}, held-out"]
     rows.append(row(name, "real pictures", Cost(0, 0, 0.0), 0, 0.0, _renamed(real)))
     shown["real pictures"] = made.held_out.images[:50]
     return rows, figure(shown)
@@ -117,11 +119,11 @@ def _trained(fit: Any, options: Any, made: Any) -> tuple[train.TrainState, float
         return trained(functools.partial(fit, run, made))
 
 
-def _renamed(found: dict[str, Any]) -> dict[str, Any]:
+def _renamed(scores: dict[str, Any]) -> dict[str, Any]:
     return {
-        title: getattr(found[measure], "value", found[measure])
+        title: getattr(scores[measure], "value", scores[measure])
         for measure, title in _MEASURES.items()
-        if measure in found
+        if measure in scores
     }
 
 

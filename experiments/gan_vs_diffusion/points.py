@@ -13,8 +13,13 @@ import optax
 
 import gamedyn as gd
 from experiments import ddpm, mixture_gan
-from experiments.ddpm import points as diffused
-from experiments.gan_vs_diffusion.rows import (
+from experiments.mixture_gan import protocols, training
+from experiments.mixture_gan.setting import LATENTS, Setting, networks
+from gamedyn import divergences
+from gamedyn.diffusion import exact, likelihood, process, schedules
+from gamedyn.recipes import diffusion_points as diffused
+
+from .rows import (
     Cost,
     Sampling,
     row,
@@ -22,15 +27,12 @@ from experiments.gan_vs_diffusion.rows import (
     timed,
     trained,
 )
-from experiments.mixture_gan import protocols, training
-from gamedyn import divergences
-from gamedyn.diffusion import exact, likelihood, process, schedules
 
 _HELD_OUT = 1000  # points whose likelihood is taken
 _FLOW_STEPS = 200
 
 
-def gans(config: Any, name: str) -> dict[str, tuple[training.Setting, Any, int]]:
+def gans(config: Any, name: str) -> dict[str, tuple[Setting, Any, int]]:
     """Say what is trained: settings, rules (or their own), gradients of a step.
 
     The Wasserstein GAN has the networks, batches and length of the other; five steps
@@ -85,14 +87,14 @@ def compare(
         runs = training.train(
             protocol, setting, training.points(setting, config.seeds), rule
         )
-        generator, critic = training.networks(setting)
+        generator, critic = networks(setting)
         theta, phi = (net.init(jax.random.key(0)) for net in (generator, critic))
         cost = Cost(
             size(theta, phi),
             setting.num_steps * moves,
             runs.seconds / len(config.seeds),
         )
-        latent, apply = training.LATENTS[setting.latent](2), jax.jit(generator.apply)
+        latent, apply = LATENTS[setting.latent](2), jax.jit(generator.apply)
         z = latent(jax.random.key(0), protocols.SAMPLES, jnp.float32)
         # How long it takes does not depend on the values.
         seconds = timed(functools.partial(apply, theta, z), protocols.SAMPLES)
@@ -132,9 +134,9 @@ def diffusion(
     samples: dict[Sampling, list[np.ndarray]] = {s: [] for s in samplings}
     densities, seconds, costs, evaluations = [], {}, [], {}
     base = ddpm.complete(base)
-    made = diffused.setup(base)
+    made = ddpm.setup(base)
     drawing = {
-        sampling: diffused.setup(
+        sampling: ddpm.setup(
             dataclasses.replace(
                 base, sampler=sampling.sampler, sampling_steps=sampling.steps
             )
@@ -195,10 +197,10 @@ def log_likelihood(made: diffused.Setup, apply: Any) -> Any:
     def of_each(theta: Any, x: jax.Array) -> jax.Array:
         network = functools.partial(apply, theta)
         denoise = process.variance_exploding(network, chain, "eps")
-        found = likelihood.flow_log_likelihood(
+        estimate = likelihood.flow_log_likelihood(
             denoise, x, num_steps=_FLOW_STEPS, low=low, high=high
         )
-        return found.log_likelihood
+        return estimate.log_likelihood
 
     return lambda theta, x: float(
         np.mean(np.asarray(of_each(theta, jnp.asarray(x)), np.float64))
@@ -206,7 +208,7 @@ def log_likelihood(made: diffused.Setup, apply: Any) -> Any:
 
 
 def judge(
-    protocol: protocols.Protocol, law: exact.Mixture, samples: np.ndarray
+    protocol: protocols.Protocol, law: exact.GaussianMixture, samples: np.ndarray
 ) -> dict[str, Any]:
     """Judge sets of samples, shape (seeds, n, 2), on data of variance one.
 
@@ -229,7 +231,7 @@ def judge(
 
 
 @jax.jit
-def _distance(law: exact.Mixture, x: jax.Array, key: jax.Array) -> jax.Array:
+def _distance(law: exact.GaussianMixture, x: jax.Array, key: jax.Array) -> jax.Array:
     """Compare points with as many drawn from their law, in the sliced distance."""
     y = exact.draw(law, key, len(x))
     key = jax.random.fold_in(key, 1)

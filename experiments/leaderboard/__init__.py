@@ -1,12 +1,17 @@
 """A leaderboard: every method on every game, tuned alike, counted in gradients.
 
-Commands, expected numbers and pictures are in `README.md` beside this file:
+Commands:
 
     gamedyn train leaderboard --processes 4 [--out results/leaderboard] [--smoke]
     gamedyn train leaderboard --resume results/leaderboard
 
 Every pair of a method and a game is one jitted sweep over step sizes and seeds, and one
 file; killed at any moment, the rest is computed when it resumes.
+
+Expected (`README.md` beside this file has the protocol, the numbers and the pictures):
+competitive gradient descent solves 88 % of the runs on the 25 scored games, optimistic
+74 %, extragradient 71 %, simultaneous descent 34 %. 2,510 s of processor time on a
+2-core x86-64 server busy with other work; `--smoke` 10 s.
 """
 
 import csv
@@ -26,35 +31,20 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder of the run.
-        resume: whether to go on with what is in it.
-        processes: how many pairs are computed at once, each on one core.
-        tracks: "deterministic", "stochastic" or both.
-        games: names of the board's games (`games.TRACKS`), all if empty.
-        methods: names of methods, all if empty.
-        budget: joint gradient evaluations of every run.
-        step_sizes: how many are tried, from 1e-3/L to 10/L in equal ratios.
-        tune_seeds: on which the step size is chosen.
-        report_seeds: on which the chosen one is reported.
-        tolerance: of the deterministic track, relative to the start.
-        noisy_tolerance: of the stochastic track.
-    """
-
-    out: Path = Path("results/leaderboard")
-    resume: bool = False
-    processes: int = 2
-    tracks: tuple[str, ...] = ("deterministic", "stochastic")
-    games: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    budget: int = 4000
-    step_sizes: int = 17
-    tune_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    report_seeds: tuple[int, ...] = tuple(range(100, 110))
-    tolerance: float = 1e-6
-    noisy_tolerance: float = 0.1
+    out: Path = Path("results/leaderboard")  # the folder of the run
+    resume: bool = False  # go on with what is in `out`
+    processes: int = 2  # how many pairs are computed at once, each on one core
+    tracks: tuple[str, ...] = ("deterministic", "stochastic")  # or one of them
+    games: tuple[str, ...] = ()  # names of `games.TRACKS`, all if empty
+    methods: tuple[str, ...] = ()  # names of methods, all if empty
+    budget: int = 4000  # joint gradient evaluations of every run
+    step_sizes: int = 17  # how many are tried, from 1e-3/L to 10/L in equal ratios
+    tune_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # to choose the step size on
+    report_seeds: tuple[int, ...] = tuple(range(100, 110))  # for the chosen one
+    tolerance: float = 1e-6  # of the deterministic track, relative to the start
+    noisy_tolerance: float = 0.1  # of the stochastic track
 
 
 SMOKE = Config(
@@ -81,7 +71,7 @@ def main(config: Config) -> dict[str, Any]:
         ValueError: if a name is unknown or a number out of range.
         RuntimeError: if a process that computes pairs dies.
     """
-    from experiments.leaderboard import files, pairs
+    from . import files, pairs
 
     settings = settings_of(config)
     plan = pairs.plan(config.tracks, config.games, config.methods)
@@ -104,7 +94,7 @@ def settings_of(config: Config) -> Any:
     Raises:
         ValueError: if a number is out of range.
     """
-    from experiments.leaderboard import pairs
+    from . import pairs
 
     for name in ("processes", "budget", "step_sizes"):
         if getattr(config, name) < 1:
@@ -141,9 +131,11 @@ def compute(folder: Path, missing: Sequence[Any], processes: int) -> None:
     Raises:
         RuntimeError: if one of them dies; what is done stays.
     """
-    from experiments.leaderboard.pairs import FLAGS
+    from .pairs import FLAGS
 
-    root = str(Path(__file__).parents[2])
+    # The workers import this package as it is named here, whatever lies in the current
+    # folder (`-P` leaves that out).
+    root = str(Path(__file__).parents[__name__.count(".") + 1])
     inherited = os.environ.get("PYTHONPATH")
     environment = {
         **os.environ,
@@ -162,7 +154,7 @@ def compute(folder: Path, missing: Sequence[Any], processes: int) -> None:
 
     def drive(core: int) -> None:
         nonlocal done
-        command = [sys.executable, "-m", "experiments.leaderboard.worker"]
+        command = [sys.executable, "-P", "-m", f"{__name__}.worker"]
         with subprocess.Popen(
             [*command, str(folder), str(core)],
             stdin=subprocess.PIPE,
@@ -217,9 +209,10 @@ def publish(config: Config, settings: Any, plan: Sequence[Any]) -> dict[str, Any
     """
     import jax
 
-    from experiments.leaderboard import files, page, pictures, scores
     from gamedyn import runtime
     from gamedyn.files import write_whole
+
+    from . import files, page, pictures, scores
 
     digest = settings.digest()
     results = {}
@@ -249,16 +242,16 @@ def publish(config: Config, settings: Any, plan: Sequence[Any]) -> dict[str, Any
     with jax.enable_x64(True):
         shown = {"Performance profiles": profiles}
         text = page.page(board, shown, command(config), made)
-        found = scores.game_rows(board)
+        rows = scores.game_rows(board)
     write_whole(config.out / "leaderboard.html", text)
     counted = [r for r in results.values() if r["inapplicable"] is None]
     return {
         "methods": len(board.methods()),
-        "games": len(found),
+        "games": len(rows),
         "pairs": len(counted),
         "not_applicable": len(results) - len(counted),
         "runs": len(counted) * len(settings.report_seeds),
-        "games_solved": sum(row["solvers"] > 0 for row in found),
+        "games_solved": sum(row["solvers"] > 0 for row in rows),
         "processor_seconds": seconds,
     }
 

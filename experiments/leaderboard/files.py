@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.leaderboard.pairs import Pair, Settings
 from gamedyn.files import write_whole
+
+from .pairs import Pair, Settings
 
 SETTINGS = "settings.json"
 """The file that workers read what they compute from."""

@@ -10,11 +10,11 @@ import numpy as np
 
 import gamedyn as gd
 from gamedyn.analysis import game_jacobian, variational_gap
-from gamedyn.analysis.matrix_games import simplex_response
+from gamedyn.analysis.gaps import simplex_response
 from gamedyn.game import Params
 from gamedyn.games import Problem
 from gamedyn.geometry import per_player
-from gamedyn.race import full_field, norm
+from gamedyn.workbench.race import full_field, norm
 
 MEASURES = {
     "distance": "distance to the nearest known solution",
@@ -140,9 +140,9 @@ def entry(track: str, name: str) -> Entry:
     Raises:
         ValueError: if there is no such track or game.
     """
-    for found in TRACKS.get(track, ()):
-        if found.name == name:
-            return found
+    for entry in TRACKS.get(track, ()):
+        if entry.name == name:
+            return entry
     raise ValueError(
         f"the track {track!r} has no game {name!r}; tracks and games: "
         f"{ {key: [e.name for e in games] for key, games in TRACKS.items()} }"
@@ -168,14 +168,14 @@ class Facts(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)
-def facts(found: Entry) -> Facts:
+def facts(entry: Entry) -> Facts:
     """Build a game and measure it."""
-    problem = gd.games.make(found.game, **dict(found.options))
+    problem = gd.games.make(entry.game, **dict(entry.options))
     field, _ = full_field(problem)
     start = problem.init(None)
     lipschitz = float(np.linalg.norm(np.asarray(game_jacobian(field, start)), 2)) or 1.0
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(field(start))])
-    level = NOISE * float(np.sqrt(np.mean(flat**2))) if found.noise else 0.0
+    level = NOISE * float(np.sqrt(np.mean(flat**2))) if entry.noise else 0.0
     at = problem.solutions[0] if problem.solutions else start
     jacobian = np.asarray(game_jacobian(field, at))
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(player)) for player in at]
@@ -191,13 +191,13 @@ def _regular(block: np.ndarray, jacobian: np.ndarray) -> bool:
     return bool(smallest > 1e-10 * np.linalg.norm(jacobian, 2))
 
 
-def gap(found: Entry, problem: Problem) -> Callable[[Params, Params], jax.Array] | None:
+def gap(entry: Entry, problem: Problem) -> Callable[[Params, Params], jax.Array] | None:
     """Give the measure of exploitability, for games of mixed strategies.
 
     Own losses are linear in own strategies there: the gap of the variational inequality
     is NashConv.
     """
-    if found.measure != "exploitability":
+    if entry.measure != "exploitability":
         return None
 
     def measure(output: Params, direction: Params) -> jax.Array:

@@ -7,9 +7,11 @@ import math
 import re
 from typing import Any
 
-from experiments.leaderboard import games, pictures
-from experiments.leaderboard.pairs import OUTCOMES
-from experiments.leaderboard.scores import (
+from gamedyn import methods
+
+from . import games, pictures
+from .pairs import OUTCOMES
+from .scores import (
     LEVEL,
     Board,
     Interval,
@@ -17,7 +19,6 @@ from experiments.leaderboard.scores import (
     median_interval,
     method_rows,
 )
-from gamedyn import methods
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px;
@@ -254,11 +255,11 @@ def _legend() -> str:
 
 def _map(board: Board, group: str) -> str:
     listed = board.games_of(group)
-    heads = ["method", *(found.name.replace("_", " ") for found in listed)]
+    heads = ["method", *(entry.name.replace("_", " ") for entry in listed)]
     reasons: dict[str, int] = {}
     rows, nowhere = [], {}
     for name in board.methods():
-        results = [board.result(found, name) for found in listed]
+        results = [board.result(entry, name) for entry in listed]
         why = [result["inapplicable"] for result in results]
         if all(why):
             nowhere.setdefault("; ".join(dict.fromkeys(why)), []).append(name)

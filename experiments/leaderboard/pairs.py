@@ -13,11 +13,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import gamedyn as gd
-from experiments.leaderboard import games
 from gamedyn import methods
 from gamedyn.analysis import Verdict, certify
 from gamedyn.game import Params
-from gamedyn.race import full_field, misfit, race
+from gamedyn.workbench.race import full_field, misfit, race
+
+from . import games
 
 OUTCOMES = {
     "solved": "fell below the tolerance and stayed there",
@@ -106,9 +107,9 @@ def inapplicable(pair: Pair) -> str | None:
 
 
 @functools.lru_cache(maxsize=2)
-def _starts(found: games.Entry, seeds: tuple[int, ...]) -> tuple[Params, jax.Array]:
+def _starts(entry: games.Entry, seeds: tuple[int, ...]) -> tuple[Params, jax.Array]:
     """Draw the start and the key of every seed."""
-    problem = games.facts(found).problem
+    problem = games.facts(entry).problem
     keys = [jax.random.key(seed) for seed in seeds]
     starts = [problem.init(key) for key in keys]
     own = jnp.stack([jax.random.fold_in(key, 1) for key in keys])
@@ -129,11 +130,11 @@ def play(pair: Pair, settings: Settings) -> dict[str, Any]:
     reason = inapplicable(pair)
     if reason is not None:
         return {**head, "inapplicable": reason}
-    found = games.entry(pair.track, pair.game)
-    facts = games.facts(found)
+    entry = games.entry(pair.track, pair.game)
+    facts = games.facts(entry)
     seeds = settings.tune_seeds + settings.report_seeds
-    starts, keys = _starts(found, seeds)
-    gap = games.gap(found, facts.problem)
+    starts, keys = _starts(entry, seeds)
+    gap = games.gap(entry, facts.problem)
     size = sum(leaf[0].size for leaf in jax.tree.leaves(starts))
     # One coordinate in general position says whether a run moves.
     across = jnp.asarray(np.random.default_rng(0).normal(size=size))
@@ -150,14 +151,14 @@ def play(pair: Pair, settings: Settings) -> dict[str, Any]:
         np.asarray(settings.grid) / facts.lipschitz,
         settings.budget,
         keys,
-        sampled=pair.track == "stochastic" and not found.noise,
+        sampled=pair.track == "stochastic" and not entry.noise,
         noise=facts.noise,
         measure=observe,
         points=False,
         rows=ROWS,
     )
     curves = {"distance": run.distance, "residual": run.residual}
-    curve = run.measure["gap"] if gap is not None else curves[found.measure]
+    curve = run.measure["gap"] if gap is not None else curves[entry.measure]
     noisy = pair.track == "stochastic"
     if noisy:
         curve = smooth(curve, ROWS // 20)
@@ -175,11 +176,11 @@ def play(pair: Pair, settings: Settings) -> dict[str, Any]:
             solved=bool(np.isfinite(costs[best, seed])),
             noisy=noisy,
         )
-        near = found.measure == "distance" and curve[best, seed, -1] < (
+        near = entry.measure == "distance" and curve[best, seed, -1] < (
             0.05 * curve[best, seed, 0]
         )
         if not noisy and _stands(run.residual[best, seed], kind, near=near):
-            kind = _certified(found, run.ends[best, seed], kind, verdicts)
+            kind = _certified(entry, run.ends[best, seed], kind, verdicts)
         if kind != "solved":
             costs_here[seed - tuning] = np.inf
         outcomes.append(kind)
@@ -290,29 +291,29 @@ def _stands(residual: np.ndarray, kind: str, *, near: bool) -> bool:
 
 
 def _certified(
-    found: games.Entry,
+    entry: games.Entry,
     end: np.ndarray,
     kind: str,
     verdicts: dict[tuple[float, ...], str],
 ) -> str:
     """Correct the name of a run by the certificate of the point where it stands."""
-    problem = games.facts(found).problem
+    problem = games.facts(entry).problem
     if not games.unconstrained(problem):
         return kind
-    if kind == "solved" and found.measure == "distance":
+    if kind == "solved" and entry.measure == "distance":
         # The run is as near as asked for: what it is near to is certified.
         solutions = [np.asarray(ravel_pytree(z)[0]) for z in problem.solutions]
         nearest = np.argmin([np.linalg.norm(z - end) for z in solutions])
-        stands = _known(found, int(nearest))
+        stands = _known(entry, int(nearest))
     else:
         place = tuple(np.round(end, 3).tolist())
         if place not in verdicts:
-            verdicts[place] = verdict(found, end)
+            verdicts[place] = verdict(entry, end)
         stands = verdicts[place]
     nash = problem.info.solution in ("Nash", "local Nash")
     if kind == "solved":
         refuted = stands == Verdict.REFUTED_DNE.name
-        wanted = nash or found.group == "traps"
+        wanted = nash or entry.group == "traps"
         return "not Nash" if refuted and wanted else kind
     return {
         Verdict.CERTIFIED_DNE.name: "other Nash",
@@ -322,19 +323,19 @@ def _certified(
 
 
 @functools.cache
-def _known(found: games.Entry, index: int) -> str:
+def _known(entry: games.Entry, index: int) -> str:
     """Certify a known solution, once."""
-    solution = games.facts(found).problem.solutions[index]
-    return verdict(found, np.asarray(ravel_pytree(solution)[0]))
+    solution = games.facts(entry).problem.solutions[index]
+    return verdict(entry, np.asarray(ravel_pytree(solution)[0]))
 
 
-def verdict(found: games.Entry, end: np.ndarray) -> str:
+def verdict(entry: games.Entry, end: np.ndarray) -> str:
     """Certify a point, flat, of an unconstrained game; the verdict's name.
 
     Curvature below a thousandth of L counts for nothing: the point is only near to
     where the field vanishes.
     """
-    facts = games.facts(found)
+    facts = games.facts(entry)
     _, unravel = ravel_pytree(facts.problem.init(None))
     _, batch = full_field(facts.problem)
     report = certify(
@@ -366,16 +367,16 @@ def plan(
     names = chosen or list(methods.names())
     if unknown := set(tracks) - set(games.TRACKS):
         raise ValueError(f"tracks are {list(games.TRACKS)}, got {sorted(unknown)}")
-    known = {found.name for track in tracks for found in games.TRACKS[track]}
+    known = {entry.name for track in tracks for entry in games.TRACKS[track]}
     if unknown := {name.replace("-", "_") for name in only_games} - known:
         raise ValueError(
             f"games of the board are {sorted(known)}, got {sorted(unknown)}"
         )
     wanted = {name.replace("-", "_") for name in only_games} or known
     return [
-        Pair(track, found.name, name)
+        Pair(track, entry.name, name)
         for track in tracks
-        for found in games.TRACKS[track]
-        if found.name in wanted
+        for entry in games.TRACKS[track]
+        if entry.name in wanted
         for name in names
     ]

@@ -7,9 +7,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from experiments.leaderboard import games
-from experiments.leaderboard.pairs import OUTCOMES
-from experiments.leaderboard.scores import Board, profile
+from . import games
+from .pairs import OUTCOMES
+from .scores import Board, profile
 
 COLOURS = {
     "solved": "#2e8b57",
@@ -98,11 +98,11 @@ def outcome_map(board: Board) -> Figure:
     """
     kinds, names = list(OUTCOMES), board.methods()
     groups = board.groups()
-    listed = [(group, found) for group in groups for found in board.games_of(group)]
+    listed = [(group, entry) for group in groups for entry in board.games_of(group)]
     values = np.full((len(names), len(listed)), np.nan)
-    for column, (_, found) in enumerate(listed):
+    for column, (_, entry) in enumerate(listed):
         for row, name in enumerate(names):
-            result = board.result(found, name)
+            result = board.result(entry, name)
             if result["inapplicable"] is None:
                 values[row, column] = kinds.index(commonest(result["outcomes"]))
     figure = Figure(
@@ -122,7 +122,7 @@ def outcome_map(board: Board) -> Figure:
     axis.set_yticks(range(len(names)), [n.replace("_", " ") for n in names], fontsize=7)
     axis.set_xticks(
         range(len(listed)),
-        [found.name.replace("_", " ") for _, found in listed],
+        [entry.name.replace("_", " ") for _, entry in listed],
         rotation=90,
         fontsize=7,
     )

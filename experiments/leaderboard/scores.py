@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.leaderboard import games
-from experiments.leaderboard.pairs import OUTCOMES, Settings
 from gamedyn import methods
+
+from . import games
+from .pairs import OUTCOMES, Settings
 
 LEVEL = 0.95
 """Of all intervals."""
@@ -32,9 +33,9 @@ def profile(costs: np.ndarray, ratios: Sequence[float] | np.ndarray) -> np.ndarr
         Shares, shape `(methods, ratios)`; NaN for a method that is for no problem. A
         problem that no method solves counts as unsolved for all, at every tau.
     """
-    found = performance_ratios(costs)
+    measured = performance_ratios(costs)
     counted = ~np.isnan(costs)
-    within = (found[..., None] <= np.asarray(ratios, float)) & counted[..., None]
+    within = (measured[..., None] <= np.asarray(ratios, float)) & counted[..., None]
     number = counted.sum(axis=1)
     return np.where(
         number[:, None] > 0, within.sum(axis=1) / np.maximum(number, 1)[:, None], np.nan
@@ -98,19 +99,19 @@ class Board(NamedTuple):
         """The games of a group."""
         present = {key[:2] for key in self.results}
         return [
-            found
+            entry
             for track, entries in games.TRACKS.items()
-            for found in entries
-            if found.group == group and (track, found.name) in present
+            for entry in entries
+            if entry.group == group and (track, entry.name) in present
         ]
 
     def groups(self) -> list[str]:
         """The groups that have games here."""
         return [group for group in games.GROUPS if self.games_of(group)]
 
-    def result(self, found: games.Entry, method: str) -> dict[str, Any]:
+    def result(self, entry: games.Entry, method: str) -> dict[str, Any]:
         """The result of one pair."""
-        return self.results[track_of(found), found.name, method]
+        return self.results[track_of(entry), entry.name, method]
 
     def costs(self, group: str) -> np.ndarray:
         """Evaluations of every method on every game and seed, in that order.
@@ -122,8 +123,8 @@ class Board(NamedTuple):
         return np.array(
             [
                 [
-                    _costs(self.result(found, name), seeds)
-                    for found in self.games_of(group)
+                    _costs(self.result(entry, name), seeds)
+                    for entry in self.games_of(group)
                 ]
                 for name in self.methods()
             ]
@@ -136,19 +137,19 @@ def _costs(result: dict[str, Any], seeds: int) -> list[float]:
     return [math.inf if cost is None else float(cost) for cost in result["costs"]]
 
 
-def track_of(found: games.Entry) -> str:
+def track_of(entry: games.Entry) -> str:
     """Name the track of a game."""
-    return "stochastic" if found.group == "noisy" else "deterministic"
+    return "stochastic" if entry.group == "noisy" else "deterministic"
 
 
 def pair_rows(board: Board) -> list[dict[str, Any]]:
     """One row for every pair: the tidy table of the board."""
     rows = []
     for (track, game, method), result in board.results.items():
-        found = games.entry(track, game)
+        entry = games.entry(track, game)
         row = {
             "track": track,
-            "group": found.group,
+            "group": entry.group,
             "game": game,
             "method": method,
             "inapplicable": result["inapplicable"] or "",
@@ -210,7 +211,7 @@ def method_rows(board: Board, groups: Sequence[str]) -> list[dict[str, Any]]:
     A share is a mean over games, of the share of seeds.
     """
     names = board.methods()
-    listed = [found for group in groups for found in board.games_of(group)]
+    listed = [entry for group in groups for entry in board.games_of(group)]
     costs = np.concatenate([board.costs(group) for group in groups], axis=1)
     flat = costs.reshape(len(names), -1)
     ratios = performance_ratios(flat).reshape(costs.shape)
@@ -257,8 +258,8 @@ def game_rows(board: Board) -> list[dict[str, Any]]:
     rows, names = [], board.methods()
     for group in board.groups():
         costs = board.costs(group)
-        for index, found in enumerate(board.games_of(group)):
-            facts = games.facts(found)
+        for index, entry in enumerate(board.games_of(group)):
+            facts = games.facts(entry)
             medians = {
                 name: median_interval(row).median
                 for name, row in zip(names, costs[:, index], strict=True)
@@ -270,20 +271,20 @@ def game_rows(board: Board) -> list[dict[str, Any]]:
             start = facts.problem.init(None)
             rows.append(
                 {
-                    "track": track_of(found),
+                    "track": track_of(entry),
                     "group": group,
-                    "game": found.name,
-                    "options": ", ".join(f"{k}={v}" for k, v in found.options),
+                    "game": entry.name,
+                    "options": ", ".join(f"{k}={v}" for k, v in entry.options),
                     "players": facts.problem.game.num_players,
                     "dimension": sum(np.size(leaf) for leaf in _leaves(start)),
                     "domain": games.domain(facts.problem),
-                    "measure": found.measure,
+                    "measure": entry.measure,
                     "tolerance": board.settings.noisy_tolerance
                     if group == "noisy"
                     else board.settings.tolerance,
                     "target": facts.problem.info.solution,
                     "lipschitz": f"{facts.lipschitz:.4g}",
-                    "noise": _noise(found, facts),
+                    "noise": _noise(entry, facts),
                     "methods": len(medians),
                     "solvers": len(solvers),
                     "best": best,
@@ -293,10 +294,10 @@ def game_rows(board: Board) -> list[dict[str, Any]]:
     return rows
 
 
-def _noise(found: games.Entry, facts: games.Facts) -> str:
-    if found.group != "noisy":
+def _noise(entry: games.Entry, facts: games.Facts) -> str:
+    if entry.group != "noisy":
         return ""
-    return f"Gaussian, {facts.noise:.3g}" if found.noise else "minibatches"
+    return f"Gaussian, {facts.noise:.3g}" if entry.noise else "minibatches"
 
 
 def _leaves(tree: Any) -> list[Any]:

@@ -25,7 +25,7 @@ def main(folder: Path, core: int) -> None:
     runtime.configure(x64=True)
     import jax
 
-    from experiments.leaderboard import files, pairs
+    from . import files, pairs
 
     settings = files.read_settings(folder)
     for number, line in enumerate(sys.stdin):

@@ -7,18 +7,11 @@ import jax
 import numpy as np
 
 import gamedyn as gd
-from experiments.mixture_gan.protocols import Protocol, evaluate
-from experiments.mixture_gan.training import (
-    MakeRule,
-    Setting,
-    adam,
-    alternating,
-    networks,
-    points,
-    train,
-)
 from gamedyn import nets, rules
-from gamedyn.rules.base import Rule
+
+from .protocols import Protocol, evaluate
+from .setting import MakeRule, Setting, adam, alternating, networks
+from .training import points, train
 
 ADAM_RATES = (5e-4, 1.5e-3, 5e-3)
 STEP_SIZES = (0.03, 0.1, 0.3)
@@ -124,7 +117,7 @@ def _form(name: str) -> tuple[MakeRule, str, tuple[float, ...]]:
             ADAM_RATES,
         )
 
-    def registered(step_size: Any, num_steps: int) -> Rule:
+    def registered(step_size: Any, num_steps: int) -> gd.Rule:
         del num_steps
         return rules.make(name, step_size)
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.mixture_gan.protocols import PROTOCOLS, Protocol, Scores
-from experiments.mixture_gan.training import Runs
+from .protocols import PROTOCOLS, Protocol, Scores
+from .training import Runs
 
 _COLOURS = {"chosen": "C0", "baseline": "C1"}
 _TITLES = {"chosen": "chosen setting", "baseline": "plain alternating GAN"}

@@ -28,10 +28,10 @@ class Protocol(NamedTuple):
     quality: float
     complete: float
 
-    def mixture(self) -> mixtures.Mixture:
+    def mixture(self) -> mixtures.PlaneMixture:
         """Build the data's law."""
         made = mixtures.make(self.data)
-        assert isinstance(made, mixtures.Mixture)
+        assert isinstance(made, mixtures.PlaneMixture)
         return made
 
 
@@ -64,13 +64,13 @@ def evaluate(protocol: Protocol, samples: np.ndarray) -> Scores:
     count = math.ceil(protocol.share * samples.shape[-2])
     rows = []
     for one in samples.reshape(-1, *samples.shape[-2:]):
-        found = mode_coverage(one, law.centres, float(law.sigma), min_count=count)
+        coverage = mode_coverage(one, law.centres, float(law.sigma), min_count=count)
         rows.append(
             (
-                found.covered,
-                found.high_quality,
-                found.reverse_kl,
-                found.covered_at(1),
+                coverage.covered,
+                coverage.high_quality,
+                coverage.reverse_kl,
+                coverage.covered_at(1),
             )
         )
     columns = zip(*rows, strict=True)

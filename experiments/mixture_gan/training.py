@@ -1,59 +1,17 @@
 """Train generators on a protocol: runs over seeds and step sizes in one program."""
 
-import dataclasses
-import functools
 import time
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import gamedyn as gd
-from experiments.mixture_gan.protocols import SAMPLES, Protocol
-from gamedyn import gan, nets
-from gamedyn.gan import penalties
-from gamedyn.rules.base import Rule
+from gamedyn import gan
 
-MakeRule = Callable[[Any, int], Rule]
-"""`make_rule(learning_rate, num_steps)`; the learning rate may be traced."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What is trained, and for how long.
-
-    Attributes:
-        rule: a name of `RULES`.
-        loss: a name of `gamedyn.gan.losses`.
-        penalties: names of `gamedyn.gan.penalties`, all of one weight.
-        weight: their first weight.
-        last_weight: their last; from stage to stage the weight falls geometrically.
-        learning_rate: Adam's first, falling to zero along a cosine.
-        num_steps: of the rule.
-        stages: looked at after each; divides `num_steps`.
-        batch_size: real examples of every move.
-        latent: the law of z, "normal" or "uniform" on [-1, 1), of 2 dimensions.
-        width: hidden units in each layer, of both networks.
-        depth: hidden layers, ReLU, of both networks.
-        pack: how many points the discriminator sees at once.
-    """
-
-    rule: str = "alternating"
-    loss: str = "non_saturating"
-    penalties: tuple[str, ...] = ("r1", "r2")
-    weight: float = 0.2
-    last_weight: float = 2e-4
-    learning_rate: float = 2e-3
-    num_steps: int = 6000
-    stages: int = 10
-    batch_size: int = 128
-    latent: Literal["normal", "uniform"] = "uniform"
-    width: int = 128
-    depth: int = 3
-    pack: int = 1
+from .protocols import SAMPLES, Protocol
+from .setting import LATENTS, RULES, MakeRule, Setting, game, networks
 
 
 class Point(NamedTuple):
@@ -84,35 +42,6 @@ class Runs(NamedTuple):
     compile_seconds: float
 
 
-def adam(learning_rate: Any, num_steps: int) -> optax.GradientTransformation:
-    """Make the Adam of these experiments: beta1 .5, along a cosine to zero."""
-    schedule = optax.cosine_decay_schedule(learning_rate, num_steps)
-    return optax.adam(schedule, b1=0.5)
-
-
-def alternating(learning_rate: Any, num_steps: int) -> Rule:
-    """Make the lecture's algorithm: D moves, then G, each on fresh examples."""
-    optimizer = adam(learning_rate, num_steps)
-    return gd.alternating(optimizer, order=(1, 0), resample=True)
-
-
-def extra_adam(learning_rate: Any, num_steps: int) -> Rule:
-    """Make extragradient with Adam, its moments and its cosine moving twice a step."""
-    return gd.extragradient(adam(learning_rate, 2 * num_steps), moments="both")
-
-
-class Choice(NamedTuple):
-    """A rule to choose, and its gradient evaluations (of both players) per step."""
-
-    make: MakeRule
-    evaluations: int
-
-
-LATENTS = {"normal": gan.normal, "uniform": gan.uniform}
-
-RULES = {"alternating": Choice(alternating, 1), "extra_adam": Choice(extra_adam, 2)}
-
-
 def points(
     setting: Setting,
     seeds: tuple[int, ...],
@@ -127,14 +56,6 @@ def points(
     return Point(
         jnp.array(seed, jnp.int32), *(jnp.array(n, jnp.float32) for n in numbers)
     )
-
-
-def networks(setting: Setting) -> tuple[nets.Net, nets.Net]:
-    """Build the generator and the discriminator."""
-    hidden = (setting.width,) * setting.depth
-    mlp = functools.partial(nets.mlp, initializer=jax.nn.initializers.he_normal())
-    generator = mlp((2, *hidden, 2))
-    return generator, mlp((2 * setting.pack, *hidden, 1), output_shape=())
 
 
 def train(
@@ -158,6 +79,7 @@ def train(
     Returns:
         Samples of the rule's reported generator after every stage.
     """
+    # The data, as the networks see them, and what is trained.
     make_rule = make_rule or RULES[setting.rule].make
     law = protocol.mixture()
     spread = float(jnp.std(law.centres))
@@ -186,20 +108,9 @@ def train(
 
         done = index.astype(jnp.float32) / max(setting.stages - 1, 1)
         weight = run.weight * (run.last_weight / run.weight) ** done
-        game = gan.game(
-            generator,
-            discriminator,
-            setting.loss,
-            latent=latent,
-            penalties=tuple(
-                functools.partial(penalties.entry(name).penalty, weight=weight)
-                for name in setting.penalties
-            ),
-            pack=setting.pack,
-        )
         params, rule_state = carry
         solution = gd.solve(
-            game,
+            game(setting, generator, discriminator, weight),
             make_rule(run.learning_rate, setting.num_steps),
             params,
             period,
@@ -212,6 +123,7 @@ def train(
         samples = spread * generator.apply(solution.output[0], z)
         return (solution.params, solution.rule_state), (samples, solution.status)
 
+    # Compile a stage of all runs, then do one stage after the other.
     begin = time.process_time()
     carry = jax.jit(lambda runs: gd.sweep(start, runs))(runs)
     first = jnp.zeros((), jnp.int32)
@@ -222,8 +134,8 @@ def train(
     compiled = time.process_time()
     seen = []
     for index in range(setting.stages):
-        carry, found = step(runs, carry, first + index)
-        seen.append(jax.tree.map(np.asarray, found))
+        carry, stage_end = step(runs, carry, first + index)
+        seen.append(jax.tree.map(np.asarray, stage_end))
     samples, status = (np.stack(leaf, axis=1) for leaf in zip(*seen, strict=True))
     return Runs(
         period * np.arange(1, setting.stages + 1),

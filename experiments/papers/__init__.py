@@ -21,17 +21,11 @@ __all__ = ["Config", "SMOKE", "check", "expected", "main", "names"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for the pages; must not hold anything yet.
-        pages: which, all if empty.
-        small: whether to run them in the sizes of the tests.
-    """
-
-    out: Path = Path("results/papers")
-    pages: tuple[str, ...] = ()
-    small: bool = False
+    out: Path = Path("results/papers")  # an empty folder for what comes out
+    pages: tuple[str, ...] = ()  # which, all if empty
+    small: bool = False  # whether to run them in the sizes of the tests
 
 
 SMOKE = Config(
@@ -53,7 +47,7 @@ def main(config: Config) -> dict[str, Any]:
         ValueError: if a page is unknown.
         FileExistsError: if the folder holds anything already.
     """
-    from gamedyn import report
+    from gamedyn import files
 
     chosen = config.pages or names()
     if unknown := set(chosen) - set(names()):
@@ -62,7 +56,7 @@ def main(config: Config) -> dict[str, Any]:
             f"{', '.join(names())}"
         )
     summary, found = {}, {}
-    with report.folder(config.out) as out:
+    with files.folder(config.out) as out:
         for name in chosen:
             found[name], curves = run(name, small=config.small)
             write(name, found[name], curves, out / name)

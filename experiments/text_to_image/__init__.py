@@ -22,7 +22,13 @@ chance, the renderer, and the ablations: the caption's embedding in place of the
 draw, the true picture's embedding, and each of them with the caption's words withheld
 from the decoder.
 
-Expected: see `README.md` beside this file.
+Papers: A. Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP
+Latents, 2022, arXiv:2204.06125; A. Radford et al., 2021, arXiv:2103.00020.
+
+Expected, default options, seeds 0 and 1 (`README.md` beside this file has the rest):
+attributes as the caption says, .951 and .948 for pairs seen in training, .797 and .789
+for those held out; chance is .30 to .32. Training takes 17 and 14 minutes on one core
+of a 2-core x86-64 server, the core shared with other work.
 """
 
 import dataclasses
@@ -34,7 +40,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.text_to_image import (
+from gamedyn import diffusion, recipes, train
+from gamedyn.data import sets
+
+from . import (
     captions,
     decoder,
     encoders,
@@ -44,10 +53,8 @@ from experiments.text_to_image import (
     scenes,
     training,
 )
-from experiments.text_to_image.scenes import Scene
-from experiments.text_to_image.training import Embedded, Stage
-from gamedyn import diffusion, recipes, train
-from gamedyn.data import sets
+from .scenes import Scene
+from .training import Embedded, Stage
 
 PARTS = ("encoders", "prior", "decoder")
 SOURCES = ("prior", "text", "picture")
@@ -59,43 +66,24 @@ _UNSEEN = 10**6  # added to seeds of what is drawn after training
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The options.
+    """The options."""
 
-    Attributes:
-        out: the folder of the run.
-        resume: go on with the run in `out`.
-        examples: captions with their pictures, for training.
-        width: of the decoder.
-        depth: of the decoder.
-        patch: of the decoder.
-        text_width: of the caption's transformer.
-        prior_width: of the prior's layers.
-        steps: of training: encoders, prior, decoder.
-        batch_sizes: of each.
-        learning_rates: of each, at first.
-        average: decay of the moving averages that are used afterwards.
-        guidance: w of the decoder's guidance, off at 0.
-        sampling_steps: of the prior and of the decoder, by DDIM.
-        captions: how many of each kind the pictures of which are scored.
-        seed: of scenes, parameters and the order of the data.
-    """
-
-    out: Path = Path("results/text_to_image")
-    resume: tyro.conf.Suppress[bool] = False
-    examples: int = 40_000
-    width: int = 128
-    depth: int = 4
-    patch: int = 4
-    text_width: int = 64
-    prior_width: int = 256
-    steps: tuple[int, int, int] = (500, 8000, 4000)
-    batch_sizes: tuple[int, int, int] = (256, 256, 64)
-    learning_rates: tuple[float, float, float] = (2e-3, 1e-3, 2e-3)
-    average: float = 0.995
-    guidance: float = 1.0
-    sampling_steps: int = 25
-    captions: int = 256
-    seed: int = 0
+    out: Path = Path("results/text_to_image")  # the folder of the run
+    resume: tyro.conf.Suppress[bool] = False  # go on with the run in `out`
+    examples: int = 40_000  # captions with their pictures, for training
+    width: int = 128  # of the decoder
+    depth: int = 4  # of the decoder
+    patch: int = 4  # of the decoder
+    text_width: int = 64  # of the caption's transformer
+    prior_width: int = 256  # of the prior's layers
+    steps: tuple[int, int, int] = (500, 8000, 4000)  # encoders, prior, decoder
+    batch_sizes: tuple[int, int, int] = (256, 256, 64)  # of each
+    learning_rates: tuple[float, float, float] = (2e-3, 1e-3, 2e-3)  # of each, at first
+    average: float = 0.995  # decay of the moving averages that are used afterwards
+    guidance: float = 1.0  # w of the decoder's guidance, off at 0
+    sampling_steps: int = 25  # of the prior and of the decoder, by DDIM
+    captions: int = 256  # how many of each kind have their pictures scored
+    seed: int = 0  # of scenes, parameters and the order of the data
 
 
 SMOKE = Config(
@@ -221,11 +209,11 @@ def score(wanted: list[Scene], drawn: np.ndarray) -> dict[str, float]:
         See `parser.score`; where scenes have pairs of colour and shape that are held
         out, also the share of these of which both are right, `held_out_pairs`.
     """
-    found = [parser.parse(picture) for picture in drawn]
-    scores = parser.score(wanted, found)
+    parsed = [parser.parse(picture) for picture in drawn]
+    scores = parser.score(wanted, parsed)
     pairs = [
         group.kind in {other.kind for other in read.groups}
-        for scene, read in zip(wanted, found, strict=True)
+        for scene, read in zip(wanted, parsed, strict=True)
         for group in scene.groups
         if group.kind in scenes.HELD_OUT
     ]

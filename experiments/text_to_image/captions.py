@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.text_to_image.scenes import (
+from .scenes import (
     COLOURS,
     SHAPES,
     SIDES,
@@ -100,9 +100,9 @@ second=None)
     if first and position in sides:
         return Scene(first, sides[position])
     if first and second and relation in relations:
-        found = Scene(first, relations[relation], second)
-        check(found)
-        return found
+        scene = Scene(first, relations[relation], second)
+        check(scene)
+        return scene
     raise ValueError(
         "expected a caption such as 'two red crosses at the top' or 'one blue square "
         f"left of three white frames', got {text!r}"

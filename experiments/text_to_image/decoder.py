@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 
 import gamedyn as gd
-from experiments.text_to_image import scenes
-from experiments.text_to_image.encoders import EMBEDDING
 from gamedyn import diffusion, nets
 from gamedyn.nets import layers
+
+from . import scenes
+from .encoders import EMBEDDING
 
 CHAIN = diffusion.schedules.linear(1000)
 """Noisier than the cosine one: in more than half of that one's steps the objects can be

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 
 import gamedyn as gd
-from experiments.text_to_image import captions, scenes
 from gamedyn import divergences, nets
 from gamedyn.nets import layers
 from gamedyn.nets.normalisation import (
@@ -26,6 +25,8 @@ from gamedyn.nets.normalisation import (
     scale_and_shift,
 )
 from gamedyn.nets.text import Text
+
+from . import captions, scenes
 
 EMBEDDING = 64
 """Entries of the embeddings."""

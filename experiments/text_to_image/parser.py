@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage, signal
 
-from experiments.text_to_image.scenes import (
+from .scenes import (
     COLOURS,
     OBJECT,
     SHAPES,
@@ -79,24 +79,24 @@ def parse(picture: np.ndarray) -> Scene:
     return Scene(groups[0], side, *groups[1:])
 
 
-def compare(wanted: Scene, found: Scene) -> dict[str, list[bool]]:
+def compare(wanted: Scene, parsed: Scene) -> dict[str, list[bool]]:
     """Say which attributes of a scene another one has.
 
-    The found groups are assigned to the wanted ones as fits best; a missing group has
+    The parsed groups are assigned to the wanted ones as fits best; a missing group has
     nothing right. The place (position of one group, relation of two) is right if there
     are as many groups as wanted, on the sides wanted.
 
     Args:
         wanted: the scene asked for.
-        found: what was read off the picture.
+        parsed: what was read off the picture.
 
     Returns:
         For every one of `ATTRIBUTES` whether it is right: for each wanted group, and
         once for the place.
     """
-    wanted, found = wanted.canonical, found.canonical
+    wanted, parsed = wanted.canonical, parsed.canonical
     missing = Group(0, None, None)
-    candidates = [*found.groups, missing] if wanted.second else [*found.groups]
+    candidates = [*parsed.groups, missing] if wanted.second else [*parsed.groups]
     chosen: dict[str, list[bool]] = {}
     for assigned in permutations(candidates, len(wanted.groups)):
         marks = {
@@ -106,24 +106,24 @@ def compare(wanted: Scene, found: Scene) -> dict[str, list[bool]]:
             ]
             for name in ATTRIBUTES[:3]
         }
-        placed = assigned == found.groups and found.side == wanted.side
+        placed = assigned == parsed.groups and parsed.side == wanted.side
         marks["place"] = [placed]
         if not chosen or _number(marks) > _number(chosen):
             chosen = marks
     return chosen
 
 
-def is_right(wanted: Scene, found: Scene) -> bool:
+def is_right(wanted: Scene, parsed: Scene) -> bool:
     """Say whether all attributes are as wanted."""
-    return all(map(all, compare(wanted, found).values()))
+    return all(map(all, compare(wanted, parsed).values()))
 
 
-def score(wanted: Sequence[Scene], found: Iterable[Scene]) -> dict[str, float]:
+def score(wanted: Sequence[Scene], parsed: Iterable[Scene]) -> dict[str, float]:
     """Average over scenes which attributes are right.
 
     Args:
         wanted: the scenes asked for.
-        found: what was read off the pictures, in the same order.
+        parsed: what was read off the pictures, in the same order.
 
     Returns:
         The share right of each of `ATTRIBUTES`, of all of them together (`attributes`),
@@ -132,7 +132,7 @@ def score(wanted: Sequence[Scene], found: Iterable[Scene]) -> dict[str, float]:
     Raises:
         ValueError: if there is no scene, or the numbers of scenes differ.
     """
-    marks = [compare(*pair) for pair in zip(wanted, found, strict=True)]
+    marks = [compare(*pair) for pair in zip(wanted, parsed, strict=True)]
     if not marks:
         raise ValueError("expected at least one scene, got none")
     each = {name: [m for mark in marks for m in mark[name]] for name in ATTRIBUTES}
@@ -161,15 +161,15 @@ def _objects(on: np.ndarray) -> list[_Object]:
     codes = on @ _BITS
     labelled: Any = ndimage.label(codes > 0, _DIAGONALS_TOO)
     labels = labelled[0]
-    found = []
+    objects = []
     for number, window in enumerate(ndimage.find_objects(labels), 1):
         mask = labels[window] == number
         if mask.sum() < _FEWEST:
             continue
         code = int(np.bincount(codes[window][mask]).argmax())
         centre = tuple((s.start + s.stop - SIZE) / 2 for s in window)
-        found.append(_Object(_CODES.get(code), _shape(mask), centre))
-    return found
+        objects.append(_Object(_CODES.get(code), _shape(mask), centre))
+    return objects
 
 
 def _shape(mask: np.ndarray) -> str | None:

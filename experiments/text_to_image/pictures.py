@@ -4,9 +4,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.text_to_image import captions, parser
-from experiments.text_to_image.scenes import Group, Scene
 from gamedyn import train
+
+from . import captions, parser
+from .scenes import Group, Scene
 
 COLUMNS = {
     "renderer": "rendered",

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 
 import gamedyn as gd
-from experiments.text_to_image.encoders import EMBEDDING, unit
 from gamedyn import diffusion, nets
+
+from .encoders import EMBEDDING, unit
 
 CHAIN = diffusion.schedules.cosine(1000)
 

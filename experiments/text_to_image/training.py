@@ -13,9 +13,10 @@ import numpy as np
 import optax
 
 import gamedyn as gd
-from experiments.text_to_image import captions, decoder, encoders, prior, scenes
 from gamedyn import nets, train
 from gamedyn.data import sets
+
+from . import captions, decoder, encoders, prior, scenes
 
 _CHUNK = 500  # examples embedded at once
 

@@ -4,6 +4,9 @@ Command:
 
     gamedyn train transposed_convolution [--out results/transposed_convolution]
 
+Paper: V. Dumoulin and F. Visin, A guide to convolution arithmetic for deep learning,
+2016, arXiv:1603.07285.
+
 A convolution is linear in its input, $u \mapsto A u$, so the gradient of
 $\langle A u, x \rangle$ with respect to u is $A^\top x$: the matrix of the convolution,
 transposed. That is the layer with which DCGAN's generator enlarges pictures. For nine
@@ -31,7 +34,7 @@ The table is in `errors.txt`; pictures: `matrix.png`, `painting.png`,
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,41 +43,29 @@ from jax import lax
 
 from gamedyn import nets
 
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+from .definition import (
+    DIMENSIONS,
+    Setting,
+    convolution,
+    interior_counts,
+    output_size,
+    scatter,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What is run.
+    """What is run."""
 
-    Attributes:
-        out: the folder for pictures and numbers; must not hold anything yet.
-        seed: of the kernels and the pictures.
-        num_settings: how many of `SETTINGS` to go through.
-        batch_size: pictures.
-        size: rows and columns of the small pictures.
-        inputs: channels of the small pictures.
-        outputs: channels of the large ones.
-        tolerance: the largest relative error allowed.
-    """
-
+    # An empty folder for what comes out.
     out: Path = Path("results/transposed_convolution")
-    seed: int = 0
-    num_settings: int = 9
-    batch_size: int = 2
-    size: int = 5
-    inputs: int = 3
-    outputs: int = 2
-    tolerance: float = 1e-12
-
-
-class Setting(NamedTuple):
-    """A layer: kernel size k, stride s, padding p, output padding."""
-
-    kernel: int
-    stride: int
-    padding: int
-    output_padding: int
+    seed: int = 0  # of the kernels and the pictures
+    num_settings: int = 9  # how many of `SETTINGS` to go through
+    batch_size: int = 2  # pictures
+    size: int = 5  # rows and columns of the small pictures
+    inputs: int = 3  # channels of the small pictures
+    outputs: int = 2  # channels of the large ones
+    tolerance: float = 1e-12  # the largest relative error allowed
 
 
 SETTINGS = tuple(
@@ -94,43 +85,6 @@ SETTINGS = tuple(
 
 SMOKE = Config(num_settings=2, size=4)
 """The two layers of DCGAN and of its checkerboard."""
-
-
-def output_size(setting: Setting, size: int) -> int:
-    """Count the rows of the large picture."""
-    k, s, p, e = setting
-    return (size - 1) * s + k - 2 * p + e
-
-
-def scatter(x: np.ndarray, weight: np.ndarray, setting: Setting) -> np.ndarray:
-    """Paint the kernel once for every pixel, weighted with it: the definition.
-
-    Args:
-        x: pictures, (B, n, n, I).
-        weight: of a torch layer, (I, O, k, k).
-        setting: the layer.
-
-    Returns:
-        The large pictures, (B, m, m, O).
-    """
-    k, s, p, _ = setting
-    rows = output_size(setting, x.shape[1])
-    # What is painted beyond the padded canvas' edges is cut off.
-    canvas = np.zeros((len(x), rows + 2 * p, rows + 2 * p, weight.shape[1]))
-    for i, j in np.ndindex(x.shape[1:3]):
-        patch = np.einsum("bc,coij->bijo", x[:, i, j], weight)
-        canvas[:, i * s : i * s + k, j * s : j * s + k] += patch
-    return canvas[:, p : p + rows, p : p + rows]
-
-
-def convolution(u: jax.Array, weight: jax.Array, setting: Setting) -> jax.Array:
-    """Apply A, the convolution that the layer transposes, to large pictures."""
-    kernel = weight.transpose(2, 3, 1, 0)
-    pads = [(setting.padding, setting.padding)] * 2
-    strides = (setting.stride, setting.stride)
-    return lax.conv_general_dilated(
-        u, kernel, strides, pads, dimension_numbers=DIMENSIONS
-    )
 
 
 def forms(x: jax.Array, weight: jax.Array, setting: Setting) -> dict[str, jax.Array]:
@@ -187,43 +141,22 @@ def errors(config: Config, setting: Setting) -> dict[str, float]:
     u = draw(size=reference.shape)
     with jax.enable_x64(True):
         arrays = jnp.asarray(x), jnp.asarray(weight)
-        found = {name: np.asarray(y) for name, y in forms(*arrays, setting).items()}
+        outputs = {name: np.asarray(y) for name, y in forms(*arrays, setting).items()}
         image = np.asarray(convolution(jnp.asarray(u), arrays[1], setting))
     result = {
         name: float(np.linalg.norm(y - reference) / np.linalg.norm(reference))
-        for name, y in found.items()
+        for name, y in outputs.items()
     }
     gap = np.vdot(image, x) - np.vdot(u, reference)
     sizes = np.linalg.norm(u) * np.linalg.norm(reference)
     return result | {"adjoint": float(abs(gap) / sizes)}
 
 
-def matrix(setting: Setting, kernel: np.ndarray, size: int) -> np.ndarray:
-    """Write out the matrix A of a one-channel convolution of size x size pictures."""
-    weight = jnp.asarray(kernel, jnp.float32)[None, None]
-    picture = jnp.zeros((1, size, size, 1), jnp.float32)
-    jacobian = jax.jacfwd(lambda u: convolution(u, weight, setting))(picture)
-    return np.asarray(jacobian.reshape(-1, size * size))
-
-
-def overlaps(setting: Setting, size: int) -> np.ndarray:
-    """Count how often every large pixel is painted: ones, painted with ones."""
-    ones = np.ones((1, size, size, 1)), np.ones((1, 1, setting.kernel, setting.kernel))
-    return scatter(*ones, setting)[0, :, :, 0]
-
-
-def interior_counts(setting: Setting, size: int = 13) -> list[int]:
-    """List the different counts, away from the edges."""
-    edge = setting.kernel + setting.stride
-    inside = overlaps(setting, size)[edge:-edge, edge:-edge]
-    return sorted({int(count) for count in inside.flat})
-
-
 def check(
-    config: Config, found: dict[str, dict[str, float]], counts: dict[str, list[int]]
+    config: Config, measured: dict[str, dict[str, float]], counts: dict[str, list[int]]
 ) -> dict[str, bool]:
     """Compare with what the module's docstring expects."""
-    rows = {setting: found[str(tuple(setting))] for setting in _settings(config)}
+    rows = {setting: measured[str(tuple(setting))] for setting in _settings(config)}
     right = [
         error
         for row in rows.values()
@@ -257,12 +190,13 @@ def main(config: Config) -> dict[str, Any]:
     Raises:
         FileExistsError: if the folder holds anything already.
     """
-    from experiments.transposed_convolution import pictures
-    from gamedyn import report
+    from gamedyn import files
 
-    with report.folder(config.out) as out:
+    from . import pictures
+
+    with files.folder(config.out) as out:
         settings = _settings(config)
-        found = {str(tuple(s)): errors(config, s) for s in settings}
+        measured = {str(tuple(s)): errors(config, s) for s in settings}
         counts = {str(tuple(s)): interior_counts(s) for s in settings}
         for name, figure in {
             "matrix.png": pictures.matrices(),
@@ -270,24 +204,24 @@ def main(config: Config) -> dict[str, Any]:
             "checkerboard.png": pictures.checkerboard(),
         }.items():
             figure.savefig(out / name, dpi=95)
-        (out / "errors.txt").write_text(table(found))
-    print(table(found))
+        (out / "errors.txt").write_text(table(measured))
+    print(table(measured))
     rounded = {
         setting: {name: float(f"{error:.1e}") for name, error in row.items()}
-        for setting, row in found.items()
+        for setting, row in measured.items()
     }
     return {
         "errors": rounded,
         "times a pixel is painted": counts,
-        "checks": check(config, found, counts),
+        "checks": check(config, measured, counts),
     }
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
+def table(measured: dict[str, dict[str, float]]) -> str:
     """Write the errors as lines of text, a row per setting."""
-    names = list(next(iter(found.values())))
+    names = list(next(iter(measured.values())))
     lines = [f"{'(k, s, p, op)':16}" + "".join(f"{name:>13}" for name in names)]
-    for setting, row in found.items():
+    for setting, row in measured.items():
         cells = "".join(f"{row[name]:13.1e}" for name in names)
         lines.append(f"{setting:16}{cells}")
     return "\n".join(lines) + "\n"

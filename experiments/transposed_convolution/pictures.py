@@ -6,13 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from .definition import Setting, interior_counts, matrix, overlaps, scatter
+
 KERNEL = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
 
 
 def matrices() -> Figure:
     """Draw the matrix of a small strided convolution, and its transpose."""
-    from experiments.transposed_convolution import Setting, matrix
-
     setting, size = Setting(3, 2, 1, 1), 6
     forward = matrix(setting, KERNEL, size)
     figure = Figure(figsize=(11.5, 4.6), layout="constrained")
@@ -48,8 +48,6 @@ def matrices() -> Figure:
 
 def painting() -> Figure:
     """Draw how input pixels paint the kernel, and how the paintings add up."""
-    from experiments.transposed_convolution import Setting, scatter
-
     setting = Setting(4, 2, 0, 0)
     ramp = np.array([0.4, 1.0, 0.8, 0.3])
     kernel = np.outer(ramp, ramp)
@@ -91,8 +89,6 @@ def painting() -> Figure:
 
 def checkerboard() -> Figure:
     """Draw how often every pixel is painted with k = 4, 3 and 5."""
-    from experiments.transposed_convolution import Setting, interior_counts, overlaps
-
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)
     settings = (Setting(4, 2, 1, 0), Setting(3, 2, 1, 1), Setting(5, 2, 2, 1))

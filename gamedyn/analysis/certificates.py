@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gamedyn.analysis.report import Curvature
+from gamedyn.analysis.verdicts import Curvature
 
 UNIT = 2.0**-53
 """The unit roundoff u of float64."""
@@ -87,8 +87,8 @@ def certify_symmetric(
     Example:
         >>> import numpy as np
         >>> matrices = np.stack([np.diag([1.0, d]) for d in (1e-14, 1e-17, -1e-14)])
-        >>> found = certify_symmetric(matrices)
-        >>> found.positive.tolist(), found.negative.tolist()
+        >>> proofs = certify_symmetric(matrices)
+        >>> proofs.positive.tolist(), proofs.negative.tolist()
         ([True, False, False], [False, False, True])
 
     References:
@@ -272,8 +272,8 @@ def lyapunov_certificate(
     bound += 2 * _norm(solution) * error
     if not certify_symmetric(half + half.T, error=bound).positive:
         return StabilityCertificate(False, False)
-    found = certify_symmetric(solution)
-    return StabilityCertificate(bool(found.positive), bool(found.negative))
+    proof = certify_symmetric(solution)
+    return StabilityCertificate(bool(proof.positive), bool(proof.negative))
 
 
 def stein_certificate(
@@ -321,8 +321,8 @@ def stein_certificate(
     bound += _norm(solution) * (2 * _norm(matrix) + error) * error + asymmetry
     if not certify_symmetric(difference, error=bound).positive:
         return StabilityCertificate(False, False)
-    found = certify_symmetric(solution)
-    return StabilityCertificate(bool(found.positive), bool(found.negative))
+    proof = certify_symmetric(solution)
+    return StabilityCertificate(bool(proof.positive), bool(proof.negative))
 
 
 def _check_square(matrices: np.ndarray) -> None:

@@ -6,14 +6,14 @@ import numpy as np
 
 from gamedyn.analysis.certificates import UNIT, certify_symmetric, symmetrise
 from gamedyn.analysis.local import Local, Values, spectral_norm, weaken
-from gamedyn.analysis.precision import Findings
-from gamedyn.analysis.report import Curvature, PlayerCurvature
+from gamedyn.analysis.precision import Limits
+from gamedyn.analysis.verdicts import Curvature, PlayerCurvature
 
 
 def curvatures(
     values: Values, local: Local, error: float, exact: bool
 ) -> tuple[PlayerCurvature, ...]:
-    """Find for every player whether the own Hessian is positive definite.
+    """Test for every player whether the own Hessian is positive definite.
 
     Args:
         values: the game at the point.
@@ -34,9 +34,9 @@ def curvatures(
 
 
 def player_curvature(
-    block: np.ndarray, player: int, low: Findings | None, error: float, exact: bool
+    block: np.ndarray, player: int, low: Limits | None, error: float, exact: bool
 ) -> PlayerCurvature:
-    r"""Find whether one own Hessian is positive definite.
+    r"""Test whether one own Hessian is positive definite.
 
     Its asymmetry enters the error; a loss that computes in a lower precision of unit
     roundoff u adds the estimate $n u |H|_2$, and what it proves is only probable.
@@ -44,7 +44,7 @@ def player_curvature(
     Args:
         block: H, shape `(n, n)`.
         player: the player's index.
-        low: the low precision found in the loss, or `None`.
+        low: the low precision that the loss computes in, or `None`.
         error: absolute bound on the error of differentiation, in the spectral norm.
         exact: whether a small open case is settled in exact arithmetic.
 
@@ -59,14 +59,14 @@ def player_curvature(
     if low is not None and low.casts:
         estimate = len(block) * low.unit * spectral_norm(matrix)
         remarks.append(f"rounding estimated as {estimate:.3g}")
-    found = certify_symmetric(matrix, error=error + asymmetry + estimate, exact=exact)
-    curvature = found.curvature
+    proof = certify_symmetric(matrix, error=error + asymmetry + estimate, exact=exact)
+    curvature = proof.curvature
     if low is not None:
         remarks.append(f"the loss {low.words}")
         if curvature is Curvature.NOT_PSD_CERTIFIED:
             remarks.append("negative curvature is likely, not certified")
         curvature = weaken(curvature)
-    quotient = float(found.quotient)
+    quotient = float(proof.quotient)
     refuted = curvature is Curvature.NOT_PSD_CERTIFIED and quotient < 0
     method = "shifted Cholesky factorisation"
     if curvature is Curvature.NOT_PSD_CERTIFIED:
@@ -76,20 +76,20 @@ def player_curvature(
     return PlayerCurvature(
         player=player,
         curvature=curvature,
-        smallest=float(found.smallest),
-        largest=float(found.largest),
-        bound=float(found.allowance if refuted else found.shift),
+        smallest=float(proof.smallest),
+        largest=float(proof.largest),
+        bound=float(proof.allowance if refuted else proof.shift),
         method=method,
         dtype="float64",
         dimension=len(block),
-        witness=found.witness if refuted else None,
+        witness=proof.witness if refuted else None,
         quotient=quotient if refuted else None,
         remark="; ".join(remarks),
     )
 
 
 def _doubted(finding: PlayerCurvature, scale: float) -> PlayerCurvature:
-    """Say so where what is proved is of the size of differentiation's own errors."""
+    """Add a remark where a curvature is no larger than the error of differentiation."""
     estimate = finding.dimension * UNIT * scale
     decided = finding.curvature is not Curvature.INCONCLUSIVE
     if not decided or not finding.dimension or abs(finding.smallest) > estimate:

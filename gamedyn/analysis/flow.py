@@ -22,14 +22,14 @@ from gamedyn.analysis.local import (
     spectral_norm,
     weaken,
 )
-from gamedyn.analysis.report import (
+from gamedyn.analysis.updates import update_jacobian
+from gamedyn.analysis.verdicts import (
     Curvature,
     Dynamics,
     PlayerCurvature,
     Stability,
     TimescaleStability,
 )
-from gamedyn.analysis.updates import update_jacobian
 from gamedyn.fields import Field
 from gamedyn.game import Batch, Game, Params
 from gamedyn.rules.base import Rule
@@ -48,7 +48,7 @@ def timescale_stability(
     fast: int = 1,
     chunk: int | None = None,
 ) -> tuple[TimescaleStability, ...]:
-    r"""Tell for which ratios of time scales the gradient flow is stable at a point.
+    r"""Test for which ratios of time scales the gradient flow is stable at a point.
 
     $$\dot w = -\operatorname{diag}(I, \tau I)\, F(w), \qquad
       \text{stable} \Leftrightarrow
@@ -56,15 +56,15 @@ def timescale_stability(
 
     $\tau$ multiplying the rows of the fast player. In a zero-sum game the points that
     are stable for every large enough $\tau$ are the strict local minimax points, up to
-    degeneracy. Called outside jit, in float64 whatever the caller's flags. Whether the
-    point is stationary is `certify`'s question.
+    degeneracy. Called outside jit, in float64 also where jax computes in float32.
+    Whether the point is stationary is tested by `certify`.
 
     Args:
         game: the game.
         params: the point, one pytree per player.
         taus: the ratios, all positive.
         batch: the fixed batch of a stochastic game, without keys.
-        fast: the index of the player who moves $\tau$ times as fast.
+        fast: the index of the fast player.
         chunk: columns of J computed at a time.
 
     Returns:
@@ -77,8 +77,8 @@ def timescale_stability(
     Example:
         >>> import gamedyn as gd
         >>> game = gd.zero_sum(lambda x, y: -3 * x**2 + 4 * x * y - y**2)
-        >>> found = timescale_stability(game, (0.0, 0.0), [1, 3, 4])
-        >>> [item.stability.name for item in found]
+        >>> results = timescale_stability(game, (0.0, 0.0), [1, 3, 4])
+        >>> [item.stability.name for item in results]
         ['UNSTABLE', 'NON_HYPERBOLIC', 'STABLE']
 
     References:
@@ -104,10 +104,10 @@ def timescale_stability(
         matrix = scale[:, None] * values.jacobian
         # Rounding of the product, unless tau is a power of two.
         error = float(UNIT * np.linalg.norm(matrix))
-        found, certified, _, spectrum, margin = _flow(matrix, error)
+        stability, certified, _, spectrum, margin = _flow(matrix, error)
         return TimescaleStability(
             float(tau),
-            found,
+            stability,
             certified and not local.low,
             float(spectrum[0].real),
             margin,
@@ -124,11 +124,11 @@ def flow_dynamics(
     error: float,
     eigenvalues: bool | None,
 ) -> Dynamics:
-    r"""Find whether the flow $\dot w = -F(w)$ is stable at a stationary point.
+    r"""Test whether the flow $\dot w = -F(w)$ is stable at a stationary point.
 
     Proved, where S or a solution of Lyapunov's equation proves it; else read off the
     computed eigenvalues of J, outside the margin $\sqrt{d u} |J|_2$. In a zero-sum game
-    S is block diagonal, and the findings on its blocks are there already.
+    S is block diagonal, and what is known of its blocks is used.
 
     Args:
         values: the game at the point.
@@ -140,6 +140,7 @@ def flow_dynamics(
     Returns:
         The finding.
     """
+    # The symmetric part S: where it is positive definite, the flow is stable.
     matrix = values.jacobian
     size = len(matrix)
     symmetric, rounding = symmetrise((matrix + matrix.T) / 2)
@@ -149,11 +150,11 @@ def flow_dynamics(
     for part in values.slices:
         off_diagonal[part, part] = 0
     if off_diagonal.any():
-        found = certify_symmetric(symmetric, error=error + rounding)
-        curvature, smallest = found.curvature, float(found.smallest)
-        bound = float(found.shift)
+        proof = certify_symmetric(symmetric, error=error + rounding)
+        curvature, smallest = proof.curvature, float(proof.smallest)
+        bound = float(proof.shift)
         if curvature is Curvature.NOT_PSD_CERTIFIED:
-            bound = float(found.allowance)
+            bound = float(proof.allowance)
     else:
         # Zero-sum: S is block diagonal, its blocks are the own Hessians.
         worst = min(players, key=lambda player: player.smallest)
@@ -174,6 +175,8 @@ def flow_dynamics(
         "symmetric_norm": float(np.linalg.norm(symmetric)),
         "antisymmetric_norm": float(np.linalg.norm(antisymmetric)),
     }
+
+    # What S decides alone, and else the eigenvalues of J.
     if curvature is Curvature.PD_CERTIFIED:
         decided = (Stability.STABLE, True, "S is positive definite")
     elif curvature is Curvature.NOT_PSD_CERTIFIED and not antisymmetric.any():
@@ -188,9 +191,9 @@ def flow_dynamics(
         if decided is None:
             decided = (Stability.UNKNOWN, False, f"eigenvalues left out at {size}")
         return Dynamics(*decided, **common)
-    found, certified, method, spectrum, margin = _flow(matrix, error, decided)
+    stability, certified, method, spectrum, margin = _flow(matrix, error, decided)
     return Dynamics(
-        found,
+        stability,
         certified and not local.low,
         method,
         min_real_part=float(spectrum[0].real),
@@ -233,7 +236,8 @@ def with_rule(
         return dataclasses.replace(
             dynamics, update_remark=f"{status.name}: {status.message}"
         )
-    radius = float(np.abs(np.linalg.eigvals(matrix)).max())
+    spectrum = np.linalg.eigvals(matrix)
+    radius = float(np.abs(spectrum).max())
     margin = float(np.sqrt(len(matrix) * UNIT) * max(1.0, spectral_norm(matrix)))
     proof = StabilityCertificate(False, False)
     if len(matrix) <= _LYAPUNOV and not low:
@@ -249,6 +253,7 @@ def with_rule(
         update_radius=radius ** (1 / period),
         update_stability=stability,
         update_certified=proof.stable or proof.unstable,
+        update_eigenvalues=tuple(map(complex, spectrum)),
     )
 
 
@@ -281,8 +286,8 @@ def _prove_flow(
             shift = -smallest / np.pi
             shifted = matrix + shift * np.eye(len(matrix))
             rounding = 2 * UNIT * float(np.abs(np.diagonal(shifted)).max() + shift)
-            found = lyapunov_certificate(shifted, error=error + rounding)
-            proof = StabilityCertificate(False, found.unstable)
+            again = lyapunov_certificate(shifted, error=error + rounding)
+            proof = StabilityCertificate(False, again.unstable)
     if proof.stable:
         return Stability.STABLE, True, "Lyapunov certificate"
     if proof.unstable:

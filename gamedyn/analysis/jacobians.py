@@ -62,7 +62,7 @@ def game_jacobian(
     """
     check_params(params)
     flat_field, point = flat(game_or_field, params, batch)
-    return jacobian(flat_field, point, chunk=chunk)
+    return dense_jacobian(flat_field, point, chunk=chunk)
 
 
 def own_hessians(
@@ -105,7 +105,7 @@ def own_hessians(
             others = params[:player], params[player + 1 :]
             return game(others[0] + (unravel(own),) + others[1], batch)[player]
 
-        return jacobian(jax.grad(loss), point, chunk=chunk)
+        return dense_jacobian(jax.grad(loss), point, chunk=chunk)
 
     return tuple(own_hessian(player) for player in range(game.num_players))
 
@@ -138,7 +138,9 @@ def split(jacobian: jax.Array) -> Split:
     return Split((jacobian + transpose) / 2, (jacobian - transpose) / 2)
 
 
-def hamiltonian(game_or_field: Game | Field, params: Params, batch: Batch = None):
+def hamiltonian(
+    game_or_field: Game | Field, params: Params, batch: Batch = None
+) -> jax.Array:
     r"""Evaluate the Hamiltonian of a game, half the squared norm of its field.
 
     $$h(z) = \tfrac12 |F(z)|_2^2, \qquad \nabla h = J^\top F.$$
@@ -190,7 +192,7 @@ def flat(
     return lambda vector: ravel_pytree(field(unravel(vector), batch))[0], point
 
 
-def jacobian(
+def dense_jacobian(
     function: Callable[[jax.Array], jax.Array],
     point: jax.Array,
     *,

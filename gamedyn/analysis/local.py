@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.analysis.jacobians import flat, jacobian
+from gamedyn.analysis.jacobians import dense_jacobian, flat
 from gamedyn.analysis.precision import (
-    Findings,
+    Limits,
     check_finite,
     float64,
     frozen,
@@ -21,7 +21,7 @@ from gamedyn.analysis.precision import (
     inspect_losses,
     point_dtype,
 )
-from gamedyn.analysis.report import Curvature
+from gamedyn.analysis.verdicts import Curvature
 from gamedyn.checks import is_known
 from gamedyn.game import Batch, Game, Params, check_params
 
@@ -59,7 +59,7 @@ def _derivatives(
     """Compute losses, field and Jacobian; jit keeps what it compiled for a game."""
     field, point = flat(game, params, batch)
     losses = jnp.stack(game(params, batch))
-    return losses, field(point), jacobian(field, point, chunk=chunk)
+    return losses, field(point), dense_jacobian(field, point, chunk=chunk)
 
 
 class Local(NamedTuple):
@@ -67,7 +67,7 @@ class Local(NamedTuple):
 
     slices: tuple[slice, ...]
     chunk: int | None
-    low: dict[int, Findings]
+    low: dict[int, Limits]
     notes: tuple[str, ...]
 
     @classmethod
@@ -102,13 +102,13 @@ class Local(NamedTuple):
 
         traced = _derivatives.trace(game, params, batch, chunk=chunk)
         whole = inspect(traced.jaxpr)
-        low = {player: found for player, found in enumerate(per_loss) if found.low}
+        low = {player: limits for player, limits in enumerate(per_loss) if limits.low}
         if whole.low and not low:
             low = dict.fromkeys(range(game.num_players), whole)
         notes = tuple(
-            f"the loss of player {player} {found.words}: findings on this player are "
+            f"the loss of player {player} {limits.words}: findings on this player are "
             "PROBABLE at best"
-            for player, found in low.items()
+            for player, limits in low.items()
         )
         return cls(slices, chunk, low, notes)
 
@@ -150,16 +150,32 @@ class Local(NamedTuple):
         return values
 
 
-@contextlib.contextmanager
-def in_float64(
-    game: Game, params: Params, batch: Batch
-) -> Iterator[tuple[Game, Params, Batch, np.dtype]]:
-    """Enter float64 with game, point and batch cast exactly."""
+def check_point(game: Game, params: Params, batch: Batch) -> None:
+    """Raise `TypeError` or `ValueError` unless this is a known point of a game."""
     if not isinstance(game, Game):
         raise TypeError(f"expected a Game, got {type(game).__name__}")
     if not all(map(is_known, jax.tree.leaves((game, params, batch)))):
         raise TypeError("certificates are made outside jit, got traced values")
     check_params(params, game.num_players)
+
+
+def check_not_negative(name: str, value: float | None) -> None:
+    """Raise `ValueError` if a number is given that is negative or not finite."""
+    if value is not None and not (np.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be finite and not negative, got {value}")
+
+
+def default_tolerance(dtype: np.dtype) -> float:
+    """The largest residual that counts as zero: sqrt(eps) of the point's precision."""
+    return float(np.sqrt(float(jnp.finfo(dtype).eps)))
+
+
+@contextlib.contextmanager
+def in_float64(
+    game: Game, params: Params, batch: Batch
+) -> Iterator[tuple[Game, Params, Batch, np.dtype]]:
+    """Enter float64 with game, point and batch cast exactly."""
+    check_point(game, params, batch)
     dtype = point_dtype(params)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         params = float64(params, strict=True)
@@ -202,7 +218,7 @@ def spectral_norm(matrix: np.ndarray) -> float:
 
 
 def weaken(curvature: Curvature) -> Curvature:
-    """Take the proof from a finding on matrices of low precision."""
+    """Reduce a certified finding on matrices of low precision to a probable one."""
     return {
         Curvature.PD_CERTIFIED: Curvature.PD_PROBABLE,
         Curvature.NOT_PSD_CERTIFIED: Curvature.INCONCLUSIVE,

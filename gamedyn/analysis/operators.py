@@ -184,7 +184,7 @@ def symmetric_part(
 def full_data(
     operator: Operator, batches: Batch, weights: Any | None = None
 ) -> Operator:
-    r"""Average an operator over batches, which it goes through one at a time.
+    r"""Average an operator over batches, one batch at a time.
 
     $$v \mapsto \sum_b w_b\, H_b\, v, \qquad \textstyle\sum_b w_b = 1.$$
 

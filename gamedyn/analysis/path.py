@@ -1,4 +1,4 @@
-"""The path angle: how the flow turns on the way from one point to another."""
+"""The path angle between the flow and the straight line from one point to another."""
 
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def path_angle(
 
     Towards an equilibrium at a = 1, rotation alone shows as a bump, attraction alone as
     a switch of sign, both together as both. A plain traceable function: call it under
-    `jax.jit`. The points on the line are done one after the other.
+    `jax.jit`. The points on the line are evaluated one at a time.
 
     Args:
         game_or_field: a game, or any field F.
@@ -63,7 +63,7 @@ def path_angle(
     Example:
         >>> import jax.numpy as jnp
         >>> import gamedyn as gd
-        >>> from gamedyn.analysis.path import path_angle
+        >>> from gamedyn.analysis import path_angle
         >>> game = gd.zero_sum(lambda x, y: x**2 / 2 + 2 * x * y - y**2 / 2)
         >>> one, zero = jnp.array(1.0), jnp.array(0.0)
         >>> angle = path_angle(game, (one, zero), (zero, zero))

@@ -1,4 +1,4 @@
-"""Tracing losses again in float64: exact casts, frozen randomness, what hides."""
+"""Tracing losses again in float64: exact casts, frozen randomness, low precision."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _DRAWS = ("random_bits", "threefry2x32", "rng_uniform", "rng_bit_generator")
 
 
 @dataclasses.dataclass(frozen=True)
-class Findings:
+class Limits:
     """What limits a float64 evaluation of a traced function.
 
     Attributes:
@@ -42,7 +42,7 @@ class Findings:
 
     @property
     def words(self) -> str:
-        """The finding as the end of a sentence on a loss."""
+        """The limits as the end of a sentence on a loss."""
         parts = []
         if self.casts:
             parts.append(f"casts to {_join(self.casts)} inside")
@@ -53,16 +53,16 @@ class Findings:
             )
         return " and ".join(parts)
 
-    def __or__(self, other: "Findings") -> "Findings":
-        """Join two findings."""
-        return Findings(
+    def __or__(self, other: "Limits") -> "Limits":
+        """Join two sets of limits."""
+        return Limits(
             self.casts | other.casts,
             self.constants | other.constants,
             self.draws or other.draws,
         )
 
 
-def inspect(closed: ClosedJaxpr, output: int | None = None) -> Findings:
+def inspect(closed: ClosedJaxpr, output: int | None = None) -> Limits:
     """Walk a jaxpr, and those inside it, for low precision and random draws.
 
     Args:
@@ -71,22 +71,22 @@ def inspect(closed: ClosedJaxpr, output: int | None = None) -> Findings:
             `None`.
 
     Returns:
-        The findings.
+        The limits.
     """
     outvars = closed.jaxpr.outvars
     live = _variables(outvars if output is None else [outvars[output]])
-    found = Findings()
+    limits = Limits()
     for eqn in reversed(closed.jaxpr.eqns):
         if output is None or live.intersection(eqn.outvars):
             live |= _variables(eqn.invars)
-            found |= _inspect_eqn(eqn)
+            limits |= _inspect_eqn(eqn)
     for variable in closed.jaxpr.constvars:
         if output is None or variable in live:
-            found |= Findings(constants=_low([variable]))
+            limits |= Limits(constants=_low([variable]))
     for variable in outvars:
         if isinstance(variable, Literal):
-            found |= Findings(constants=_low([variable]))
-    return found
+            limits |= Limits(constants=_low([variable]))
+    return limits
 
 
 @jax.jit
@@ -94,8 +94,8 @@ def _losses(game: Game, params: Params, batch: Batch) -> tuple[jax.Array, ...]:
     return game(params, batch)
 
 
-def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Findings, ...]:
-    """Trace the losses, and look at what each of them depends on.
+def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Limits, ...]:
+    """Trace the losses, and inspect what each of them depends on.
 
     Args:
         game: the game, its arrays in float64.
@@ -103,7 +103,7 @@ def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Findings, 
         batch: the batch, in float64.
 
     Returns:
-        The findings on every player's loss.
+        The limits of every player's loss.
 
     Raises:
         ValueError: if the losses cannot be traced, or draw random numbers.
@@ -121,19 +121,19 @@ def inspect_losses(game: Game, params: Params, batch: Batch) -> tuple[Findings, 
             f"the losses cannot be evaluated in float64 at a point of the shapes "
             f"{shapes}; {hint}. {type(reason).__name__}: {reason}"
         ) from reason
-    found = tuple(inspect(closed, player) for player in range(game.num_players))
-    for player, finding in enumerate(found):
+    each = tuple(inspect(closed, player) for player in range(game.num_players))
+    for player, finding in enumerate(each):
         if finding.draws:
             raise ValueError(
                 f"the loss of player {player} draws random numbers, and float64 draws "
                 "others: freeze them, draw beforehand and pass them in the batch as "
                 "arrays"
             )
-    return found
+    return each
 
 
 def point_dtype(params: Params) -> np.dtype:
-    """Tell the precision a point was computed in: the lowest among its leaves."""
+    """Return the precision a point was computed in: the lowest among its leaves."""
     dtypes = [
         np.dtype(getattr(leaf, "dtype", float)) for leaf in jax.tree.leaves(params)
     ]
@@ -198,16 +198,16 @@ def check_finite(params: Params) -> None:
             )
 
 
-def _inspect_eqn(eqn: JaxprEqn) -> Findings:
+def _inspect_eqn(eqn: JaxprEqn) -> Limits:
     literals = [variable for variable in eqn.invars if isinstance(variable, Literal)]
-    found = Findings(
+    limits = Limits(
         casts=_low(eqn.outvars),
         constants=_low(literals),
         draws=eqn.primitive.name in _DRAWS,
     )
     for inner in _jaxprs(eqn.params.values()):
-        found |= inspect(inner)
-    return found
+        limits |= inspect(inner)
+    return limits
 
 
 def _jaxprs(values: Any) -> Iterator[ClosedJaxpr]:

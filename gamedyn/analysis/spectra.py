@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.analysis.lanczos import (
+from gamedyn.analysis.krylov import (
     LanczosResult,
     breakdown,
     check_operator,
@@ -29,6 +29,7 @@ from gamedyn.analysis.updates import moving_parts
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import Rule
 
 
@@ -102,7 +103,7 @@ class ArnoldiResult(NamedTuple):
         estimates: |h_{k+1,k}| |s_k| of all of them, the recurrence's residuals.
         scale: the largest norm |J q| met.
         steps: the number of steps done.
-        exhausted: whether the Krylov space was exhausted: all it holds was found.
+        exhausted: whether the Krylov space was exhausted: all its eigenvalues are here.
         matvecs: the number of products spent.
         tolerance: relative, what `converged` was decided by.
         dtype: the precision of the products.
@@ -304,7 +305,7 @@ def spectral_density(
         operator: `operator(vector) -> vector`, symmetric and linear.
         like: a vector or pytree of the structure the operator acts on.
         key: a PRNG key for the starts.
-        num_starts: n_v, independent starts, done one after the other.
+        num_starts: n_v, independent starts, run one after the other.
         num_steps: Lanczos steps of each.
         grid: where to evaluate; 400 points that cover the spectrum if `None`.
         width: sigma; a hundredth of the spectrum's width if `None`.
@@ -435,8 +436,7 @@ def _arnoldi(operator, like, key, *, num_steps: int):
     threshold = breakdown(size, dtype)
 
     def keep_going(carry):
-        *_, j, _, exhausted = carry
-        return (j < num_steps) & ~exhausted
+        return ~carry[-1]
 
     def step(carry):
         basis, hessenberg, q, j, scale, _ = carry
@@ -463,7 +463,8 @@ def _arnoldi(operator, like, key, *, num_steps: int):
         jnp.zeros((), dtype),
         jnp.array(False),
     )
-    basis, hessenberg, _, steps, scale, _ = jax.lax.while_loop(keep_going, step, carry)
+    carry, steps = bounded_while(keep_going, step, carry, num_steps)
+    basis, hessenberg, _, _, scale, _ = carry
     return basis, hessenberg, steps, scale
 
 

@@ -11,9 +11,9 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn.analysis.certificates import UNIT, certify_symmetric, symmetrise
 from gamedyn.analysis.curvature import player_curvature
-from gamedyn.analysis.jacobians import jacobian
+from gamedyn.analysis.jacobians import dense_jacobian
 from gamedyn.analysis.local import Local, Values, ratio, spectral_norm, weaken
-from gamedyn.analysis.report import (
+from gamedyn.analysis.verdicts import (
     Curvature,
     PlayerCurvature,
     Stackelberg,
@@ -71,6 +71,7 @@ def stackelberg_finding(
         Jin, Netrapalli, Jordan, "What is local optimality in nonconvex-nonconcave
         minimax optimization?", 2019, arXiv:1902.00618.
     """
+    # Does the follower answer best: stationary, and positive definite?
     follower = 1 - leader
     part = values.slices[follower]
     own, mixed = values.block(follower, follower), values.block(follower, leader)
@@ -105,6 +106,8 @@ def stackelberg_finding(
             remark=f"whether the follower's answer is unique: {words}",
             **common,
         )
+
+    # How the answer moves with the leader, and the leader's total derivatives.
     response = -np.linalg.solve(own, mixed)
     if not np.abs(response).max(initial=0) < _STEEPEST:
         return Stackelberg(
@@ -117,12 +120,14 @@ def stackelberg_finding(
         leader, response, values, game, params, batch, local.chunk
     )
     total, rounding = symmetrise(hessian.total)
-    found = certify_symmetric(
+    proof = certify_symmetric(
         total, error=rounding + hessian.error + error * hessian.growth
     )
+
+    # The verdict by both.
     norm = float(np.linalg.norm(gradient))
     residual = max(answer, ratio(norm, scale * size))
-    curvature = found.curvature
+    curvature = proof.curvature
     if local.low:
         curvature = weaken(curvature)
     if residual > tolerance:
@@ -145,11 +150,11 @@ def stackelberg_finding(
         residual=residual,
         total_gradient=norm,
         total=curvature,
-        smallest=float(found.smallest),
+        smallest=float(proof.smallest),
         bound=float(
-            found.allowance
-            if found.curvature is Curvature.NOT_PSD_CERTIFIED
-            else found.shift
+            proof.allowance
+            if proof.curvature is Curvature.NOT_PSD_CERTIFIED
+            else proof.shift
         ),
         total_hessian=total,
         remark=remark,
@@ -190,7 +195,7 @@ def _lagrangian(
         bent = jax.jvp(following, (vector,), (tangents,))[1]
         return jnp.concatenate([leading(vector), leading(vector) + bent])
 
-    hessians = jacobian(both, point, chunk=chunk)
+    hessians = dense_jacobian(both, point, chunk=chunk)
     return leading(point), *jnp.split(hessians, 2)
 
 
@@ -247,5 +252,5 @@ def _lowest(own: np.ndarray) -> float:
     half = float(np.linalg.eigvalsh(matrix)[0]) / 2
     shifted = matrix - half * np.eye(len(matrix))
     rounding = 2 * UNIT * float(np.abs(matrix).max())
-    found = certify_symmetric(shifted, error=asymmetry + rounding)
-    return half if found.positive else 0.0
+    proof = certify_symmetric(shifted, error=asymmetry + rounding)
+    return half if proof.positive else 0.0

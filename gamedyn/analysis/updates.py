@@ -28,7 +28,7 @@ class UpdateJacobian(NamedTuple):
             point with `eps_root=0`) or short moves do not follow the matrix (kinks,
             steps that depend on the direction only); NOT_AUTONOMOUS where the next
             cycles have another Jacobian (schedules, anchors, uniform averages) or the
-            rule tosses coins.
+            rule draws random numbers.
         period: the number of steps in one cycle.
     """
 
@@ -38,7 +38,7 @@ class UpdateJacobian(NamedTuple):
 
 
 class SpectralRadius(float):
-    """A spectral radius per step: a number that says why it is NaN where it is.
+    """A spectral radius per step: a float with a status that says why it may be NaN.
 
     Attributes:
         status: OK, NOT_DIFFERENTIABLE or NOT_AUTONOMOUS; the latter two are NaN.
@@ -105,9 +105,9 @@ def update_jacobian(
     later = np.asarray(differentiate(settle(state, 7 * period))[0])
     if not np.all(np.isfinite([matrix, later])) or kinked:
         status = Status.NOT_DIFFERENTIABLE
-    elif _tosses_coins(state) or np.max(
-        np.abs(later - matrix)
-    ) > _AUTONOMY_TOLERANCE * max(1.0, np.max(np.abs(matrix))):
+    elif _draws(state) or np.max(np.abs(later - matrix)) > _AUTONOMY_TOLERANCE * max(
+        1.0, np.max(np.abs(matrix))
+    ):
         status = Status.NOT_AUTONOMOUS
     else:
         status = Status.OK
@@ -165,7 +165,7 @@ def settled(
     batches: tuple[Batch, ...],
     num_steps: Any,
 ) -> RuleState:
-    """Update a rule's memory at a point that stays where it is; traceable.
+    """Update a rule's memory at a point that is held fixed; traceable.
 
     Args:
         field: the field.
@@ -208,7 +208,7 @@ def cycle_jacobian(
 
 
 def _cycle(field, rule, params, state, batches):
-    """The map of one cycle on the vector of what moves."""
+    """The map of one cycle on the vector of `moving_parts`."""
     _, rebuild = moving_parts((params, state))
 
     def cycle(vector):
@@ -224,7 +224,7 @@ def _cycle(field, rule, params, state, batches):
 
 
 def _is_kinked(field, rule, params, state, batches, matrix) -> jax.Array:
-    """Whether moves of the point, however short, go elsewhere than the matrix says.
+    """Whether short moves of the point do not follow the matrix.
 
     Two lengths that agree with each other and not with the matrix tell a kink, or a
     map that is homogeneous without being linear, from curvature.
@@ -234,7 +234,7 @@ def _is_kinked(field, rule, params, state, batches, matrix) -> jax.Array:
     size = moving_parts(params)[0].size
     eps = float(jnp.finfo(vector.dtype).eps)
     scale = jnp.maximum(1, jnp.max(jnp.abs(vector[:size]), initial=0))
-    # No special direction, and the same for everybody.
+    # A fixed direction along no axis.
     direction = jnp.cos(1.0 + 2 * jnp.arange(size, dtype=vector.dtype))
     direction = jnp.zeros_like(vector).at[:size].set(direction)
     expected = matrix @ direction
@@ -251,7 +251,7 @@ def _is_kinked(field, rule, params, state, batches, matrix) -> jax.Array:
 def moving_parts(tree: PyTree) -> tuple[jax.Array, Any]:
     """Flatten the inexact leaves of a tree into one real vector; freeze the others.
 
-    What an inner solver reports of itself is looked at, not iterated on: it stays out.
+    The reports of inner solvers are left out: nothing is iterated on them.
     """
     leaves, treedef = jax.tree.flatten(tree, is_leaf=_is_report)
     moving = [
@@ -283,7 +283,7 @@ def moving_parts(tree: PyTree) -> tuple[jax.Array, Any]:
     return jnp.concatenate(parts), rebuild
 
 
-def _tosses_coins(state: RuleState) -> bool:
+def _draws(state: RuleState) -> bool:
     return any(
         jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         for leaf in jax.tree.leaves(state)

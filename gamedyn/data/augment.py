@@ -1,10 +1,10 @@
-r"""Augmentation on the device: random maps of pictures, differentiable in the picture.
+r"""Random augmentation of pictures on the device, differentiable in the pictures.
 
 An augmentation is a function `augment(key, x)` of a PRNG key and a batch of pictures,
-shape (B, H, W, C), that returns pictures of the same shape and dtype; every picture is
-moved by a draw of its own. They serve as augmentation of the data (in the `build` of
-`gamedyn.train.Batches`) and, applied to real and fake pictures alike, as differentiable
-augmentation of a GAN.
+shape (B, H, W, C), that returns pictures of the same shape and dtype; each picture is
+transformed with its own random numbers. Used in the `build` of `gamedyn.train.Batches`
+they augment the data; applied to real and fake pictures alike, they are the
+differentiable augmentation of a GAN.
 
 References:
     S. Zhao et al., Differentiable Augmentation for Data-Efficient GAN Training, 2020.
@@ -22,13 +22,13 @@ Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def compose(*augments: Augment) -> Augment:
-    """Apply one augmentation after the other, each with a key of its own.
+    """Apply augmentations one after the other, each with its own key.
 
     Args:
         *augments: functions `augment(key, x)`.
 
     Returns:
-        The composition, in the order given; of none, the identity.
+        The composition, in the order given; without arguments, the identity.
     """
     return functools.partial(_compose, augments)
 
@@ -37,11 +37,11 @@ def with_probability(probability: Any, augment: Augment) -> Augment:
     """Apply an augmentation to each picture with some probability.
 
     Args:
-        probability: in [0, 1], may be traced.
-        augment: what to apply.
+        probability: in [0, 1]; may be traced, for adaptive augmentation.
+        augment: the augmentation.
 
     Returns:
-        The augmentation.
+        An augmentation that leaves the other pictures unchanged.
 
     References:
         T. Karras et al., Training Generative Adversarial Networks with Limited Data,
@@ -51,7 +51,7 @@ def with_probability(probability: Any, augment: Augment) -> Augment:
 
 
 def flip(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Mirror half of the pictures left to right.
+    """Mirror each picture left to right with probability 1/2.
 
     Args:
         key: a PRNG key.
@@ -65,7 +65,7 @@ def flip(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def brightness(key: jax.Array, x: jax.Array, *, strength: Any = 1.0) -> jax.Array:
-    r"""Add to each picture a number, $x + s\,(u - 1/2)$, u uniform on [0, 1).
+    r"""Add a random number to each picture: $x + s\,(u - 1/2)$, u uniform on [0, 1).
 
     Args:
         key: a PRNG key.
@@ -79,7 +79,9 @@ def brightness(key: jax.Array, x: jax.Array, *, strength: Any = 1.0) -> jax.Arra
 
 
 def saturation(key: jax.Array, x: jax.Array, *, strength: Any = 2.0) -> jax.Array:
-    r"""Stretch the colours about each pixel's grey, $\bar x + s\,u\,(x - \bar x)$.
+    r"""Scale the saturation of each picture: $\bar x + s\,u\,(x - \bar x)$.
+
+    $\bar x$ is the mean of a pixel over its channels, u uniform on [0, 1).
 
     Args:
         key: a PRNG key.
@@ -87,14 +89,16 @@ def saturation(key: jax.Array, x: jax.Array, *, strength: Any = 2.0) -> jax.Arra
         strength: s.
 
     Returns:
-        Pictures of the same shape; those of one channel unchanged.
+        Pictures of the same shape; pictures of one channel are unchanged.
     """
     grey = jnp.mean(x, axis=-1, keepdims=True)
     return grey + strength * _uniform(key, x) * (x - grey)
 
 
 def contrast(key: jax.Array, x: jax.Array, *, strength: Any = 1.0) -> jax.Array:
-    r"""Stretch each picture about its mean, $\bar x + (1 + s\,(u - 1/2))(x - \bar x)$.
+    r"""Scale the contrast of each picture: $\bar x + (1 + s\,(u - 1/2))(x - \bar x)$.
+
+    $\bar x$ is the mean of the picture, u uniform on [0, 1).
 
     Args:
         key: a PRNG key.
@@ -111,13 +115,14 @@ def contrast(key: jax.Array, x: jax.Array, *, strength: Any = 1.0) -> jax.Array:
 def translate(
     key: jax.Array, x: jax.Array, *, ratio: float = 0.125, fill: float = 0.0
 ) -> jax.Array:
-    """Shift each picture by whole pixels, at most a share of its size.
+    """Shift each picture by a random whole number of pixels in both directions.
 
     Args:
         key: a PRNG key.
         x: pictures, shape (B, H, W, C).
-        ratio: the largest shift as a share of the height and the width, rounded.
-        fill: the value of what comes in from outside.
+        ratio: the largest shift as a share of the height and of the width, rounded to
+            whole pixels.
+        fill: the value of pixels that are shifted in from outside.
 
     Returns:
         Pictures of the same shape.
@@ -139,12 +144,13 @@ def translate(
 def cutout(
     key: jax.Array, x: jax.Array, *, ratio: float = 0.5, fill: float = 0.0
 ) -> jax.Array:
-    """Blank a rectangle of each picture, its centre uniform over the picture.
+    """Blank a rectangle of each picture, with its centre uniform over the picture.
 
     Args:
         key: a PRNG key.
         x: pictures, shape (B, H, W, C).
-        ratio: the rectangle's sides as a share of the picture's, rounded.
+        ratio: the rectangle's sides as a share of the picture's, rounded to whole
+            pixels; a rectangle is cut at the edge of the picture.
         fill: the value of the rectangle.
 
     Returns:
@@ -163,13 +169,13 @@ def cutout(
 
 
 def policy(names: str) -> Augment:
-    """Compose policies named in one string, as their paper's codes do.
+    """Compose the policies named in a string, as the paper's code does.
 
     Args:
-        names: names of `POLICIES`, with commas between: `"color,translation,cutout"`.
+        names: names of `POLICIES`, separated by commas: `"color,translation,cutout"`.
 
     Returns:
-        The augmentation; of the empty string, the identity.
+        The augmentation; for the empty string, the identity.
 
     Raises:
         ValueError: if a name is unknown.

@@ -1,12 +1,12 @@
-"""The Adult (Census Income) data: found on disk, verified, turned into features."""
+"""The Adult (Census Income) data: read, verified, and turned into features."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from gamedyn.data import readers
+from gamedyn.data.published import find, verify_content
 from gamedyn.data.readers import CENSUS_NUMBERS, CENSUS_WORDS, Census, PathLike
-from gamedyn.data.sets import find, verify_content
 
 # The SHA-256 of the published files.
 _FILES = {
@@ -20,8 +20,9 @@ _FILES = {
     ),
 }
 
-# What becomes a column of zeros and ones. Education has its number; a country of
-# origin is told apart from the United States only.
+# The categories that become columns of zeros and ones. Those without a column (rare
+# ones, and one that follows from the others) are zero in all columns of their kind.
+# Education is left out, since "education-num" says the same.
 _CATEGORIES = {
     "workclass": (
         "Private",
@@ -62,12 +63,12 @@ _CATEGORIES = {
 def load(
     split: str = "train", *, root: PathLike | None = None, verify: bool = True
 ) -> Census:
-    """Load the census data from the caller's files.
+    """Load the census data from the user's files.
 
     Args:
         split: "train" (32,561 rows) or "test" (16,281).
-        root: the data directory, which holds the files or the folder `adult`; the
-            environment variable GAMEDYN_DATA if `None`.
+        root: the data directory, with the files or the folder `adult` in it; if `None`,
+            the environment variable GAMEDYN_DATA.
         verify: whether to compare checksums.
 
     Returns:
@@ -76,7 +77,8 @@ def load(
     Raises:
         FileNotFoundError: if the directory or a file is missing; the message says how
             to obtain the set.
-        ValueError: if the split is unknown, the file damaged, or its checksum another.
+        ValueError: if the split is unknown, the file is damaged, or its checksum
+            differs.
     """
     if split not in _FILES:
         raise ValueError(f"unknown split {split!r} of adult; known: train, test")
@@ -88,14 +90,14 @@ def load(
 
 
 class Table(NamedTuple):
-    """Features of a classifier, with the groups that it should be fair to.
+    """Features and labels for a classifier, and the groups it should be fair to.
 
     Attributes:
-        features: shape `(n, d)`, float64, standardised, and a column of ones.
-        labels: shape `(n,)`, 1 for an income above 50K, else -1.
-        groups: shape `(n,)`, the number of each row's group.
-        names: of the columns.
-        group_names: of the groups.
+        features: shape `(n, d)`, float64: standardised columns, then a column of ones.
+        labels: shape `(n,)`, float64: 1 for an income above 50K, else -1.
+        groups: shape `(n,)`, integers: the index of each row's group.
+        names: the names of the columns.
+        group_names: the names of the groups.
     """
 
     features: np.ndarray
@@ -106,11 +108,12 @@ class Table(NamedTuple):
 
 
 def table(census: Census) -> Table:
-    """Turn the census into features, labels and the groups of sex and race.
+    """Turn the census into features, labels, and groups by sex and race.
 
-    Numbers (gains and losses as log(1 + x), without the sampling weight `fnlwgt`) and
-    zero-one columns of the categories are standardised; columns that do not vary are
-    left out. The groups are women and men, white and not.
+    The features are the numbers (capital gains and losses as log(1 + x), without the
+    sampling weight `fnlwgt`) and one column of zeros and ones for each category, all
+    standardised; constant columns are left out. The four groups are women and men,
+    white and not.
 
     Args:
         census: the rows.
@@ -138,7 +141,7 @@ def table(census: Census) -> Table:
     group_names = "other women", "white women", "other men", "white men"
     counts = np.bincount(groups, minlength=4)
     if not counts.all():
-        found = dict(zip(group_names, counts.tolist(), strict=True))
-        raise ValueError(f"every group needs a row, got {found}")
+        sizes = dict(zip(group_names, counts.tolist(), strict=True))
+        raise ValueError(f"every group needs a row, got {sizes}")
     labels = np.where(census.target, 1.0, -1.0)
     return Table(features, labels, groups, (*varying, "one"), group_names)

@@ -1,12 +1,13 @@
-"""Points of the plane by named protocol: rings, grids and curves.
+"""Named sets of points in the plane: rings, grids and curves.
 
-"Eight Gaussians" differ from paper to paper, so a set is named by shape and protocol,
-and results are comparable within one name only.
+"Eight Gaussians" differ from paper to paper. So a set is named by its shape and the
+protocol of a paper, and results are comparable only under the same name.
 """
 
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +24,17 @@ from gamedyn.registry import Registry
     meta_fields=("name", "summary", "source", "points"),
 )
 @dataclasses.dataclass(frozen=True)
-class Mixture:
-    """Equally likely round normal distributions in the plane: a pytree of arrays.
+class PlaneMixture:
+    r"""An equal mixture of K round Gaussians in the plane: a pytree of arrays.
+
+    $$p = \frac 1K \sum_k N(c_k, \sigma^2 I).$$
+
+    `gamedyn.diffusion.exact.GaussianMixture` has any dimension, weights and
+    covariances.
 
     Attributes:
-        centres: the modes, shape `(modes, 2)`.
-        sigma: their standard deviation, a scalar.
+        centres: the modes c, shape `(modes, 2)`.
+        sigma: the standard deviation of each mode, shape `()`.
         name: the registered name.
         summary: one line in words.
         source: where the numbers come from.
@@ -44,7 +50,18 @@ class Mixture:
     points: int | None = None
 
     def sample(self, key: jax.Array, number: int) -> jax.Array:
-        """Draw points, a pure function of the key; see `sample_with_modes`."""
+        """Draw points, a pure function of the key; see `sample_with_modes`.
+
+        Args:
+            key: a PRNG key.
+            number: how many, static.
+
+        Returns:
+            Points of shape `(number, 2)`, in the centres' dtype.
+
+        Raises:
+            ValueError: if `number` is not a positive integer.
+        """
         return sample_with_modes(self, key, number)[0]
 
 
@@ -55,14 +72,14 @@ class Mixture:
 )
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A noisy curve in the plane: no modes, and no density in closed form.
+    """Points along a noisy curve in the plane: no modes, no density in closed form.
 
     Attributes:
         draw: `draw(key, number) -> points`, of shape `(number, 2)`.
         name: the registered name.
         summary: one line in words.
         source: where the numbers come from.
-        points: as in `Mixture`.
+        points: as in `PlaneMixture`.
     """
 
     draw: Callable[[jax.Array, int], jax.Array]
@@ -72,18 +89,32 @@ class Curve:
     points: int | None = None
 
     def sample(self, key: jax.Array, number: int) -> jax.Array:
-        """Draw points of shape `(number, 2)`, a pure function of the key."""
+        """Draw points, a pure function of the key.
+
+        Args:
+            key: a PRNG key.
+            number: how many, static.
+
+        Returns:
+            Points of shape `(number, 2)`.
+
+        Raises:
+            ValueError: if `number` is not a positive integer.
+        """
         check_positive_integer("number", number)
         return self.draw(key, number)
 
 
-def mixture(centres: jax.Array | np.ndarray, sigma: float, **facts) -> Mixture:
-    """Build a mixture of one's own.
+Mixture = PlaneMixture  # its earlier name
+
+
+def mixture(centres: Any, sigma: float, **facts: Any) -> PlaneMixture:
+    """Build an equal mixture of round Gaussians in the plane.
 
     Args:
-        centres: shape `(modes, 2)`.
+        centres: the modes, shape `(modes, 2)`.
         sigma: the standard deviation, positive.
-        **facts: `name`, `summary`, `source`, `points` of `Mixture`.
+        **facts: `name`, `summary`, `source`, `points` of `PlaneMixture`.
 
     Returns:
         The mixture, in jax's default float dtype.
@@ -95,13 +126,30 @@ def mixture(centres: jax.Array | np.ndarray, sigma: float, **facts) -> Mixture:
     array = jnp.asarray(centres, float)
     if array.ndim != 2 or array.shape[1] != 2 or not array.shape[0]:
         raise ValueError(f"centres must have the shape (modes, 2), got {array.shape}")
-    return Mixture(array, jnp.asarray(sigma, float), **facts)
+    return PlaneMixture(array, jnp.asarray(sigma, float), **facts)
+
+
+def curve(function: Callable[..., jax.Array], *numbers: float, **facts: Any) -> Curve:
+    """Build a noisy curve in the plane.
+
+    Args:
+        function: `function(*numbers, key, number) -> points` of shape `(number, 2)`, a
+            pure function at module level.
+        *numbers: parameters of the curve, which become arrays of jax's default float
+            dtype.
+        **facts: `name`, `summary`, `source`, `points` of `Curve`.
+
+    Returns:
+        The curve.
+    """
+    arrays = [jnp.asarray(number, float) for number in numbers]
+    return Curve(Partial(function, *arrays), **facts)
 
 
 def sample_with_modes(
-    mixture: Mixture, key: jax.Array, number: int
+    mixture: PlaneMixture, key: jax.Array, number: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Draw points together with the modes they come from.
+    """Draw points, and return the mode that each comes from.
 
     Args:
         mixture: the mixture.
@@ -123,14 +171,14 @@ def sample_with_modes(
     return centres[modes] + mixture.sigma * noise, modes
 
 
-def _squared_distances(mixture: Mixture, points: jax.Array) -> jax.Array:
+def _squared_distances(mixture: PlaneMixture, points: jax.Array) -> jax.Array:
     if points.ndim < 1 or points.shape[-1] != 2:
         raise ValueError(f"points must have the shape (..., 2), got {points.shape}")
     centres = jnp.reshape(mixture.centres, (1,) * (points.ndim - 1) + (-1, 2))
     return jnp.sum((points[..., None, :] - centres) ** 2, axis=-1)
 
 
-def log_density(mixture: Mixture, points: jax.Array) -> jax.Array:
+def log_density(mixture: PlaneMixture, points: jax.Array) -> jax.Array:
     r"""Evaluate the logarithm of the density.
 
     $$\log p(x) = \log \frac 1K \sum_k \frac 1{2 \pi \sigma^2}
@@ -153,10 +201,10 @@ def log_density(mixture: Mixture, points: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(exponents, axis=-1) - constant
 
 
-def assign(mixture: Mixture, points: jax.Array) -> tuple[jax.Array, jax.Array]:
+def assign(mixture: PlaneMixture, points: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Assign each point to its nearest mode.
 
-    A sample counts as high-quality where the distance is below 3.
+    A sample counts as of high quality if the distance is below 3.
 
     Args:
         mixture: the mixture.
@@ -164,8 +212,8 @@ def assign(mixture: Mixture, points: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     Returns:
         The modes, shape `(...)`, int32, and the distances to their centres in standard
-        deviations, shape `(...)`. A point that is not a number has a distance that is
-        not one either, so it is never of high quality.
+        deviations, shape `(...)`. A NaN point has distance NaN, so it is never of high
+        quality.
 
     Raises:
         ValueError: if the last axis of `points` is not 2.
@@ -182,13 +230,29 @@ def assign(mixture: Mixture, points: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def ring(modes: int, radius: float) -> np.ndarray:
-    """Place centres at the angles 2 pi i / modes of a circle, shape `(modes, 2)`."""
+    """Place centres on a circle around 0, at the angles 2 pi i / modes.
+
+    Args:
+        modes: the number of centres.
+        radius: of the circle.
+
+    Returns:
+        The centres, shape `(modes, 2)`, float64.
+    """
     angles = 2 * np.pi * np.arange(modes) / modes
     return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def grid(side: int, spacing: float) -> np.ndarray:
-    """Place centres on a square grid around 0, shape `(side**2, 2)`."""
+    """Place centres on a square grid around 0.
+
+    Args:
+        side: centres along one side.
+        spacing: the distance between neighbours.
+
+    Returns:
+        The centres, shape `(side**2, 2)`, float64.
+    """
     ticks = spacing * (np.arange(side) - (side - 1) / 2)
     return np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 2)
 
@@ -210,86 +274,162 @@ def _spiral(noise, turns, key: jax.Array, number: int) -> jax.Array:
     return points + noise * jax.random.normal(of_noise, (number, 2), noise.dtype)
 
 
-REGISTRY: Registry[Callable[[], Mixture | Curve]] = Registry("plane set")
+@dataclasses.dataclass(frozen=True)
+class PlaneEntry:
+    """A registered set of points.
 
-_PACGAN = "Lin et al., 2018, PacGAN, arXiv:1712.04086"
-_WGANGP = "Gulrajani et al., 2017, arXiv:1704.00028, and its published code"
+    Attributes:
+        build: `build() -> PlaneMixture | Curve`.
+        summary: one line in words.
+        source: where the numbers come from.
+        points: as in `PlaneMixture`.
+    """
 
-
-def _register_mixture(name, centres, sigma, summary, source, points=None) -> None:
-    facts = {"name": name, "summary": summary, "source": source, "points": points}
-    REGISTRY.add(name, partial(mixture, centres, sigma, **facts))
-
-
-def _register_curve(name, function, numbers, summary, source) -> None:
-    def build() -> Curve:
-        arrays = [jnp.asarray(number, float) for number in numbers]
-        return Curve(Partial(function, *arrays), name, summary, source)
-
-    REGISTRY.add(name, build)
+    build: Callable[[], PlaneMixture | Curve]
+    summary: str
+    source: str
+    points: int | None = None
 
 
-_register_mixture(
-    "ring8/pacgan",
-    ring(8, 1.0),
-    0.01,
-    "eight modes on the unit circle, standard deviation .01",
-    _PACGAN,
-    100_000,
-)
-_register_mixture(
-    "ring8/wgangp",
-    ring(8, 2.0) / 1.414,
-    0.02 / 1.414,
-    "eight modes at radius 2, standard deviation .02, all divided by 1.414",
-    _WGANGP,
-)
-_register_mixture(
-    "grid25/pacgan",
-    grid(5, 2.0),
-    0.05,
-    "25 modes at {-4, -2, 0, 2, 4}^2, standard deviation .05",
-    _PACGAN,
-    100_000,
-)
-_register_mixture(
-    "grid25/wgangp",
-    grid(5, 2.0) / 2.828,
-    0.05 / 2.828,
-    "25 modes at {-4, -2, 0, 2, 4}^2, standard deviation .05, all divided by 2.828",
-    _WGANGP,
-)
-_register_curve(
-    "swissroll/wgangp",
-    _swiss_roll,
-    (0.25, 7.5),
-    "t (cos t, sin t), t uniform in [1.5 pi, 4.5 pi], noise .25, all divided by 7.5",
-    _WGANGP,
-)
-_register_curve(
-    "spiral/archimedean",
-    _spiral,
-    (0.02, 1.5),
-    "r (cos 3 pi r, sin 3 pi r), r the root of a uniform number, noise .02",
-    "this library",
-)
+_REGISTRY: Registry[PlaneEntry] = Registry("plane set")
+
+
+def register(
+    name: str,
+    build: Callable[[], PlaneMixture | Curve] | None = None,
+    *,
+    summary: str,
+    source: str,
+    points: int | None = None,
+) -> Any:
+    """Register a set of points in the plane.
+
+    Args:
+        name: "shape/protocol", such as "ring8/pacgan".
+        build: `build() -> PlaneMixture | Curve`; if `None`, a decorator is returned. It
+            is called by `make`, so that arrays have the float dtype of that moment.
+        summary: one line in words.
+        source: where the numbers come from.
+        points: the size of the protocol's fixed training set; `None` if fresh points
+            are drawn for every batch.
+
+    Returns:
+        `build`, or the decorator.
+
+    Raises:
+        ValueError: if the name is taken.
+
+    Example:
+        >>> @register("pair/mine", summary="two modes", source="a notebook")
+        ... def pair():
+        ...     return mixture([[-1.0, 0.0], [1.0, 0.0]], 0.1)
+        >>> make("pair/mine").summary
+        'two modes'
+        >>> unregister("pair/mine")
+    """
+    facts = {"summary": summary, "source": source, "points": points}
+    return _REGISTRY.register(name, lambda build: PlaneEntry(build, **facts), build)
+
+
+def unregister(name: str) -> None:
+    """Take a set out of the table again.
+
+    Args:
+        name: a name from `names()`.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    _REGISTRY.remove(name)
 
 
 def names() -> tuple[str, ...]:
-    """The names of all registered sets."""
-    return REGISTRY.names()
+    """The names of all registered sets, in order of registration."""
+    return _REGISTRY.names()
 
 
-def make(name: str) -> Mixture | Curve:
+def entries() -> dict[str, PlaneEntry]:
+    """All registered sets by name."""
+    return _REGISTRY.entries()
+
+
+def entry(name: str) -> PlaneEntry:
+    """Look up a registered set.
+
+    Args:
+        name: a name from `names()`.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ValueError: if the name is unknown; the nearest names are suggested.
+    """
+    return _REGISTRY[name]
+
+
+def make(name: str) -> PlaneMixture | Curve:
     """Build a registered set.
 
     Args:
         name: a name from `names()`.
 
     Returns:
-        A `Mixture`, or a `Curve`, which has neither modes nor a density.
+        A `PlaneMixture`, or a `Curve`, which has neither modes nor a density.
 
     Raises:
         ValueError: if the name is unknown; the nearest names are suggested.
     """
-    return REGISTRY[name]()
+    chosen = entry(name)
+    return dataclasses.replace(
+        chosen.build(),
+        name=name,
+        summary=chosen.summary,
+        source=chosen.source,
+        points=chosen.points,
+    )
+
+
+_PACGAN = "Lin et al., 2018, PacGAN, arXiv:1712.04086"
+_WGANGP = "Gulrajani et al., 2017, arXiv:1704.00028, and its published code"
+
+register(
+    "ring8/pacgan",
+    partial(mixture, ring(8, 1.0), 0.01),
+    summary="eight modes on the unit circle, standard deviation .01",
+    source=_PACGAN,
+    points=100_000,
+)
+register(
+    "ring8/wgangp",
+    partial(mixture, ring(8, 2.0) / 1.414, 0.02 / 1.414),
+    summary="eight modes at radius 2, standard deviation .02, all divided by 1.414",
+    source=_WGANGP,
+)
+register(
+    "grid25/pacgan",
+    partial(mixture, grid(5, 2.0), 0.05),
+    summary="25 modes at {-4, -2, 0, 2, 4}^2, standard deviation .05",
+    source=_PACGAN,
+    points=100_000,
+)
+register(
+    "grid25/wgangp",
+    partial(mixture, grid(5, 2.0) / 2.828, 0.05 / 2.828),
+    summary="25 modes at {-4, -2, 0, 2, 4}^2, standard deviation .05, all divided by "
+    "2.828",
+    source=_WGANGP,
+)
+register(
+    "swissroll/wgangp",
+    partial(curve, _swiss_roll, 0.25, 7.5),
+    summary="t (cos t, sin t), t uniform in [1.5 pi, 4.5 pi], noise .25, all divided "
+    "by 7.5",
+    source=_WGANGP,
+)
+register(
+    "spiral/archimedean",
+    partial(curve, _spiral, 0.02, 1.5),
+    summary="r (cos 3 pi r, sin 3 pi r), r the root of a uniform number, noise .02",
+    source="this library",
+)

@@ -1,4 +1,4 @@
-"""The order of batches, a pure function of (seed, epoch): resumable and sharded."""
+"""The order of examples, a pure function of (seed, epoch): resumable and sharded."""
 
 import dataclasses
 import functools
@@ -19,11 +19,11 @@ def _check_word(name: str, value: int) -> None:
 def random_words(number: int, seed: int, stream: int = 0) -> np.ndarray:
     """Draw 64-bit words from the counter-based generator Philox, key (seed, stream).
 
-    The raw words of a numpy bit generator are the same on every machine and in every
-    version of numpy; its permutations and bounded integers are not promised to be.
+    numpy promises that the raw words of a bit generator are the same on every machine
+    and in every version; it does not promise this of permutations and bounded integers.
 
     Args:
-        number: how many words.
+        number: the number of words.
         seed: in 0 to 2**64 - 1.
         stream: in 0 to 2**64 - 1.
 
@@ -35,7 +35,8 @@ def random_words(number: int, seed: int, stream: int = 0) -> np.ndarray:
         ValueError: if one is out of range, or `number` is not positive.
 
     References:
-        Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011.
+        J. K. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011.
+        <https://doi.org/10.1145/2063384.2063405>
     """
     check_positive_integer("number", number)
     _check_word("seed", seed)
@@ -46,9 +47,9 @@ def random_words(number: int, seed: int, stream: int = 0) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    """Permute `range(size)` for one epoch, equally on every machine.
+    """Permute `range(size)` for one epoch, in the same way on every machine.
 
-    The order is that of `size` random words, sorted stably.
+    The permutation is the stable argsort of `size` random words.
 
     Args:
         size: the number of examples.
@@ -67,30 +68,31 @@ def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
         [0, 2, 1, 5, 4, 3, 6, 7]
     """
     order = np.argsort(random_words(size, seed, epoch), kind="stable").astype(np.int64)
-    order.flags.writeable = False
+    order.flags.writeable = False  # the cache returns this array to every caller
     return order
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchOrder:
-    """Which examples each step sees: no state, so that resuming is naming the step.
+    """The examples of each batch, as a function of its number: there is no state.
 
-    Every epoch is a fresh permutation, cut into batches; the examples that do not fill
-    the last batch are left out of that epoch. A process gets its contiguous part of
-    each global batch, so that the parts, put together in the order of the processes,
-    are the batch of a single process: the number of processes changes no step.
+    Each epoch is a new permutation of the examples, cut into batches; the examples that
+    do not fill the last batch are left out of that epoch. With several processes each
+    gets a contiguous part of every global batch. Concatenated in the order of the
+    processes, the parts are the batch of a single process, so that the number of
+    processes does not change what a step sees.
 
     Args:
         size: the number of examples.
-        batch_size: the global batch, over all processes.
+        batch_size: the size of the global batch, over all processes.
         seed: in 0 to 2**64 - 1.
-        process_index: which process this is.
-        process_count: how many there are; divides `batch_size`.
+        process_index: the index of this process.
+        process_count: the number of processes; must divide `batch_size`.
 
     Raises:
-        TypeError: if `seed` is no integer.
-        ValueError: if the batch is larger than the set, does not divide by the number
-            of processes, or a number is out of range.
+        TypeError: if `seed` is not an integer.
+        ValueError: if the batch is larger than the set, its size is not a multiple of
+            the number of processes, or a number is out of range.
 
     Example:
         >>> order = BatchOrder(size=10, batch_size=4, seed=1)
@@ -105,7 +107,7 @@ class BatchOrder:
     process_count: int = 1
 
     def __post_init__(self) -> None:
-        """Check the numbers against one another."""
+        """Check the numbers."""
         for name in ("size", "batch_size", "process_count"):
             check_positive_integer(name, getattr(self, name))
         _check_word("seed", self.seed)
@@ -128,29 +130,29 @@ class BatchOrder:
 
     @property
     def steps_per_epoch(self) -> int:
-        """The number of full batches of an epoch."""
+        """The number of full batches in an epoch."""
         return self.size // self.batch_size
 
     @property
     def local_batch_size(self) -> int:
-        """The number of examples that this process sees in a step."""
+        """The number of examples in this process's part of a batch."""
         return self.batch_size // self.process_count
 
     def epoch(self, step: int) -> int:
-        """The epoch that a step belongs to, both counted from 0."""
+        """Return the epoch of a batch, both counted from 0."""
         return step // self.steps_per_epoch
 
     def indices(self, step: int) -> np.ndarray:
-        """Name the examples of a step.
+        """Return the examples of a batch.
 
         Args:
-            step: the number of batches drawn before it, at least 0.
+            step: the number of the batch, counted from 0 over all epochs.
 
         Returns:
             Indices of shape `(local_batch_size,)`, int64.
 
         Raises:
-            TypeError: if `step` is no integer.
+            TypeError: if `step` is not an integer.
             ValueError: if it is negative.
         """
         _check_word("step", step)
@@ -160,14 +162,14 @@ class BatchOrder:
         return order[start : start + self.local_batch_size].copy()
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Iterate over the indices of the steps from `start` on.
+        """Iterate over batches.
 
         Args:
-            start: the first step; resuming at step k starts at k.
-            stop: the step to end before; without end if `None`.
+            start: the number of the first batch; to resume after k batches, start at k.
+            stop: the number of the batch to end before; without end if `None`.
 
         Yields:
-            `indices(step)` for each step.
+            `indices(step)` for each batch.
         """
         step = start
         while stop is None or step < stop:

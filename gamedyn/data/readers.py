@@ -1,7 +1,7 @@
-"""Strict readers of the standard files: IDX, CIFAR-10 binary, npz, folders of PNG.
+"""Strict readers of standard formats: IDX, CIFAR-10 binary, npz, PNG, Adult.
 
-Every reader checks magic numbers, sizes and ranges before it allocates, refuses
-truncated and trailing bytes alike, and never unpickles or evaluates what it reads.
+Every reader checks magic numbers, sizes and ranges before it allocates memory, rejects
+truncated files and trailing bytes, and never unpickles or evaluates what it reads.
 """
 
 import io
@@ -17,7 +17,8 @@ import numpy as np
 
 PathLike = str | Path
 
-# One compressed byte of deflate stands for at most 1032 bytes.
+# One byte of a deflate stream expands to at most 1032 bytes: a bound on what a file of
+# known size can contain, whatever its header says.
 _MOST_INFLATED = 1032
 
 _IDX_DTYPES = {
@@ -39,16 +40,24 @@ def _read(path: PathLike) -> tuple[Path, bytes]:
 
 
 def _inflate(data: bytes, limit: int, wbits: int) -> tuple[bytes, bool, bytes]:
-    """At most `limit` bytes, whether the stream ends with them, what follows it."""
+    """Decompress at most `limit` bytes, and one more if there are more.
+
+    Returns:
+        The bytes, whether the stream ends with them, and what follows the stream.
+    """
     stream = zlib.decompressobj(wbits)
     content = stream.decompress(data, limit)
-    if not stream.eof:  # the checksum stands after the last byte
+    if not stream.eof:  # more content, or only the checksum after it, is left
         content += stream.decompress(stream.unconsumed_tail, 1)
     return content, stream.eof, stream.unused_data
 
 
 def _gunzip(path: Path, data: bytes, limit: int) -> bytes:
-    """The first `limit` bytes of a gzip file, and one more if there are more."""
+    """Return the first `limit` bytes of a gzip file, and one more if there are more.
+
+    Raises:
+        ValueError: if it is damaged, truncated, or followed by other bytes.
+    """
     try:
         content, ended, rest = _inflate(data, limit, 31)
     except zlib.error as error:
@@ -61,7 +70,7 @@ def _gunzip(path: Path, data: bytes, limit: int) -> bytes:
 
 
 def _idx_layout(path: Path, head: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
-    """Type, shape and header length that the first bytes of an IDX file announce."""
+    """Return dtype, shape and header length from the first bytes of an IDX file."""
     if len(head) < 4:
         raise ValueError(f"{path} is truncated: {len(head)} bytes, no IDX header")
     if head[:2] != b"\0\0" or head[2] not in _IDX_DTYPES:
@@ -82,9 +91,9 @@ def _idx_layout(path: Path, head: bytes) -> tuple[np.dtype, tuple[int, ...], int
 
 
 def read_idx(path: PathLike) -> np.ndarray:
-    """Read an IDX file, plain or gzip: the format of MNIST and its relatives.
+    """Read an IDX file, plain or gzip: the format of MNIST and sets like it.
 
-    Whether the file is compressed is seen from its first bytes, not from its name.
+    Whether the file is compressed is read from its first bytes, not from its name.
 
     Args:
         path: the file.
@@ -95,8 +104,8 @@ def read_idx(path: PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the magic number is another one, or if the file is shorter or
-            longer than its header announces.
+        ValueError: if the magic number is wrong, or the file is shorter or longer than
+            its header announces.
     """
     path, data = _read(path)
     packed = data[:2] == b"\x1f\x8b"
@@ -127,10 +136,12 @@ def read_idx(path: PathLike) -> np.ndarray:
 
 
 def encode_idx(array: np.ndarray) -> bytes:
-    """Encode an array as the content of a plain IDX file, the inverse of `read_idx`.
+    """Encode an array as the content of an uncompressed IDX file.
+
+    The inverse of `read_idx`.
 
     Args:
-        array: of one to eight dimensions, none of them 0, and an IDX dtype.
+        array: an array of 1 to 8 dimensions, none of them 0, of a dtype of IDX.
 
     Returns:
         The bytes.
@@ -157,7 +168,8 @@ def encode_idx(array: np.ndarray) -> bytes:
 def read_cifar10(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Read one file of the binary version of CIFAR-10.
 
-    A record is a label byte and 1,024 red, 1,024 green, 1,024 blue bytes, row major.
+    A record is a label byte, then 1,024 red, 1,024 green and 1,024 blue bytes, each
+    row by row.
 
     Args:
         path: the file.
@@ -167,7 +179,7 @@ def read_cifar10(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is empty or no whole number of records, or if a label is
+        ValueError: if the file is empty or not a whole number of records, or a label is
             not in 0 to 9.
     """
     path, data = _read(path)
@@ -187,8 +199,9 @@ def read_cifar10(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
-# The header that numpy writes for an array of numbers or fixed-length strings. It is
-# matched, not evaluated; object arrays (pickles) and records do not match.
+# The header that numpy writes for an array of numbers or fixed-length strings: a Python
+# dictionary. It is matched, never evaluated; object arrays (pickles) and records do not
+# match.
 _NPY_HEADER = re.compile(
     r"\{'descr': '([<>|=]?[biufcSU]\d{1,9})', 'fortran_order': (True|False), "
     r"'shape': \(((?:\d{1,18}(?:, \d{1,18})*)?),?\), \}\s*"
@@ -196,6 +209,7 @@ _NPY_HEADER = re.compile(
 
 
 def _parse_npy(where: str, data: bytes) -> np.ndarray:
+    """Parse the content of an npy file; `where` names it in messages."""
     if len(data) < 12 or data[:6] != b"\x93NUMPY":
         raise ValueError(f"{where} is not an npy array: wrong magic string")
     if data[6] not in (1, 2):
@@ -230,7 +244,7 @@ def _parse_npy(where: str, data: bytes) -> np.ndarray:
     return array.astype(dtype.newbyteorder("="))
 
 
-# What the standard library raises for damaged archives.
+# The exceptions of the standard library for damaged archives.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -255,9 +269,9 @@ def read_npz(path: PathLike) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the archive or an array in it is damaged, truncated, followed by
-            other bytes, encrypted, or holds something other than arrays of booleans,
-            numbers and strings; object arrays are refused.
+        ValueError: if the archive or an array in it is damaged, truncated, encrypted or
+            followed by other bytes, or contains anything but arrays of booleans,
+            numbers and strings of fixed length; object arrays are rejected.
     """
     path, data = _read(path)
     try:
@@ -265,6 +279,7 @@ def read_npz(path: PathLike) -> dict[str, np.ndarray]:
     except _ZIP_ERRORS as error:
         raise ValueError(f"{path} is not a sound npz file: {error}") from error
     entries = archive.infolist()
+    # An archive starts with its first member and ends with a record of 22 bytes.
     first = min((entry.header_offset for entry in entries), default=0)
     if first or data[-22:-18] != b"PK\5\6":
         raise ValueError(f"{path} has bytes before or after its archive")
@@ -292,12 +307,20 @@ def read_npz(path: PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
-_PNG_CHANNELS = {0: 1, 2: 3}
+_PNG_CHANNELS = {0: 1, 2: 3}  # by colour type: grey, RGB
 _MOST_PIXELS = 2**26
 
 
 def _check_png(path: Path, data: bytes) -> tuple[int, bytes]:
-    """Check all chunks; return the number of channels and the essential chunks."""
+    """Check all chunks of a PNG file.
+
+    Returns:
+        The number of channels, and a PNG file of the essential chunks only: the decoder
+        never sees the others.
+
+    Raises:
+        ValueError: as `read_png`.
+    """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"{path} is not a PNG file: wrong signature")
     position, kinds, packed, kept = 8, [], [], [data[:8]]
@@ -359,8 +382,8 @@ def read_png(path: PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, truncated, followed by other bytes, or of
-            another kind (palette, transparency, 16 bits, interlaced).
+        ValueError: if the file is damaged, truncated or followed by other bytes, or has
+            a palette, transparency, 16 bits per channel or interlacing.
     """
     path, data = _read(path)
     channels, essential = _check_png(path, data)
@@ -375,12 +398,13 @@ def read_png(path: PathLike) -> np.ndarray:
 
 
 class Folder(NamedTuple):
-    """Pictures of a folder.
+    """The pictures of a folder.
 
     Attributes:
-        images: shape `(n, height, width, channels)`, uint8, ordered by path.
-        labels: shape `(n,)`, int32: the number of the class folder; zeros if flat.
-        classes: the names of the class folders, sorted; empty if flat.
+        images: shape `(n, height, width, channels)`, uint8, sorted by path.
+        labels: shape `(n,)`, int32: the index of the class folder; zeros without class
+            folders.
+        classes: the names of the class folders, sorted; empty without class folders.
     """
 
     images: np.ndarray
@@ -389,10 +413,10 @@ class Folder(NamedTuple):
 
 
 def read_image_folder(path: PathLike) -> Folder:
-    """Read the PNG pictures of a folder, or of its subfolders, one for each class.
+    """Read the PNG pictures of a folder, or of its subfolders, one per class.
 
-    Files of other kinds are an error, so that none goes unnoticed; names that begin
-    with a dot are left out.
+    Any other file is an error, so that none is left out unnoticed; names that begin
+    with a dot are ignored.
 
     Args:
         path: the folder.
@@ -402,8 +426,8 @@ def read_image_folder(path: PathLike) -> Folder:
 
     Raises:
         NotADirectoryError: if there is no such folder.
-        ValueError: if it holds no picture, pictures beside class folders, an empty
-            class folder, other files, damaged pictures or pictures of two shapes.
+        ValueError: if it has no pictures, pictures beside class folders, an empty class
+            folder, other files, damaged pictures, or pictures of different shapes.
     """
     path = Path(path)
     if not path.is_dir():
@@ -445,8 +469,8 @@ class Census(NamedTuple):
 
     Attributes:
         numbers: shape `(n, 6)`, int64, the columns `CENSUS_NUMBERS`.
-        words: shape `(n, 8)`, the columns `CENSUS_WORDS`; what is unknown is "?".
-        target: shape `(n,)`, whether the income exceeds 50K.
+        words: shape `(n, 8)`, strings, the columns `CENSUS_WORDS`; "?" where unknown.
+        target: shape `(n,)`, bool: whether the income exceeds 50K.
     """
 
     numbers: np.ndarray
@@ -477,11 +501,11 @@ _NUMBER, _WORD = re.compile(r"\d{1,9}"), re.compile(r"[\w?&().-]{1,40}")
 
 
 def read_census(path: PathLike) -> Census:
-    """Read a file of the Adult (Census Income) data in its original form.
+    """Read a file of the Adult (Census Income) data in its original format.
 
-    One row a line, 15 fields separated by a comma and a blank. `adult.data` ends with
-    an empty line; `adult.test` has one line before its rows, which begins with a bar,
-    and a dot behind every target.
+    Each line is a row of 15 fields, separated by a comma and a blank. `adult.data` ends
+    with an empty line; `adult.test` starts with a line that begins with a bar, and has
+    a dot after every target.
 
     Args:
         path: the file.
@@ -491,8 +515,8 @@ def read_census(path: PathLike) -> Census:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is empty, truncated within a line, or a line is not of
-            this form; the message names the line.
+        ValueError: if the file is empty or truncated within a line, or a line has
+            another format; the message names the line.
     """
     path, data = _read(path)
     try:
@@ -504,7 +528,7 @@ def read_census(path: PathLike) -> Census:
     first = 1 if lines[0].startswith("|") else 0
     last = len(lines) - 1
     while last > first and not lines[last - 1]:
-        last -= 1  # the empty line at the end
+        last -= 1  # empty lines at the end
     if last == first:
         raise ValueError(f"{path} holds no rows")
     ending = "." if lines[first].endswith(".") else ""

@@ -1,35 +1,27 @@
 """Diffusion models: games of one player, and samplers as tables."""
 
+# ruff: noqa: I001  Every public name on one line.
 from gamedyn.diffusion import (
-    exact,
-    guidance,
-    importance,
-    inpainting,
-    likelihood,
-    process,
-    samplers,
-    sampling,
-    schedules,
+    exact as exact,
+    guidance as guidance,
+    importance as importance,
+    inpainting as inpainting,
+    likelihood as likelihood,
+    process as process,
+    rows as rows,
+    samplers as samplers,
+    sampling as sampling,
+    schedules as schedules,
 )
-from gamedyn.diffusion.game import Batch, Evaluation, edm_game, game, monitor
-from gamedyn.diffusion.sampling import Clip, preconditioned, sample
-
-__all__ = [
-    "Batch",
-    "Clip",
-    "Evaluation",
-    "edm_game",
-    "exact",
-    "game",
-    "guidance",
-    "importance",
-    "inpainting",
-    "likelihood",
-    "monitor",
-    "preconditioned",
-    "process",
-    "sample",
-    "samplers",
-    "sampling",
-    "schedules",
-]
+from gamedyn.diffusion.game import (
+    Batch as Batch,
+    Evaluation as Evaluation,
+    edm_game as edm_game,
+    game as game,
+    monitor as monitor,
+)
+from gamedyn.diffusion.sampling import (
+    Clip as Clip,
+    preconditioned as preconditioned,
+    sample as sample,
+)

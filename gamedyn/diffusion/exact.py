@@ -1,4 +1,4 @@
-"""The truth: optimal denoisers in closed form, and what samplers make of Gaussians."""
+"""Optimal denoisers of Gaussian mixtures in closed form, and samplers under them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gamedyn.diffusion.process import PREDICTIONS, per_example
-from gamedyn.diffusion.samplers import Sampler
+from gamedyn.diffusion.rows import Sampler
 from gamedyn.diffusion.schedules import Schedule
 from gamedyn.nets.net import check_choice
 
 
-class Mixture(NamedTuple):
+class GaussianMixture(NamedTuple):
     """A mixture of K Gaussians in d dimensions; one component is a Gaussian.
 
     Attributes:
@@ -30,7 +30,10 @@ class Mixture(NamedTuple):
     rotations: Any = None
 
 
-def mixture(means: Any, deviations: Any, weights: Any = None) -> Mixture:
+Mixture = GaussianMixture  # its earlier name
+
+
+def mixture(means: Any, deviations: Any, weights: Any = None) -> GaussianMixture:
     r"""Make $p(x) = \sum_k w_k N(x; \mu_k, \Sigma_k)$.
 
     Args:
@@ -74,10 +77,12 @@ def mixture(means: Any, deviations: Any, weights: Any = None) -> Mixture:
     shares = np.ones(number) if weights is None else np.asarray(weights, np.float64)
     if shares.shape != (number,) or not np.all(shares > 0):
         raise ValueError(f"expected {number} positive weights, got {shares}")
-    return Mixture(shares / shares.sum(), means, np.array(variances), rotations)
+    return GaussianMixture(shares / shares.sum(), means, np.array(variances), rotations)
 
 
-def draw(law: Mixture, key: jax.Array, number: int, dtype: Any = jnp.float32) -> Any:
+def draw(
+    law: GaussianMixture, key: jax.Array, number: int, dtype: Any = jnp.float32
+) -> Any:
     """Draw points of a mixture, shape (number, d)."""
     of_mode, of_noise = jax.random.split(key)
     law = _cast(law, dtype)
@@ -90,7 +95,7 @@ def draw(law: Mixture, key: jax.Array, number: int, dtype: Any = jnp.float32) ->
 
 
 def log_density(
-    law: Mixture, x: jax.Array, signal: Any = 1.0, noise: Any = 0.0
+    law: GaussianMixture, x: jax.Array, signal: Any = 1.0, noise: Any = 0.0
 ) -> jax.Array:
     r"""Return the log density of the mixture, or of its noised marginal.
 
@@ -110,7 +115,7 @@ def log_density(
     return jax.nn.logsumexp(logs, axis=-1) - jnp.asarray(constant, x.dtype)
 
 
-def denoise(law: Mixture, x: jax.Array, signal: Any, noise: Any) -> jax.Array:
+def denoise(law: GaussianMixture, x: jax.Array, signal: Any, noise: Any) -> jax.Array:
     r"""Return the best estimate of the data, $E[x_0 | x]$ for $x = a x_0 + s \epsilon$.
 
     $$\sum_k r_k \bigl(\mu_k + a \Sigma_k (a^2 \Sigma_k + s^2 I)^{-1} (x - a \mu_k)
@@ -133,7 +138,7 @@ def denoise(law: Mixture, x: jax.Array, signal: Any, noise: Any) -> jax.Array:
     return _averaged(law, x, signal, noise, pull)
 
 
-def score(law: Mixture, x: jax.Array, signal: Any, noise: Any) -> jax.Array:
+def score(law: GaussianMixture, x: jax.Array, signal: Any, noise: Any) -> jax.Array:
     r"""Return the gradient of the noised log density.
 
     $$\nabla \log p(x) = - \sum_k r_k (a^2 \Sigma_k + s^2 I)^{-1} (x - a \mu_k)
@@ -156,7 +161,7 @@ def score(law: Mixture, x: jax.Array, signal: Any, noise: Any) -> jax.Array:
 
 
 def predict(
-    law: Mixture, x: jax.Array, signal: Any, noise: Any, prediction: str = "eps"
+    law: GaussianMixture, x: jax.Array, signal: Any, noise: Any, prediction: str = "eps"
 ) -> jax.Array:
     """Return the optimal prediction of any kind, at any noise level.
 
@@ -187,7 +192,7 @@ def predict(
 
 
 def model(
-    law: Mixture, schedule: Schedule | None = None, prediction: str = "eps"
+    law: GaussianMixture, schedule: Schedule | None = None, prediction: str = "eps"
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Make the perfectly trained network.
 
@@ -217,7 +222,7 @@ def model(
 
 
 class Affine(NamedTuple):
-    """What a sampler does to a number: x -> gain x + offset, plus noise.
+    """The effect of a sampler on a number: x -> gain x + offset, plus noise.
 
     Attributes:
         gain: factor of the start.
@@ -405,7 +410,7 @@ def gaussian_bound(
     return GaussianBound(float(prior), steps, float(decoder), float(entropy))
 
 
-def _cast(law: Mixture, dtype: Any) -> Mixture:
+def _cast(law: GaussianMixture, dtype: Any) -> GaussianMixture:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), law)
 
 
@@ -415,7 +420,7 @@ def _wide(value: Any, x: jax.Array) -> jax.Array:
     return value.reshape(-1, 1, 1)
 
 
-def _components(law: Mixture, x: jax.Array, signal: Any, noise: Any) -> Any:
+def _components(law: GaussianMixture, x: jax.Array, signal: Any, noise: Any) -> Any:
     """Return log of weight times density (but for the constant), and the residuals.
 
     The residuals, (x - a mu) in the axes of each component over its variance there,
@@ -436,14 +441,16 @@ def _components(law: Mixture, x: jax.Array, signal: Any, noise: Any) -> Any:
     return jnp.log(law.weights)[None] - exponent / 2, scaled, law
 
 
-def _turned(law: Mixture, along: jax.Array) -> jax.Array:
+def _turned(law: GaussianMixture, along: jax.Array) -> jax.Array:
     """Turn vectors from the axes of each component to those of the coordinates."""
     if law.rotations is None:
         return along
     return jnp.einsum("bke,kde->bkd", along, law.rotations)
 
 
-def _averaged(law: Mixture, x: Any, signal: Any, noise: Any, pull: Any) -> jax.Array:
+def _averaged(
+    law: GaussianMixture, x: Any, signal: Any, noise: Any, pull: Any
+) -> jax.Array:
     """Average a vector of each component by their responsibilities."""
     logs, scaled, law = _components(law, x, signal, noise)
     shares = jax.nn.softmax(logs, axis=-1)

@@ -1,4 +1,4 @@
-"""Diffusion models as games of one player, and what is drawn in their batches."""
+"""Diffusion models as games of one player, and the batches of these games."""
 
 import dataclasses
 import math
@@ -159,7 +159,7 @@ def game(
             f"the last step keeps no signal (zero terminal SNR), and {prediction} says "
             f"nothing about the data there; predict v or x0"
         )
-    table = Table(
+    loss = DiffusionLoss(
         _as_function(net),
         schedule,
         prediction,
@@ -170,7 +170,7 @@ def game(
         condition_dropout,
         null,
     )
-    return Game(Partial(table), num_players=1)
+    return Game(Partial(loss), num_players=1)
 
 
 def edm_game(
@@ -210,7 +210,7 @@ def edm_game(
     check_positive("data_deviation", data_deviation)
     check_positive("log_deviation", log_deviation)
     _check_dropout(condition_dropout, null)
-    table = PreconditionedTable(
+    loss = PreconditionedLoss(
         _as_function(net),
         data_deviation,
         log_mean,
@@ -218,12 +218,12 @@ def edm_game(
         condition_dropout,
         null,
     )
-    return Game(Partial(table), num_players=1)
+    return Game(Partial(loss), num_players=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Table:
-    """What the game is made of: `Partial(table)` is its loss."""
+class DiffusionLoss:
+    """The loss of a diffusion model's game, a function of `(params, batch)`."""
 
     apply: Callable[..., Any]
     schedule: Schedule
@@ -240,9 +240,11 @@ class Table:
         return (jnp.mean(self.evaluate(params, batch).losses),)
 
     def evaluate(self, params: Any, batch: Batch) -> Evaluation:
-        """Return the loss of every example, and what it consists of."""
+        """Return the loss of every example, and its parts."""
         (theta,) = params
         x0 = _data(batch)
+
+        # Draw a time step and noise for every example.
         of_time, of_noise, of_condition = jax.random.split(batch.key, 3)
         number = len(self.schedule.times)
         t, share = self._times(of_time, batch, x0, number)
@@ -250,10 +252,12 @@ class Table:
         if noise is None:
             noise = jax.random.normal(of_noise, x0.shape, x0.dtype)
         x = q_sample(self.schedule, x0, t, noise)
+
+        # Predict, and compare with the target of that kind.
         times = jnp.asarray(self.schedule.times, x0.dtype)[t]
-        output = _heard(self, theta, x, times, of_condition, batch)
-        said = jnp.split(output, 2, axis=-1)[0] if self.learned else output
-        if said.shape != x.shape:
+        output = _predicted(self, theta, x, times, of_condition, batch)
+        predicted = jnp.split(output, 2, axis=-1)[0] if self.learned else output
+        if predicted.shape != x.shape:
             raise ValueError(
                 f"the network must return {x.shape}, or twice its channels with "
                 f"learned_variance, got {output.shape}"
@@ -268,8 +272,10 @@ class Table:
             target = x0
             if self.prediction == "v":
                 target = per_example(a, x0) * noise - per_example(s, x0) * x0
-        errors = _mean_square(said - target)
+        errors = _mean_square(predicted - target)
         losses = jnp.asarray(self.weights, x0.dtype)[t] * errors
+
+        # Add a term of the variational bound, or take it alone.
         terms = None
         if self.objective != "simple":
             check_decoder(x0, self.decoder)
@@ -308,8 +314,8 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PreconditionedTable:
-    """What EDM's game is made of."""
+class PreconditionedLoss:
+    """The loss of EDM's game, a function of `(params, batch)`."""
 
     apply: Callable[..., Any]
     data_deviation: float
@@ -323,7 +329,7 @@ class PreconditionedTable:
         return (jnp.mean(self.evaluate(params, batch).losses),)
 
     def evaluate(self, params: Any, batch: Batch) -> Evaluation:
-        """Return the loss of every example, and what it consists of."""
+        """Return the loss of every example, and its parts."""
         (theta,) = params
         x0 = _data(batch)
         if batch.probabilities is not None:
@@ -340,7 +346,7 @@ class PreconditionedTable:
         x = x0 + per_example(sigma, x0) * noise
 
         def network(x, t):
-            return _heard(self, theta, x, t, of_condition, batch)
+            return _predicted(self, theta, x, t, of_condition, batch)
 
         denoise = preconditioned(network, data_deviation=self.data_deviation)
         errors = _mean_square(denoise(x, sigma) - x0)
@@ -352,20 +358,20 @@ class PreconditionedTable:
 def monitor(
     diffusion_game: Game, *, num_bins: int = 10, terms: bool = True
 ) -> Callable[..., dict[str, jax.Array]]:
-    """Make what is worth watching while a diffusion model trains, for `record`.
+    """Make the `record` that monitors the training of a diffusion model.
 
     Args:
         diffusion_game: a game made by `game`.
-        num_bins: into how many equal parts the steps are put.
+        num_bins: number of equal parts into which the time steps are divided.
         terms: whether to return what `importance.update` needs, an array entry per
             example; without it all are scalars, as `gamedyn.train.fit` wants them.
 
     Returns:
         `record(params, rule_state, batches, step)`, for `gamedyn.solve` and
         `gamedyn.train.fit`: on the step's first batch, before the update, the loss, the
-        squared error of the prediction, and per bin of steps its mean (NaN where no
-        example fell): the one to compare with `exact.noise_floor`, since a loss that
-        does not go down may have reached its floor. With a bound also `times` and
+        squared error of the prediction, and its mean in every bin of steps (NaN in an
+        empty one): compare these with `exact.noise_floor`, since a loss that does not
+        go down may have reached its floor. With a bound also `times` and
         `terms`, for `importance.update`, see there.
 
     Raises:
@@ -373,22 +379,22 @@ def monitor(
         TypeError: if the game is not made by `game`.
     """
     check_positive_integer("num_bins", num_bins)
-    table = diffusion_game.losses.func
-    if not isinstance(table, Table):
+    loss = diffusion_game.losses.func
+    if not isinstance(loss, DiffusionLoss):
         raise TypeError("expected a game made by gamedyn.diffusion.game")
-    number = len(table.schedule.times)
+    number = len(loss.schedule.times)
 
     def record(params, rule_state, batches, step) -> dict[str, jax.Array]:
         del rule_state, step
-        found = table.evaluate(params, batches[0])
+        evaluated = loss.evaluate(params, batches[0])
         bins = jax.nn.one_hot(
-            found.times * num_bins // number, num_bins, dtype=found.errors.dtype
+            evaluated.times * num_bins // number, num_bins, dtype=evaluated.errors.dtype
         )
-        row = {"loss": jnp.mean(found.losses), "error": jnp.mean(found.errors)}
-        means = found.errors @ bins / jnp.sum(bins, axis=0)
+        row = {"loss": jnp.mean(evaluated.losses), "error": jnp.mean(evaluated.errors)}
+        means = evaluated.errors @ bins / jnp.sum(bins, axis=0)
         row |= {f"error_bin_{i}": means[i] for i in range(num_bins)}
-        if terms and found.terms is not None:
-            row |= {"times": found.times, "terms": found.terms}
+        if terms and evaluated.terms is not None:
+            row |= {"times": evaluated.times, "terms": evaluated.terms}
         return row
 
     return record
@@ -447,15 +453,15 @@ def _data(batch: Any) -> jax.Array:
     return x0
 
 
-def _heard(
-    table: Any, theta: Any, x: jax.Array, t: jax.Array, key: jax.Array, batch: Batch
+def _predicted(
+    loss: Any, theta: Any, x: jax.Array, t: jax.Array, key: jax.Array, batch: Batch
 ) -> jax.Array:
-    """Ask the network, with some conditions dropped."""
+    """Evaluate the network, with some conditions dropped."""
     condition = batch.condition
     if condition is None:
-        if table.null is not None:
+        if loss.null is not None:
             raise ValueError("the game is conditional, and the batch has no condition")
-        return table.apply(theta, x, t)
+        return loss.apply(theta, x, t)
     number = x.shape[0]
     for leaf in jax.tree.leaves(condition):
         if leaf.shape[:1] != (number,):
@@ -463,16 +469,16 @@ def _heard(
                 f"expected a condition for each of {number} examples, got shape "
                 f"{leaf.shape}"
             )
-    if table.condition_dropout:
-        dropped = jax.random.bernoulli(key, table.condition_dropout, (number,))
+    if loss.condition_dropout:
+        dropped = jax.random.bernoulli(key, loss.condition_dropout, (number,))
         condition = jax.tree.map(
             lambda kept, null: jnp.where(
                 dropped.reshape(-1, *(1,) * (kept.ndim - 1)), null, kept
             ),
             condition,
-            null_like(table.null, condition),
+            null_like(loss.null, condition),
         )
-    return table.apply(theta, x, t, condition)
+    return loss.apply(theta, x, t, condition)
 
 
 def _mean_square(x: jax.Array) -> jax.Array:

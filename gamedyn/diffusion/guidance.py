@@ -1,4 +1,4 @@
-"""Guidance and conditions: functions that turn a model into another one."""
+"""Guidance and conditions: functions from a model to a guided model."""
 
 import warnings
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gamedyn.diffusion.process import PREDICTIONS, convert, per_example
-from gamedyn.diffusion.samplers import Rows
+from gamedyn.diffusion.rows import Rows
 from gamedyn.diffusion.sampling import Hook, Model
 from gamedyn.diffusion.schedules import Schedule
 from gamedyn.nets.net import check_choice
@@ -42,7 +42,7 @@ def classifier_free(
     learned_variance: bool = False,
     condition_dropout: float | None = None,
 ) -> Model:
-    r"""Push predictions away from those without the condition.
+    r"""Apply classifier-free guidance: away from unconditional predictions.
 
     $$(1 + w)\, \epsilon_c - w\, \epsilon_u = \epsilon_u + s\, (\epsilon_c -
       \epsilon_u), \qquad s = 1 + w .$$
@@ -55,8 +55,8 @@ def classifier_free(
     Args:
         model: `model(x, t, condition)`, trained with conditions dropped.
         condition: a pytree of arrays, one row per example.
-        null: what stood in their place: a pytree of the same structure, or one value
-            for all leaves; each broadcasts to a leaf.
+        null: what replaced dropped conditions: a pytree of the same structure, or one
+            value for all leaves; each broadcasts to a leaf.
         guidance: w, a scalar or one per example. Either it or `scale`.
         scale: s.
         interval: (low, high): guide only while low <= t <= high, in the model's own
@@ -66,10 +66,10 @@ def classifier_free(
             it is used (Lin et al. 2023).
         learned_variance: whether the last axis holds nu, too, which is not guided.
         condition_dropout: the share of conditions that training dropped, if known;
-            zero warns, since the network then never learned to do without.
+            zero warns, since the network then never learned to predict without.
 
     Returns:
-        `model(x, t)`. All numbers may be traced: others compile nothing anew.
+        `model(x, t)`. All numbers may be traced, so that others need no recompilation.
 
     Raises:
         ValueError: if not exactly one of `guidance` and `scale` is given.
@@ -94,7 +94,7 @@ def classifier_free(
         warnings.warn(
             "guidance compares the prediction with the one for the null condition, and "
             "this network was trained with condition_dropout=0, so that it has never "
-            "seen the null condition and what it says of it is arbitrary; train with "
+            "seen the null condition, and its output there is arbitrary; train with "
             "condition_dropout=0.1 or so, or use guidance.classifier",
             stacklevel=2,
         )
@@ -167,7 +167,7 @@ def classifier(
     *,
     prediction: str = "eps",
 ) -> Model:
-    r"""Push predictions uphill for a classifier of noisy examples.
+    r"""Apply classifier guidance: push predictions up the classifier's gradient.
 
     $$\hat\epsilon - s\, w\, \nabla_x \log p(y | x_t),$$
 
@@ -206,7 +206,7 @@ def classifier(
 def classifier_mean(
     log_probability: Callable[[jax.Array, jax.Array], jax.Array], scale: Any
 ) -> Hook:
-    r"""Shift the mean of every ancestral step uphill for a classifier.
+    r"""Apply classifier guidance to ancestral steps: shift the mean of each.
 
     $$\mu + w\, \sigma^2\, \nabla_x \log p(y | x_t),$$
 

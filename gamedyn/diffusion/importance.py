@@ -1,8 +1,8 @@
-"""Importance sampling of time steps: which terms of the bound scatter most.
+"""Importance sampling of time steps, by how much each term of the bound scatters.
 
 Train in rounds: the rows `times` and `terms` of `game.monitor` that `gamedyn.solve`
 recorded in one round go into the history, and the next round's batches carry its
-`probabilities`, which compiles nothing anew. With `gamedyn.train.fit` a round is a call
+`probabilities`, without recompilation. With `gamedyn.train.fit` a round is a call
 that resumes; between them the game's `losses.func.evaluate(params, batch)` gives times
 and terms, and `Batches.load` hands the probabilities on.
 """
@@ -15,11 +15,11 @@ from gamedyn.checks import check_positive_integer
 
 
 class History(NamedTuple):
-    """The last terms of the bound that were seen at every step; kept on the host.
+    """The latest terms of the bound at every time step, kept on the host.
 
     Attributes:
         terms: shape (T, length), the oldest first.
-        counts: how many there are, shape (T,), at most `length`.
+        counts: number of terms recorded, shape (T,), at most `length`.
     """
 
     terms: np.ndarray
@@ -27,11 +27,11 @@ class History(NamedTuple):
 
 
 def history(num_steps: int, length: int = 10) -> History:
-    """Start with nothing seen.
+    """Make an empty history.
 
     Args:
         num_steps: of the chain, T.
-        length: how many terms are kept for each step.
+        length: number of terms kept for each step.
 
     Returns:
         The empty history.

@@ -10,7 +10,7 @@ import numpy as np
 
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.diffusion import samplers
-from gamedyn.diffusion.samplers import Rows, Sampler
+from gamedyn.diffusion.rows import Rows, Sampler
 from gamedyn.diffusion.sampling import Clip, Hook, as_clip, check_range, sample
 from gamedyn.diffusion.schedules import Schedule
 
@@ -18,7 +18,7 @@ from gamedyn.diffusion.schedules import Schedule
 def replacement(
     known: jax.Array, mask: jax.Array, *, clip: Clip | tuple | None = None
 ) -> Hook:
-    r"""Overwrite what is known after every reverse step, noised as the step's level.
+    r"""Overwrite the known part after every reverse step, noised to the step's level.
 
     $$x \leftarrow m (a y + s z) + (1 - m) x .$$
 
@@ -121,7 +121,7 @@ def repaint(
     resamples: int = 10,
     build: Callable[[Schedule], Sampler] = samplers.ddpm,
 ) -> Sampler:
-    r"""Make the sampler that goes back and redoes its steps, to harmonise both parts.
+    r"""Make RePaint's sampler, which repeats its steps to harmonise both parts.
 
     At the levels k = 0, j, 2 j, ... < T - j the samples jump back up by j steps,
 
@@ -250,7 +250,7 @@ def edit(
         guide: y, shape (B, ...): a stroke painting, another model's sample.
         strength: the share of the sampler's rows that is done, in [0, 1]: 0 returns the
             guide; 1 samples freely, but for what the noisiest level keeps. The paper
-            uses .3 to .6. Another share is another number of rows, compiled anew.
+            uses .3 to .6. Another share has another number of rows, and compiles again.
         clip: as in `sampling.sample`.
         **options: of `sampling.sample`.
 

@@ -247,7 +247,7 @@ def bits_per_dimension(
 
 
 class FlowLikelihood(NamedTuple):
-    """What integrating the probability-flow ODE found.
+    """The result of integrating the probability-flow ODE.
 
     Attributes:
         log_likelihood: log density of the data, shape (B,), nats.
@@ -297,8 +297,8 @@ def flow_log_likelihood(
         gaussian_probes: normal numbers instead of signs.
 
     Returns:
-        The log likelihood and the latent. Other values of `low` and `high` compile
-        nothing anew.
+        The log likelihood and the latent. Other values of `low` and `high` need
+        no recompilation.
 
     Raises:
         ValueError: if a number is not a positive integer.

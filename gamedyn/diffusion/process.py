@@ -1,4 +1,4 @@
-"""The forward process, its posterior, and what a network may predict about it."""
+"""The forward process, its posterior, and the kinds of prediction."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ VARIANCES = ("small", "large", "learned")
 
 
 class Estimate(NamedTuple):
-    """What a prediction says about a noisy example.
+    """Data and noise of a noisy example, estimated from a prediction.
 
     Attributes:
         x0: the data.
@@ -138,7 +138,7 @@ def log_variance(
         t: indices, shape (B,).
         x: examples, for shape and dtype.
         variance: one of `VARIANCES`.
-        nu: the network's second half, of the shape of `x`, about in [-1, 1].
+        nu: the second half of the output, of the shape of `x`, about in [-1, 1].
 
     Returns:
         Shape (B, 1, ...), or that of `x` where it is learned.
@@ -168,7 +168,7 @@ def interpolated(nu: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
 def estimate(
     output: jax.Array, x: jax.Array, signal: Any, noise: Any, prediction: str
 ) -> Estimate:
-    r"""Turn a prediction into both data and noise.
+    r"""Convert a prediction into estimates of the data and of the noise.
 
     | prediction | x0 | eps |
     |---|---|---|
@@ -224,7 +224,7 @@ def convert(
     source: str,
     target: str,
 ) -> jax.Array:
-    """Turn one kind of prediction into another, as in `estimate`.
+    """Convert one kind of prediction into another, by the table of `estimate`.
 
     Args:
         output: a prediction of the kind `source`.
@@ -259,7 +259,7 @@ def convert(
 
 
 def variance_exploding(model: Any, schedule: Schedule, prediction: str) -> Any:
-    r"""Let a network of a discrete chain serve the samplers of EDM.
+    r"""Convert a network of a discrete chain into a denoiser for EDM's samplers.
 
     $$D(x, \sigma) = x - \sigma\, \epsilon\bigl(x / \sqrt{1 + \sigma^2},\
       t(\sigma)\bigr), \qquad \sigma_t = s_t / a_t,$$

@@ -1,101 +1,37 @@
 r"""Samplers as tables: each is rows of coefficients, one row per network evaluation.
 
-Every published sampler here is linear in the example and in what the network says of
-it. Its coefficients are computed in float64 on the host; one scan runs them all, see
-`gamedyn.diffusion.sampling`. Another number in a table never compiles anything anew.
+Every published sampler here is linear in the example and in the network's estimates.
+Its coefficients are computed in float64 on the host, and one scan runs them all: see
+`gamedyn.diffusion.rows` and `gamedyn.diffusion.sampling`. Other numbers in a table
+need no recompilation. Above each stands the published loop that its table replaces.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from gamedyn.diffusion.process import VARIANCES
-from gamedyn.diffusion.schedules import Schedule, edm_sigmas, sigmas
+from gamedyn.diffusion.rows import Levels as Levels
+from gamedyn.diffusion.rows import Rows as Rows
+from gamedyn.diffusion.rows import Sampler as Sampler
+from gamedyn.diffusion.rows import Weights as Weights
+from gamedyn.diffusion.rows import (
+    added_variance,
+    interleaved,
+    moves,
+    row_slice,
+    start_deviation,
+)
+from gamedyn.diffusion.rows import as_levels as as_levels
+from gamedyn.diffusion.rows import edm_levels as edm_levels
+from gamedyn.diffusion.rows import log_snr_levels as log_snr_levels
+from gamedyn.diffusion.rows import start_at as start_at
+from gamedyn.diffusion.schedules import Schedule
 from gamedyn.nets.net import check_choice
 from gamedyn.registry import Registry
-
-
-class Levels(NamedTuple):
-    """Noise levels to be visited, x = a x0 + s eps, noisiest first; data come last.
-
-    Attributes:
-        times: what the network is fed at each, shape (n,).
-        signal: a, shape (n,).
-        noise: s, positive, shape (n,).
-    """
-
-    times: np.ndarray
-    signal: np.ndarray
-    noise: np.ndarray
-
-
-class Weights(NamedTuple):
-    """Factors of an example, of its estimated data and of its estimated noise."""
-
-    x: Any
-    x0: Any
-    eps: Any
-
-
-class Rows(NamedTuple):
-    r"""What happens around each network evaluation; every leaf has shape (rows,).
-
-    $$\hat x = l x + p z, \qquad (\hat x_0, \hat\epsilon) = \text{network}(\hat x, t),$$
-    $$x' = w_x \hat x + w_0 \hat x_0 + w_\epsilon \hat\epsilon + k_x \hat x^- +
-      k_0 \hat x_0^- + k_\epsilon \hat\epsilon^- + d z',$$
-
-    where the minus marks the row before. What a sampler has no use for is `None`.
-
-    Attributes:
-        time: t, what the network is fed.
-        signal: a of the level at which the prediction is read.
-        noise: s there.
-        next_signal: a of the level reached.
-        next_noise: s there, zero for data.
-        now: the weights w.
-        kept: the weights k.
-        lift: l.
-        spread: p.
-        deviation: d, the standard deviation of fresh noise.
-        log_range: (log beta-tilde, log beta), between which a network that learned its
-            variance chooses; d then only says whether there is noise.
-        langevin: $2 \alpha r^2$ in rows that are a Langevin correction, else zero.
-        complete: whether the row ends a step; halves of one do not count as levels.
-    """
-
-    time: Any
-    signal: Any
-    noise: Any
-    next_signal: Any
-    next_noise: Any
-    now: Weights
-    kept: Weights | None = None
-    lift: Any = None
-    spread: Any = None
-    deviation: Any = None
-    log_range: tuple[Any, Any] | None = None
-    langevin: Any = None
-    complete: Any = None
-
-
-class Sampler(NamedTuple):
-    """A sampler: pass it through `jax.jit` as an argument.
-
-    Attributes:
-        rows: the table.
-        start: the standard deviation of the noise that sampling starts from.
-    """
-
-    rows: Rows
-    start: Any
-
-    @property
-    def num_evaluations(self) -> int:
-        """How often the network is evaluated."""
-        return len(self.rows.time)
 
 
 class SamplerEntry(NamedTuple):
@@ -116,82 +52,106 @@ class SamplerEntry(NamedTuple):
     affine: bool = True
 
 
-def as_levels(chain: Schedule | Levels) -> Levels:
-    """Return the levels of a schedule, noisiest first; levels stay as they are.
-
-    Raises:
-        ValueError: if the noise does not decrease from level to level.
-        TypeError: if it is neither.
-    """
-    if not isinstance(chain, Schedule | Levels):
-        raise TypeError(f"expected a Schedule or Levels, got {type(chain).__name__}")
-    if isinstance(chain, Schedule):
-        return Levels(*(np.asarray(leaf)[::-1] for leaf in _marginals(chain)))
-    levels = Levels(*(np.asarray(leaf, np.float64) for leaf in chain))
-    shapes = {leaf.shape for leaf in levels}
-    if len(shapes) != 1 or len(shapes.pop()) != 1:
-        raise ValueError(
-            f"levels are three arrays of one shape (n,), got "
-            f"{', '.join(str(leaf.shape) for leaf in levels)}"
-        )
-    with np.errstate(divide="ignore"):
-        ratios = levels.noise / levels.signal
-    if np.any(levels.noise <= 0) or np.any(np.diff(ratios) >= 0):
-        raise ValueError("expected noise levels that decrease and stay above zero")
-    return levels
+_REGISTRY: Registry[SamplerEntry] = Registry("sampler")
 
 
-def edm_levels(noises: Any = None, *, schedule: Schedule | None = None) -> Levels:
-    r"""Make levels of the process $x = x_0 + \sigma \epsilon$, or of a chain, by sigma.
+def names() -> tuple[str, ...]:
+    """The names of all registered samplers."""
+    return _REGISTRY.names()
+
+
+def entries() -> dict[str, SamplerEntry]:
+    """All registered samplers by name."""
+    return _REGISTRY.entries()
+
+
+def entry(name: str) -> SamplerEntry:
+    """Look a sampler up; an unknown name raises `ValueError` with the nearest ones."""
+    return _REGISTRY[name]
+
+
+def make(name: str, chain: Schedule | Levels, **options: Any) -> Sampler:
+    """Build a registered sampler.
 
     Args:
-        noises: decreasing, shape (N,); `schedules.edm_sigmas(18)` by default.
-        schedule: `None` for a network that takes sigma as its time, such as
-            `sampling.preconditioned`. Otherwise the chain that the network knows: x is
-            scaled by $1/\sqrt{1 + \sigma^2}$, times are interpolated in log sigma.
+        name: a name from `names()`; hyphens are accepted.
+        chain: a schedule or levels.
+        **options: of the sampler.
 
     Returns:
-        The levels.
+        The sampler.
 
     Raises:
-        ValueError: if the noises do not decrease, or leave the range of the chain.
+        ValueError: if the name is unknown; the nearest names are suggested.
+
+    Example:
+        >>> from gamedyn.diffusion import schedules
+        >>> chain = schedules.respace(schedules.linear(1000), 10)
+        >>> make("heun", chain).num_evaluations
+        19
     """
-    noises = np.asarray(edm_sigmas(18) if noises is None else noises, np.float64)
-    if schedule is None:
-        return as_levels(Levels(noises, np.ones_like(noises), noises))
-    known = sigmas(schedule)
-    slack = 1 + 1e-9
-    if noises.max() > known[-1] * slack or noises.min() < known[0] / slack:
-        raise ValueError(
-            f"the chain knows noise-to-signal ratios from {known[0]:.4g} to "
-            f"{known[-1]:.4g}, got {noises.min():.4g} to {noises.max():.4g}"
-        )
-    signal = 1 / np.sqrt(1 + noises**2)
-    finite = np.isfinite(known)
-    times = np.interp(
-        np.log(noises), np.log(known[finite]), np.asarray(schedule.times)[finite]
+    return entry(name).build(chain, **options)
+
+
+def register(
+    name: str,
+    build: Callable[..., Sampler] | None = None,
+    *,
+    summary: str,
+    source: str,
+    stochastic: bool = False,
+    affine: bool = True,
+) -> Any:
+    """Register a sampler, by a call or as a decorator.
+
+    Args:
+        name: the name, in snake case.
+        build: `build(schedule_or_levels, **options) -> Sampler`.
+        summary: one line in words.
+        source: authors, year, arXiv id.
+        stochastic: whether fresh noise enters between start and end, by default.
+        affine: whether it is affine in its input where the network is.
+
+    Returns:
+        The builder; without one, the decorator.
+
+    Raises:
+        ValueError: if the name is taken.
+
+    Example:
+        >>> from gamedyn.diffusion import samplers, schedules
+        >>> @samplers.register("half", summary="half the noise", source="this page")
+        ... def half(chain):
+        ...     return samplers.ddim(chain, eta=0.5)
+        >>> samplers.make("half", schedules.linear(100)).num_evaluations
+        100
+        >>> samplers.unregister("half")
+    """
+    describe = functools.partial(
+        SamplerEntry,
+        summary=summary,
+        source=source,
+        stochastic=stochastic,
+        affine=affine,
     )
-    return as_levels(Levels(times, signal, noises * signal))
+    return _REGISTRY.register(name, describe, build)
 
 
-def log_snr_levels(
-    schedule: Schedule, num_steps: int, low: float, high: float
-) -> Levels:
-    r"""Make levels of a chain, uniform in $\lambda = \log(a/s)$ from `low` to `high`.
-
-    Args:
-        schedule: the chain; times between its steps are interpolated.
-        num_steps: how many steps; there is one level for each, and `high` is the target
-            of none: data follow the last.
-        low: $\lambda$ where sampling starts.
-        high: $\lambda$ of the last level.
-
-    Returns:
-        The levels.
-    """
-    return edm_levels(np.exp(-np.linspace(low, high, num_steps)), schedule=schedule)
+def unregister(name: str) -> None:
+    """Take a sampler out of the registry again; an unknown name raises `ValueError`."""
+    _REGISTRY.remove(name)
 
 
+# Ho et al. 2020, algorithm 2:
+#
+#     x = normal()
+#     for t, a, s, a_next, s_next in levels:
+#         eps = network(x, t)
+#         x0 = (x - s * eps) / a
+#         r = a / a_next
+#         beta = s**2 - (r * s_next)**2
+#         mean = a_next * beta / s**2 * x0 + r * s_next**2 / s**2 * x
+#         x = mean + sigma * normal()         # sigma = 0 in the last step
 def ddpm(chain: Schedule | Levels, *, variance: str = "small") -> Sampler:
     r"""Make the ancestral sampler: the posterior with the estimate in place of data.
 
@@ -220,9 +180,9 @@ def ddpm(chain: Schedule | Levels, *, variance: str = "small") -> Sampler:
         A. Nichol and P. Dhariwal, 2021. <https://arxiv.org/abs/2102.09672>
     """
     check_choice("variance", variance, VARIANCES)
-    levels, (a, s, a_next, s_next) = _moves(chain)
+    levels, (a, s, a_next, s_next) = moves(chain)
     ratio = a / a_next
-    beta = _added(chain, a, s, a_next, s_next)
+    beta = added_variance(chain, a, s, a_next, s_next)
     small, last = beta * (s_next / s) ** 2, s_next == 0
     deviation = np.sqrt(np.where(last, 0.0, small if variance == "small" else beta))
     log_range = None
@@ -241,9 +201,26 @@ def ddpm(chain: Schedule | Levels, *, variance: str = "small") -> Sampler:
         deviation=deviation,
         log_range=log_range,
     )
-    return Sampler(rows, _start(levels))
+    return Sampler(rows, start_deviation(levels))
 
 
+register(
+    "ddpm",
+    ddpm,
+    summary="ancestral: the posterior at the estimate",
+    source="Ho et al., 2020, arXiv:2006.11239",
+    stochastic=True,
+)
+
+
+# Song et al. 2020, equations 12 and 16:
+#
+#     x = normal()
+#     for t, a, s, a_next, s_next in levels:
+#         eps = network(x, t)
+#         x0 = (x - s * eps) / a
+#         sigma = eta * s_next / s * sqrt(s**2 - (a / a_next * s_next)**2)
+#         x = a_next * x0 + sqrt(s_next**2 - sigma**2) * eps + sigma * normal()
 def ddim(chain: Schedule | Levels, *, eta: float = 0.0) -> Sampler:
     r"""Make the sampler of implicit models: deterministic, or with noise.
 
@@ -257,7 +234,7 @@ def ddim(chain: Schedule | Levels, *, eta: float = 0.0) -> Sampler:
         eta: from 0, no noise, to 1.
 
     Returns:
-        The sampler; another `eta` compiles nothing anew.
+        The sampler; another `eta` needs no recompilation.
 
     Raises:
         ValueError: if `eta` is negative or exceeds what the noise levels allow.
@@ -268,14 +245,22 @@ def ddim(chain: Schedule | Levels, *, eta: float = 0.0) -> Sampler:
     """
     if not eta >= 0:
         raise ValueError(f"eta must not be negative, got {eta}")
-    levels, (a, s, a_next, s_next) = _moves(chain)
-    deviation = eta * s_next / s * np.sqrt(_added(chain, a, s, a_next, s_next))
+    levels, (a, s, a_next, s_next) = moves(chain)
+    deviation = eta * s_next / s * np.sqrt(added_variance(chain, a, s, a_next, s_next))
     if np.any(deviation > s_next):
         raise ValueError(f"eta={eta} asks for more noise than the levels have")
     kept = np.sqrt(s_next**2 - deviation**2)
     now = Weights(np.zeros_like(a), a_next, kept)
     rows = Rows(levels.times, a, s, a_next, s_next, now, deviation=deviation)
-    return Sampler(rows, _start(levels))
+    return Sampler(rows, start_deviation(levels))
+
+
+register(
+    "ddim",
+    ddim,
+    summary="the estimated data with the estimated noise; eta adds fresh noise",
+    source="Song et al., 2020, arXiv:2010.02502",
+)
 
 
 def ddim_inversion(chain: Schedule | Levels) -> Sampler:
@@ -295,7 +280,7 @@ def ddim_inversion(chain: Schedule | Levels) -> Sampler:
     References:
         J. Song, C. Meng and S. Ermon, 2020. <https://arxiv.org/abs/2010.02502>
     """
-    levels, (a, s, a_next, s_next) = _moves(chain)
+    levels, (a, s, a_next, s_next) = moves(chain)
     to_a, to_s, from_a, from_s = (table[::-1] for table in (a, s, a_next, s_next))
     read = np.maximum(np.arange(len(a)) - 1, 0)  # data are read at the lowest level
     ratio = to_a / from_a
@@ -310,6 +295,16 @@ def ddim_inversion(chain: Schedule | Levels) -> Sampler:
     return Sampler(rows, np.asarray(0.0))
 
 
+# Lu et al. 2022, algorithm 2:
+#
+#     x, D = normal(), None
+#     for t, a, s, a_next, s_next in levels:
+#         x0 = (x - s * network(x, t)) / a
+#         h = log(a_next / s_next) - log(a / s)
+#         first or last step:  D = x0
+#         otherwise:           D = x0 + h / (2 * h_before) * (x0 - x0_before)
+#         x = s_next / s * x - a_next * expm1(-h) * D
+#         x0_before, h_before = x0, h
 def dpm_solver(chain: Schedule | Levels, *, order: int = 2) -> Sampler:
     r"""Make DPM-Solver++ (2M): a two-step method in the logarithm of signal to noise.
 
@@ -337,7 +332,7 @@ def dpm_solver(chain: Schedule | Levels, *, order: int = 2) -> Sampler:
     """
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order!r}")
-    levels, (a, s, a_next, s_next) = _moves(chain)
+    levels, (a, s, a_next, s_next) = moves(chain)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_ratio = np.log(a) - np.log(s)
         step = np.append(np.diff(log_ratio), np.inf)
@@ -357,9 +352,25 @@ def dpm_solver(chain: Schedule | Levels, *, order: int = 2) -> Sampler:
         Weights(s_next / s, factor * (1 + share), zero),
         kept=Weights(zero, -factor * share, zero),
     )
-    return Sampler(rows, _start(levels))
+    return Sampler(rows, start_deviation(levels))
 
 
+register(
+    "dpm_solver",
+    dpm_solver,
+    summary="DPM-Solver++ 2M: second order in the log of signal to noise",
+    source="Lu et al., 2022, arXiv:2211.01095",
+)
+
+
+# Karras et al. 2022, algorithm 2 without its correction, in y = x / a:
+#
+#     y = sigma[0] * normal()
+#     for sigma, sigma_next in levels:
+#         raised = sigma * (1 + gamma)        # gamma = 0 without churn
+#         y = y + sqrt(raised**2 - sigma**2) * churn_noise * normal()
+#         eps = (y - denoised(y, raised)) / raised
+#         y = y + (sigma_next - raised) * eps
 def euler(chain: Schedule | Levels, **churn: float) -> Sampler:
     r"""Make Euler's method for the probability-flow ODE in sigma.
 
@@ -381,9 +392,28 @@ def euler(chain: Schedule | Levels, **churn: float) -> Sampler:
     ratio = rows.next_signal / rows.signal
     move = rows.next_noise - ratio * rows.noise
     now = Weights(ratio, np.zeros_like(ratio), move)
-    return Sampler(rows._replace(now=now), _start(levels))
+    return Sampler(rows._replace(now=now), start_deviation(levels))
 
 
+register(
+    "euler",
+    euler,
+    summary="Euler's method in sigma, churn as an option",
+    source="Karras et al., 2022, arXiv:2206.00364",
+)
+
+
+# Karras et al. 2022, algorithm 2 (without churn, algorithm 1), in y = x / a:
+#
+#     y = sigma[0] * normal()
+#     for sigma, sigma_next in levels:
+#         raised = sigma * (1 + gamma)        # gamma = 0 without churn
+#         y = y + sqrt(raised**2 - sigma**2) * churn_noise * normal()
+#         eps = (y - denoised(y, raised)) / raised
+#         ahead = y + (sigma_next - raised) * eps
+#         if sigma_next > 0:
+#             eps = (eps + (ahead - denoised(ahead, sigma_next)) / sigma_next) / 2
+#         y = y + (sigma_next - raised) * eps
 def heun(chain: Schedule | Levels, **churn: float) -> Sampler:
     r"""Make Heun's method for the probability-flow ODE, EDM's sampler.
 
@@ -399,7 +429,7 @@ def heun(chain: Schedule | Levels, **churn: float) -> Sampler:
             by the factor $1 + \min(S_{churn} / N, \sqrt2 - 1)$ before a step.
 
     Returns:
-        The sampler; other churn compiles nothing anew.
+        The sampler; other churn needs no recompilation.
 
     References:
         T. Karras et al., Elucidating the Design Space of Diffusion-Based Generative
@@ -425,10 +455,28 @@ def heun(chain: Schedule | Levels, **churn: float) -> Sampler:
         spread=zero,
         complete=np.ones_like(last),
     )
-    rows = _interleaved(predictor, corrector)
-    return Sampler(_row_slice(rows, slice(0, -1)), _start(levels))
+    rows = interleaved(predictor, corrector)
+    return Sampler(row_slice(rows, slice(0, -1)), start_deviation(levels))
 
 
+register(
+    "heun",
+    heun,
+    summary="Heun's method in sigma, churn as an option",
+    source="Karras et al., 2022, arXiv:2206.00364",
+)
+
+
+# Song et al. 2021, algorithm 1, with the reverse step of their equation 4 and the
+# corrector of algorithms 4 and 5; here the corrector goes first:
+#
+#     x = normal()
+#     for t, a, s, a_next, s_next in levels:
+#         g, z = -network(x, t) / s, normal()
+#         step = 2 * alpha * (snr * norm(z) / norm(g))**2
+#         x = x + step * g + sqrt(2 * step) * z
+#         g = -network(x, t) / s
+#         x = (x + beta * g) / sqrt(1 - beta) + sqrt(beta) * normal()
 def predictor_corrector(
     chain: Schedule | Levels,
     *,
@@ -467,9 +515,9 @@ def predictor_corrector(
     check_choice("predictor", predictor, ("reverse", "posterior"))
     if not snr >= 0:
         raise ValueError(f"snr must not be negative, got {snr}")
-    levels, (a, s, a_next, s_next) = _moves(chain)
+    levels, (a, s, a_next, s_next) = moves(chain)
     ratio = a / a_next
-    added = _added(chain, a, s, a_next, s_next)
+    added = added_variance(chain, a, s, a_next, s_next)
     last = s_next == 0
     zero = np.zeros_like(a)
     if predictor == "posterior":
@@ -498,64 +546,20 @@ def predictor_corrector(
         langevin=2 * ratio**2 * snr**2,
     )
     if corrector_first:
-        return Sampler(_interleaved(corrector, forward), _start(levels))
+        return Sampler(interleaved(corrector, forward), start_deviation(levels))
     # The first level is not corrected, nor are data.
-    rows = _row_slice(_interleaved(corrector, forward), slice(1, None))
-    return Sampler(rows, _start(levels))
+    rows = row_slice(interleaved(corrector, forward), slice(1, None))
+    return Sampler(rows, start_deviation(levels))
 
 
-def start_at(sampler: Sampler, row: int) -> Sampler:
-    """Leave out the first rows of a sampler, to start from a less noisy level.
-
-    Args:
-        sampler: the sampler.
-        row: how many rows to leave out, from 0 to all of them.
-
-    Returns:
-        The sampler of the rows that remain.
-
-    Raises:
-        ValueError: if there are fewer rows, or the cut is in the middle of a step.
-    """
-    number = sampler.num_evaluations
-    if not 0 <= row <= number:
-        raise ValueError(f"row must lie in 0 ... {number}, got {row}")
-    complete = sampler.rows.complete
-    if complete is not None and row and not complete[row - 1]:
-        raise ValueError(f"row {row} is in the middle of a step, choose {row + 1}")
-    return sampler._replace(rows=_row_slice(sampler.rows, slice(row, None)))
-
-
-def _marginals(schedule: Schedule) -> tuple[Any, Any, Any]:
-    return schedule.times, schedule.signal, schedule.noise
-
-
-def _moves(chain: Schedule | Levels) -> tuple[Levels, tuple[np.ndarray, ...]]:
-    """Return levels, and (a, s, a', s') of the move that leaves each."""
-    levels = as_levels(chain)
-    after = np.append(levels.signal[1:], 1.0), np.append(levels.noise[1:], 0.0)
-    return levels, (levels.signal, levels.noise, *after)
-
-
-def _added(
-    chain: Schedule | Levels, a: Any, s: Any, a_next: Any, s_next: Any
-) -> np.ndarray:
-    r"""Return the variance $s^2 - (a/a')^2 s'^2$ that the forward step adds."""
-    if isinstance(chain, Schedule):
-        return np.asarray(chain.betas)[::-1]  # to all digits
-    ratio = a / a_next
-    unit = np.abs(a**2 + s**2 - 1) < 1e-9
-    with np.errstate(divide="ignore"):
-        # On the unit circle this is 1 - ratio^2, without cancellation.
-        return np.where(
-            unit, -np.expm1(2 * np.log(ratio)), s**2 - (ratio * s_next) ** 2
-        )
-
-
-def _start(levels: Levels) -> np.ndarray:
-    """Return the standard deviation of the start: of pure noise, whatever a keeps."""
-    unit = abs(levels.signal[0] ** 2 + levels.noise[0] ** 2 - 1) < 1e-6
-    return np.asarray(1.0 if unit else levels.noise[0])
+register(
+    "predictor_corrector",
+    predictor_corrector,
+    summary="reverse steps with a Langevin correction at every level",
+    source="Song et al., 2021, arXiv:2011.13456",
+    stochastic=True,
+    affine=False,
+)
 
 
 def _churned(
@@ -571,7 +575,7 @@ def _churned(
         raise ValueError(
             f"churn and churn_noise must not be negative, got {churn}, {churn_noise}"
         )
-    levels, (a, s, a_next, s_next) = _moves(chain)
+    levels, (a, s, a_next, s_next) = moves(chain)
     with np.errstate(divide="ignore"):
         sigma = s / a
     if np.any(~np.isfinite(sigma)):
@@ -603,83 +607,3 @@ def _churned(
         spread=a_raised * np.sqrt(raised**2 - sigma**2) * churn_noise,
     )
     return levels, rows
-
-
-def _interleaved(first: Rows, second: Rows) -> Rows:
-    """Put the rows of two tables in turn."""
-    return _map(lambda a, b: np.stack([a, b], axis=1).reshape(-1), first, second)
-
-
-def _row_slice(rows: Rows, part: slice) -> Rows:
-    return _map(lambda leaf: leaf[part], rows)
-
-
-def _map(function: Callable[..., Any], *trees: Any) -> Any:
-    return jax.tree.map(function, *trees)
-
-
-_REGISTRY: Registry[SamplerEntry] = Registry("sampler")
-_KARRAS = "Karras et al., 2022, arXiv:2206.00364"
-_HO = "Ho et al., 2020, arXiv:2006.11239"
-for _name, _entry in {
-    "ddpm": SamplerEntry(ddpm, "ancestral: the posterior at the estimate", _HO, True),
-    "ddim": SamplerEntry(
-        ddim,
-        "the estimated data with the estimated noise; eta adds fresh noise",
-        "Song et al., 2020, arXiv:2010.02502",
-        False,
-    ),
-    "dpm_solver": SamplerEntry(
-        dpm_solver,
-        "DPM-Solver++ 2M: second order in the log of signal to noise",
-        "Lu et al., 2022, arXiv:2211.01095",
-        False,
-    ),
-    "euler": SamplerEntry(
-        euler, "Euler's method in sigma, churn as an option", _KARRAS, False
-    ),
-    "heun": SamplerEntry(
-        heun, "Heun's method in sigma, churn as an option", _KARRAS, False
-    ),
-    "predictor_corrector": SamplerEntry(
-        predictor_corrector,
-        "reverse steps with a Langevin correction at every level",
-        "Song et al., 2021, arXiv:2011.13456",
-        True,
-        affine=False,
-    ),
-}.items():
-    _REGISTRY.add(_name, _entry)
-
-
-def names() -> tuple[str, ...]:
-    """The names of all registered samplers."""
-    return _REGISTRY.names()
-
-
-def entries() -> dict[str, SamplerEntry]:
-    """All registered samplers by name."""
-    return {name: _REGISTRY[name] for name in _REGISTRY}
-
-
-def make(name: str, chain: Schedule | Levels, **options: Any) -> Sampler:
-    """Build a registered sampler.
-
-    Args:
-        name: a name from `names()`; hyphens are accepted.
-        chain: a schedule or levels.
-        **options: of the sampler.
-
-    Returns:
-        The sampler.
-
-    Raises:
-        ValueError: if the name is unknown; the nearest names are suggested.
-
-    Example:
-        >>> from gamedyn.diffusion import schedules
-        >>> chain = schedules.respace(schedules.linear(1000), 10)
-        >>> make("heun", chain).num_evaluations
-        19
-    """
-    return _REGISTRY[name].build(chain, **options)

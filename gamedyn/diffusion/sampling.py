@@ -16,7 +16,7 @@ from gamedyn.diffusion.process import (
     interpolated,
     per_example,
 )
-from gamedyn.diffusion.samplers import Rows, Sampler
+from gamedyn.diffusion.rows import Rows, Sampler
 from gamedyn.nets.net import check_choice
 
 Model = Callable[[jax.Array, jax.Array], jax.Array]
@@ -88,7 +88,7 @@ def as_clip(clip: Clip | Sequence[float] | None) -> Clip | None:
 
 
 class Sample(NamedTuple):
-    """What sampling returns.
+    """The result of sampling.
 
     Attributes:
         x: the examples, shape (B, ...).
@@ -101,7 +101,7 @@ class Sample(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a multistep sampler remembers of the row before."""
+    """Examples and estimates of the row before, for multistep samplers."""
 
     x: jax.Array
     x0: jax.Array
@@ -125,8 +125,8 @@ def sample(
     """Run the reverse process from noise to data.
 
     A plain traceable function: call it under `jax.jit`, with the network's parameters,
-    the sampler, and scales of guidance as arguments. Other values of these compile
-    nothing anew.
+    the sampler, and scales of guidance as arguments. Other values of these
+    need no recompilation.
 
     Args:
         key: a PRNG key; row i draws from `fold_in(key, i)`, the start from
@@ -137,7 +137,7 @@ def sample(
         start: where to start, in place of noise.
         prediction: what the model predicts: one of `process.PREDICTIONS`.
         clip: the range of the data, to which estimates of them are clipped: (-1, 1) for
-            pictures. Off by default, since points and latents know no such range.
+            pictures. Off by default: points and latents have no such range.
         learned_variance: whether the model returns twice the channels (on the last
             axis), the second half being nu.
         hook: called after every row that completes a step; see `inpainting`.
@@ -164,6 +164,7 @@ def sample(
         >>> abs(float(x.mean()) - 1) < 0.03
         True
     """
+    # Check what is known before anything is traced.
     if (start is None) == (shape is None):
         raise ValueError("expected either a shape or a start, got both or neither")
     if not isinstance(sampler, Sampler):
@@ -178,6 +179,8 @@ def sample(
     check_hook = getattr(hook, "check", None)
     if check_hook is not None:
         check_hook(clip)
+
+    # Start from noise, or as given, in one dtype with the tables.
     number = sampler.num_evaluations
     if start is None:
         assert shape is not None
@@ -196,16 +199,16 @@ def sample(
         nu = None
         if learned_variance:
             output, nu = jnp.split(output, 2, axis=-1)
-        said = read(row, x, output, prediction=prediction, clip=clip)
+        estimates = read(row, x, output, prediction=prediction, clip=clip)
         noise = None
         if row.deviation is not None:
             noise = jax.random.normal(keys[1], x.shape, x.dtype)
-        after = step(row, x, said, kept=kept, noise=noise, nu=nu)
+        after = step(row, x, estimates, kept=kept, noise=noise, nu=nu)
         if hook is not None:
             changed = hook(keys[2], after, x, row)
             whole = row.complete is None
             after = changed if whole else jnp.where(row.complete, changed, after)
-        memory = None if row.kept is None else Kept(x, *said)
+        memory = None if row.kept is None else Kept(x, *estimates)
         return (after, memory), after if record else None
 
     kept = None if rows.kept is None else Kept(*3 * (jnp.zeros_like(start),))
@@ -227,45 +230,45 @@ def read(
     Args:
         row: one row of a sampler's table.
         x: the examples that the network saw.
-        output: what it said, of the same shape.
+        output: of the network, of the same shape.
         prediction: one of `process.PREDICTIONS`.
         clip: the range of the data.
 
     Returns:
         The estimates.
     """
-    said = estimate(output, x, row.signal, row.noise, prediction)
+    estimates = estimate(output, x, row.signal, row.noise, prediction)
     if clip is None:
-        return said
-    x0 = clip(said.x0)
+        return estimates
+    x0 = clip(estimates.x0)
     if clip.keep_noise:
-        return Estimate(x0, said.eps)
+        return Estimate(x0, estimates.eps)
     return Estimate(x0, (x - row.signal * x0) / row.noise)
 
 
 def step(
     row: Rows,
     x: jax.Array,
-    said: Estimate,
+    estimates: Estimate,
     *,
     kept: Kept | None = None,
     noise: jax.Array | None = None,
     nu: jax.Array | None = None,
 ) -> jax.Array:
-    """Do one row of a sampler, after the network spoke: see `samplers.Rows`.
+    """Apply one row of a sampler, given the network's estimates: see `rows.Rows`.
 
     Args:
         row: one row of the table, in the dtype of `x`.
         x: the examples that the network saw.
-        said: what it said of them.
-        kept: the same of the row before, for samplers that remember.
+        estimates: of the data and the noise in them.
+        kept: examples and estimates of the row before, for multistep samplers.
         noise: standard normal, for rows that add noise.
-        nu: the network's second half, where it learned its variance.
+        nu: the second half of the output, of a network that learned its variance.
 
     Returns:
         The examples at the level reached.
     """
-    after = _combined(row.now, x, said.x0, said.eps)
+    after = _combined(row.now, x, estimates.x0, estimates.eps)
     if row.kept is not None:
         assert kept is not None
         after = after + _combined(row.kept, *kept)
@@ -278,7 +281,7 @@ def step(
         learned = jnp.exp(interpolated(nu, *row.log_range) / 2)
         deviation = jnp.where(deviation > 0, learned, 0)
     if row.langevin is not None:
-        score = -said.eps / row.noise
+        score = -estimates.eps / row.noise
         size = row.langevin * (_norm(noise) / _norm(score)) ** 2
         corrects = row.langevin > 0
         after = after + jnp.where(corrects, size, 0) * score

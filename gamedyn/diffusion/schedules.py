@@ -1,5 +1,6 @@
 """Noise schedules as tables, computed in float64 on the host and cast once."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -59,18 +60,96 @@ class ScheduleEntry(NamedTuple):
     """A registered schedule.
 
     Attributes:
-        build: `build(num_steps) -> Schedule`.
+        build: `build(num_steps, **options) -> Schedule`.
         summary: one line in words.
         source: authors, year, arXiv id.
     """
 
-    build: Callable[[int], Schedule]
+    build: Callable[..., Schedule]
     summary: str
     source: str
 
 
+_REGISTRY: Registry[ScheduleEntry] = Registry("schedule")
+
+
+def names() -> tuple[str, ...]:
+    """The names of all registered schedules."""
+    return _REGISTRY.names()
+
+
+def entries() -> dict[str, ScheduleEntry]:
+    """All registered schedules by name."""
+    return _REGISTRY.entries()
+
+
+def entry(name: str) -> ScheduleEntry:
+    """Look a schedule up; an unknown name raises `ValueError` with the nearest ones."""
+    return _REGISTRY[name]
+
+
+def make(name: str, num_steps: int, **options: Any) -> Schedule:
+    """Build a registered schedule.
+
+    Args:
+        name: a name from `names()`; hyphens are accepted.
+        num_steps: the length of the chain.
+        **options: of the schedule.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if the name is unknown; the nearest names are suggested.
+
+    Example:
+        >>> print(f"{make('cosine', 1000).signal[-1] ** 2:.5e}")
+        2.42877e-09
+    """
+    return entry(name).build(num_steps, **options)
+
+
+def register(
+    name: str,
+    build: Callable[..., Schedule] | None = None,
+    *,
+    summary: str,
+    source: str,
+) -> Any:
+    """Register a schedule, by a call or as a decorator.
+
+    Args:
+        name: the name, in snake case.
+        build: `build(num_steps, **options) -> Schedule`, by `from_betas` say.
+        summary: one line in words.
+        source: authors, year, arXiv id.
+
+    Returns:
+        The builder; without one, the decorator.
+
+    Raises:
+        ValueError: if the name is taken.
+
+    Example:
+        >>> from gamedyn.diffusion import schedules
+        >>> @schedules.register("constant", summary="one beta", source="this page")
+        ... def constant(num_steps, beta=0.02):
+        ...     return schedules.from_betas([beta] * num_steps)
+        >>> schedules.make("constant", 3, beta=0.5).betas
+        array([0.5, 0.5, 0.5])
+        >>> schedules.unregister("constant")
+    """
+    describe = functools.partial(ScheduleEntry, summary=summary, source=source)
+    return _REGISTRY.register(name, describe, build)
+
+
+def unregister(name: str) -> None:
+    """Take a schedule out of the registry again; `ValueError` if it is unknown."""
+    _REGISTRY.remove(name)
+
+
 def from_betas(betas: Any, times: Any = None) -> Schedule:
-    r"""Make the tables of a chain of one's own.
+    r"""Make the tables of a chain from its betas.
 
     $$q(x_t | x_{t-1}) = N(\sqrt{1 - \beta_t}\, x_{t-1},\ \beta_t).$$
 
@@ -126,12 +205,28 @@ def linear(num_steps: int, *, low: float = 1e-4, high: float = 0.02) -> Schedule
     return from_betas(np.linspace(low * scale, high * scale, num_steps))
 
 
+register(
+    "linear",
+    linear,
+    summary="beta from 1e-4 to .02 in equal steps",
+    source="Ho et al., 2020, arXiv:2006.11239",
+)
+
+
 def quadratic(num_steps: int, *, low: float = 1e-4, high: float = 0.02) -> Schedule:
     """Make the schedule whose square root of beta grows linearly; else as `linear`."""
     check_positive_integer("num_steps", num_steps)
     scale = 1000 / num_steps
     roots = np.linspace((low * scale) ** 0.5, (high * scale) ** 0.5, num_steps)
     return from_betas(roots**2)
+
+
+register(
+    "quadratic",
+    quadratic,
+    summary="the square root of beta in equal steps",
+    source="Song et al., 2020, arXiv:2010.02502, its published code",
+)
 
 
 def cosine(num_steps: int, *, offset: float = 0.008) -> Schedule:
@@ -164,6 +259,14 @@ def cosine(num_steps: int, *, offset: float = 0.008) -> Schedule:
         return np.cos((u + offset) / (1 + offset) * np.pi / 2) ** 2
 
     return _from_share(num_steps, share)
+
+
+register(
+    "cosine",
+    cosine,
+    summary="abar a squared cosine: pictures fade evenly",
+    source="Nichol and Dhariwal, 2021, arXiv:2102.09672",
+)
 
 
 def sigmoid(
@@ -206,6 +309,14 @@ def sigmoid(
     return _from_share(num_steps, share)
 
 
+register(
+    "sigmoid",
+    sigmoid,
+    summary="abar a logistic curve from -3 to 3",
+    source="Jabri et al., 2022, arXiv:2212.11972",
+)
+
+
 def variance_preserving(
     num_steps: int, *, low: float = 0.1, high: float = 20.0
 ) -> Schedule:
@@ -233,13 +344,21 @@ def variance_preserving(
     return _tables(-((high - low) / 2 * u**2 + low * u), None)
 
 
+register(
+    "variance_preserving",
+    variance_preserving,
+    summary="the continuous process with beta from .1 to 20, sampled",
+    source="Song et al., 2021, arXiv:2011.13456",
+)
+
+
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
     r"""Shift and stretch a schedule so that its last step keeps no signal.
 
     $$a_t \leftarrow (a_t - a_{T-1}) \frac{a_0}{a_0 - a_{T-1}}.$$
 
     Sampling starts from pure noise; training should see that, too. A network that
-    predicts eps can say nothing there: predict v or x0.
+    predicts eps has no information there: predict v or x0.
 
     Args:
         schedule: any schedule of at least two steps.
@@ -262,6 +381,15 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
     with np.errstate(divide="ignore"):
         shifted = np.log((signal - last) * first / (first - last))
     return _tables(2 * shifted, schedule.times)
+
+
+@register(
+    "zero_terminal_snr",
+    summary="linear, shifted so that the last step keeps no signal; not for eps",
+    source="Lin et al., 2023, arXiv:2305.08891",
+)
+def _linear_to_zero(num_steps: int) -> Schedule:
+    return zero_terminal_snr(linear(num_steps))
 
 
 def respace(
@@ -429,75 +557,3 @@ def _tables(log_share: np.ndarray, times: Any) -> Schedule:
         log_large=np.concatenate([log_small[:1], log_betas[1:]]),
         log_betas=log_betas,
     )
-
-
-def _terminal(num_steps: int) -> Schedule:
-    return zero_terminal_snr(linear(num_steps))
-
-
-_REGISTRY: Registry[ScheduleEntry] = Registry("schedule")
-_HO = "Ho et al., 2020, arXiv:2006.11239"
-for _name, _build, _summary, _source in (
-    ("linear", linear, "beta from 1e-4 to .02 in equal steps", _HO),
-    (
-        "quadratic",
-        quadratic,
-        "the square root of beta in equal steps",
-        "Song et al., 2020, arXiv:2010.02502, its published code",
-    ),
-    (
-        "cosine",
-        cosine,
-        "abar a squared cosine: pictures fade evenly",
-        "Nichol and Dhariwal, 2021, arXiv:2102.09672",
-    ),
-    (
-        "sigmoid",
-        sigmoid,
-        "abar a logistic curve from -3 to 3",
-        "Jabri et al., 2022, arXiv:2212.11972",
-    ),
-    (
-        "variance_preserving",
-        variance_preserving,
-        "the continuous process with beta from .1 to 20, sampled",
-        "Song et al., 2021, arXiv:2011.13456",
-    ),
-    (
-        "zero_terminal_snr",
-        _terminal,
-        "linear, shifted so that the last step keeps no signal; not for eps",
-        "Lin et al., 2023, arXiv:2305.08891",
-    ),
-):
-    _REGISTRY.add(_name, ScheduleEntry(_build, _summary, _source))
-
-
-def names() -> tuple[str, ...]:
-    """The names of all registered schedules."""
-    return _REGISTRY.names()
-
-
-def entries() -> dict[str, ScheduleEntry]:
-    """All registered schedules by name."""
-    return {name: _REGISTRY[name] for name in _REGISTRY}
-
-
-def make(name: str, num_steps: int) -> Schedule:
-    """Build a registered schedule.
-
-    Args:
-        name: a name from `names()`; hyphens are accepted.
-        num_steps: the length of the chain.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        ValueError: if the name is unknown; the nearest names are suggested.
-
-    Example:
-        >>> print(f"{make('cosine', 1000).signal[-1] ** 2:.5e}")
-        2.42877e-09
-    """
-    return _REGISTRY[name].build(num_steps)

@@ -1,4 +1,4 @@
-"""What divergences demand of their arguments."""
+"""Checks of the arguments of divergences."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ _QUADRATURE_TOLERANCE = 1e-3  # of the mass: what a grid may miss
 
 
 def floating(**values: Any) -> list[jax.Array]:
-    """Make arrays of one real floating-point dtype, or say which is not.
+    """Make arrays of one real floating-point dtype.
 
     Args:
         **values: arrays by the names that messages give them.

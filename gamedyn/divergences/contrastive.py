@@ -1,4 +1,4 @@
-"""What pairs tell of one another, by contrast with those that are no pairs."""
+"""The contrastive loss of matched pairs."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ def info_nce(x: Any, y: Any, scale: Any) -> jax.Array:
     + \log \frac{e^{l_{ii}}}{\sum_j e^{l_{ji}}} \right), \qquad
     l_{ij} = s \langle x_i, y_j \rangle .$$
 
-    In expectation $\log B - L$ is at most the mutual information of x and y: L is
-    $\log B$ where nothing is told apart, and no batch shows more than $\log B$ nats.
+    In expectation $\log B - L$ is a lower bound of the mutual information of x and y,
+    at most $\log B$ nats; $L = \log B$ where all products are equal.
 
     Args:
         x: vectors, (B, d), of length 1 where the products are to be cosines.
-        y: those that belong to them, (B, d).
+        y: their partners, row by row, (B, d).
         scale: s, a scalar: the inverse temperature.
 
     Returns:

@@ -148,6 +148,6 @@ def _prepare(
 
 def _total(terms: jax.Array, measure: jax.Array | None) -> jax.Array:
     if measure is not None:
-        # A node of weight zero counts for nothing, whatever the term.
+        # A node of weight zero is left out, even where its term is infinite.
         terms = jnp.where(measure > 0, terms * measure, 0)
     return jnp.sum(terms, axis=-1)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.divergences import checks
 from gamedyn.divergences.transport import cost_matrix
+from gamedyn.loops import bounded_while
 
 
 class Sinkhorn(NamedTuple):
-    """An entropic coupling; entropic is not exact, whence `epsilon`.
+    """An entropic coupling, optimal for the cost regularised by `epsilon`.
 
     Attributes:
         transport_cost: <P, C>, what to compare with the exact value. Before
@@ -78,9 +79,10 @@ def sinkhorn(
 
     Iterations grow like the cost's scale over epsilon: choose it relative to that,
     such as `0.05 * cost.mean()`. Points of zero weight are allowed. Traceable (under
-    `vmap` everyone waits for the slowest) and differentiable to any order in cost,
-    weights and epsilon: the potentials by the implicit function theorem, one linear
-    system of n unknowns, correct as far as the iteration has converged.
+    `vmap` all problems iterate until the slowest has converged) and differentiable to
+    any order in cost, weights and epsilon: the potentials by the implicit function
+    theorem, one linear system of n unknowns, correct as far as the iteration has
+    converged.
 
     Args:
         cost: the matrix C, shape (n, m).
@@ -247,26 +249,20 @@ def _potentials(cost, a, b, epsilon, tolerance, max_iterations, start):
     """Iterate; an update of f measures the marginal error of the pair before it."""
     log_a, log_b = jnp.log(a), jnp.log(b)
 
-    def keep_going(carry):
-        _, _, _, error, step = carry
-        return (step < max_iterations) & ~(error <= tolerance)
+    def missed(carry):
+        return ~(carry[3] <= tolerance)
 
     def iterate(carry):
-        _, _, f, _, step = carry
+        _, _, f, _ = carry
         g = _update(f, cost.T, log_a, epsilon)
         following = _update(g, cost, log_b, epsilon)
         error = jnp.sum(a * jnp.abs(jnp.expm1((f - following) / epsilon)))
-        return f, g, following, error, step + 1
+        return f, g, following, error
 
     first = _update(start, cost, log_b, epsilon)
-    carry = (
-        first,
-        start,
-        first,
-        jnp.full((), jnp.inf, cost.dtype),
-        jnp.zeros((), jnp.int32),
-    )
-    f, g, _, error, steps = jax.lax.while_loop(keep_going, iterate, carry)
+    carry = first, start, first, jnp.full((), jnp.inf, cost.dtype)
+    carry, steps = bounded_while(missed, iterate, carry, max_iterations)
+    f, g, _, error = carry
     return f, g, error, steps
 
 
@@ -308,18 +304,18 @@ def _self_potential(cost, weights, epsilon, tolerance, max_iterations):
         gaps = jnp.expm1((potential - following) / epsilon)
         return following, jnp.sum(weights * jnp.abs(gaps))
 
-    def keep_going(carry):
-        _, _, error, step = carry
-        return (step < max_iterations) & ~(error <= tolerance)
+    def missed(carry):
+        return ~(carry[2] <= tolerance)
 
     def iterate(carry):
-        potential, following, _, step = carry
+        potential, following, _ = carry
         potential = (potential + following) / 2
-        return potential, *measure(potential), step + 1
+        return potential, *measure(potential)
 
     start = jnp.zeros_like(weights)
-    carry = start, *measure(start), jnp.zeros((), jnp.int32)
-    potential, following, error, _ = jax.lax.while_loop(keep_going, iterate, carry)
+    carry = start, *measure(start)
+    carry, _ = bounded_while(missed, iterate, carry, max_iterations)
+    potential, following, error = carry
     # With its conjugate on the other side, the dual is off by the error squared only.
     return (potential + following) / 2, error
 

@@ -83,7 +83,7 @@ def maximum_mean_discrepancy_squared(
 
     Raises:
         ValueError: if the shapes do not fit, `block` is not a positive integer, or
-            the unbiased form is asked of a single point.
+            a sample has a single point and the form is unbiased.
         TypeError: if the dtypes differ or are not floating-point.
 
     Example:

@@ -13,7 +13,7 @@ Sampler = Callable[[jax.Array], Any]
 
 
 class Estimate(NamedTuple):
-    """What a Monte Carlo estimate found.
+    """A Monte Carlo estimate with its standard error.
 
     Attributes:
         value: the mean over the samples.

@@ -194,7 +194,7 @@ def optimal_transport(
 
     Equal numbers of equally heavy points are an assignment problem (a second at
     n = 1000); everything else is a linear program (HiGHS; a tenth of a second at
-    n = 100, three seconds at n = 300). In float64 whatever the inputs are. Not
+    n = 100, three seconds at n = 300). Always in float64. Not
     traceable: use `sinkhorn` under `jit`. Where the plan is unique, the gradient of the
     value in the points is that of `jnp.sum(plan * cost_matrix(x, y))` with the plan
     held fixed.
@@ -265,7 +265,7 @@ def optimal_transport_dual(cost: Any, a: Any = None, b: Any = None) -> Transport
 
     by a linear program of its own, independent of the primal one. The potentials are
     made feasible to rounding by two conjugations, so the value is a lower bound of
-    every coupling's cost whatever the solver's tolerance.
+    every coupling's cost even where the solver is inexact.
 
     Args:
         cost: as in `optimal_transport`.

@@ -6,60 +6,53 @@ Call them under jit; eagerly the same derivatives are computed several times. `n
 `entries` and `make` give the registry.
 """
 
+# ruff: noqa: I001  Within a family, tables show fields in the order of these imports.
 from gamedyn.fields.base import (
-    Field,
-    as_field,
-    at_batch,
-    gradient,
-    is_zero_sum,
-    jvp,
-    noisy,
-    vjp,
+    Field as Field,
+    as_field as as_field,
+    at_batch as at_batch,
+    gradient as gradient,
+    is_zero_sum as is_zero_sum,
+    jvp as jvp,
+    noisy as noisy,
+    vjp as vjp,
 )
-from gamedyn.fields.competitive import competitive
-from gamedyn.fields.corrected import consensus, hamiltonian, symplectic
-from gamedyn.fields.lookahead import (
-    level_k,
-    lola,
-    opponent_lookahead,
-    stable_opponent_shaping,
+from gamedyn.fields.registry import (
+    FAMILIES as FAMILIES,
+    NEEDS as NEEDS,
+    FieldEntry as FieldEntry,
+    Work as Work,
+    entries as entries,
+    entry as entry,
+    make as make,
+    names as names,
+    register as register,
+    unregister as unregister,
+    without_step as without_step,
+)
+from gamedyn.fields.corrected import (
+    consensus as consensus,
+    hamiltonian as hamiltonian,
+    symplectic as symplectic,
+)
+from gamedyn.fields.penalised import (
+    penalised as penalised,
+)
+from gamedyn.fields.competitive import (
+    competitive as competitive,
+)
+from gamedyn.fields.foreseen import (
+    level_k as level_k,
+    lola as lola,
+    opponent_lookahead as opponent_lookahead,
+    stable_opponent_shaping as stable_opponent_shaping,
+)
+from gamedyn.fields.unrolled import (
+    unrolled as unrolled,
 )
 from gamedyn.fields.newton import (
-    complete_newton,
-    follow_the_ridge,
-    gradient_descent_newton,
-    local_symplectic_surgery,
+    complete_newton as complete_newton,
+    follow_the_ridge as follow_the_ridge,
+    gradient_descent_newton as gradient_descent_newton,
+    local_symplectic_surgery as local_symplectic_surgery,
 )
-from gamedyn.fields.penalised import penalised
-from gamedyn.fields.table import FieldEntry, entries, entry, make, names
-from gamedyn.fields.unrolled import unrolled
-
-__all__ = [
-    "Field",
-    "FieldEntry",
-    "as_field",
-    "at_batch",
-    "competitive",
-    "complete_newton",
-    "consensus",
-    "entries",
-    "entry",
-    "follow_the_ridge",
-    "gradient",
-    "gradient_descent_newton",
-    "hamiltonian",
-    "is_zero_sum",
-    "jvp",
-    "level_k",
-    "local_symplectic_surgery",
-    "lola",
-    "make",
-    "names",
-    "noisy",
-    "opponent_lookahead",
-    "penalised",
-    "stable_opponent_shaping",
-    "symplectic",
-    "unrolled",
-    "vjp",
-]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gamedyn.fields.registry import register, without_step
 from gamedyn.game import Batch, Game, Params, check_params
 
 Field = Callable[..., Params]
@@ -55,6 +56,8 @@ def _gradient(game: Game, params: Params, batch: Batch = None) -> Params:
     check_params(params, game.num_players)
     # The other players' parameters stay ordinary variables (no stop_gradient): the
     # Jacobian of the field needs their mixed derivatives.
+    # Everybody's component is the gradient of a loss, to be descended: that of player 1
+    # in a zero-sum game is minus the gradient of the payoff.
     if game.zero_sum:
         # One reverse pass through the one payoff: no cheaper by itself, but products
         # with the transposed Jacobian then run through it once, not once per player.
@@ -141,7 +144,7 @@ def _noisy(field: Field, scale: float, params: Params, batch: Batch) -> Params:
 
 
 def at_batch(field: Field, batch: Batch) -> Field:
-    """Evaluate a field at one batch always, whatever batch it is given.
+    """Fix the batch of a field; the batch it is given later is ignored.
 
     Args:
         field: a field.
@@ -173,7 +176,7 @@ def is_zero_sum(game_or_field: Game | Field) -> bool:
 
 
 def check_game(game: Any, field: str) -> Game:
-    """Insist on the losses, where a field cannot be made of another field alone.
+    """Check that a field that is made of losses is given a game.
 
     Args:
         game: what was given.
@@ -198,9 +201,9 @@ def check_num_players(params: Params, expected: int, field: str) -> None:
         raise ValueError(f"{field} is for {expected} players, got {len(params)}")
 
 
-# J = H_d + H_o: what everybody's gradient owes to themselves, and to the others. Each
-# part is the Jacobian of one of the maps below; what they keep are constants of these
-# maps only, so that derivatives of a field made of them are exact.
+# J = H_d + H_o: own Hessians on the diagonal, and cross blocks. H_o is the Jacobian of
+# the map below, in which a player's own parameters are constant; they are constant in
+# that map only, so that derivatives of a field made of it are exact.
 
 
 def coupling(field: Field, params: Params, batch: Batch = None) -> Callable[..., Any]:
@@ -230,3 +233,17 @@ def cross_jvp(
 ) -> Params:
     """Multiply the cross blocks H_o of the Jacobian with a vector; see `coupling`."""
     return jax.jvp(coupling(field, params, batch), (params,), (tangents,))[1]
+
+
+# The registered fields.
+
+register(
+    "gradient",
+    without_step(gradient),
+    family="gradient",
+    summary="everybody's gradient of their own loss",
+    formula="F",
+    source="classical",
+    guarantee="stable where J's eigenvalues have positive real part, for small steps",
+    work=1.0,
+)

@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 from gamedyn.checks import check_positive
 from gamedyn.fields.base import Field, Static, as_field, coupling, is_zero_sum
 from gamedyn.fields.linear import Krylov, Linear, Solved, solve_definite, solve_square
+from gamedyn.fields.registry import Work, krylov_turns, register, without_step
 from gamedyn.game import Batch, Game, Params
 from gamedyn.trees import add_scaled, norm, scale, size, subtract
 
@@ -76,7 +77,11 @@ def competitive(
 
 
 def choose_solver(game_or_field: Game | Field, solver: str) -> Static:
-    """Whether the symmetric form is used, checked against what is known of the game."""
+    """Decide whether to use the symmetric form, which only some games have.
+
+    Raises:
+        ValueError: if `solver` is unknown, or does not fit the game.
+    """
     solvers = ("auto", "conjugate_gradient", "normal_equations")
     if solver not in solvers:
         raise ValueError(f"solver must be one of {', '.join(solvers)}, got {solver!r}")
@@ -143,8 +148,8 @@ def solve_coupled(
             pulled = jax.linear_transpose(coupled, right)(vector)[0]
             return add_scaled(vector, 1, pulled)
 
-        found = solve_square(system, transposed, right, how, start=start)
-        return found._replace(residual=_relative(found.residual, norm(right)))
+        solved = solve_square(system, transposed, right, how, start=start)
+        return solved._replace(residual=_relative(solved.residual, norm(right)))
 
     # Two players, p with fewer parameters, and q: B v = (B_pq v_q, B_qp v_p).
     p = 0 if size(right[0]) <= size(right[1]) else 1
@@ -160,16 +165,18 @@ def solve_coupled(
 
     reduced = subtract(right[p], echo(right[q]))
     whole = jnp.maximum(norm(right), norm(reduced))
-    found = solve_definite(
+    solved = solve_definite(
         lambda own: subtract(own, echo(answer(own))),
         reduced,
         how,
         start=None if start is None else start[p],
         size=whole,
     )
-    other = subtract(right[q], answer(found.solution))
+    other = subtract(right[q], answer(solved.solution))
     return Solved(
-        _pair(p, found.solution, other), _relative(found.residual, whole), found.steps
+        _pair(p, solved.solution, other),
+        _relative(solved.residual, whole),
+        solved.steps,
     )
 
 
@@ -179,3 +186,34 @@ def _pair(player: int, own: Any, other: Any) -> Params:
 
 def _relative(residual: jax.Array, size: jax.Array) -> jax.Array:
     return residual / jnp.where(size > 0, size, 1)
+
+
+# The registered fields.
+
+register(
+    "competitive",
+    competitive,
+    family="the local game solved",
+    summary="the equilibrium of the local bilinear game (CGD)",
+    formula="(I + h H_o)^-1 F",
+    source="Schaefer and Anandkumar 2019, arXiv:1905.12103",
+    guarantee="bilinear: 1/sqrt(1 + h^2 s^2), the proximal point method",
+    products=2,
+    work=Work(3.55, 1.27),
+    general=Work(4.75, 2.5),
+    turns=krylov_turns,
+    needs=("the rule's step size",),
+)
+register(
+    "generalised_competitive",
+    without_step(competitive, coefficient=1.0),
+    family="the local game solved",
+    summary="the same with a coefficient of its own inside the inverse (CGO)",
+    formula="(I + a H_o)^-1 F, a = 1",
+    source="Vyas et al. 2023, arXiv:2205.14232",
+    guarantee="bilinear: converges for small steps",
+    products=2,
+    work=Work(3.55, 1.27),
+    general=Work(4.75, 2.5),
+    turns=krylov_turns,
+)

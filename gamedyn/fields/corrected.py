@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gamedyn.fields.base import Field, as_field, cross_jvp, is_zero_sum, jvp
+from gamedyn.fields.registry import register, without_step
 from gamedyn.game import Batch, Game, Params
 from gamedyn.trees import add_scaled, inner, scale, size, subtract
 
@@ -41,6 +42,7 @@ def consensus(game_or_field: Game | Field, weight: Any = 1.0) -> Field:
 
 
 def _consensus(field: Field, weight: Any, params: Params, batch: Batch = None):
+    # J^T F, with the transpose: J F leads away from the solution of a bilinear game.
     direction, pull = jax.vjp(lambda z: field(z, batch), params)
     return add_scaled(direction, weight, pull(direction)[0])
 
@@ -139,3 +141,56 @@ def _parts(field: Field, params: Params, batch: Batch):
     slope = pull(direction)[0]
     turned = jvp(field, params, direction, batch)
     return direction, scale(0.5, subtract(slope, turned)), slope
+
+
+# The registered fields.
+
+register(
+    "consensus",
+    without_step(consensus),
+    family="corrected by the Jacobian",
+    summary="the gradient, and with it half of its squared norm",
+    formula="F + g J'F, g = 1",
+    source="Mescheder et al. 2017, arXiv:1705.10461",
+    guarantee="for large g every zero of F with invertible J attracts",
+    products=1,
+    work=2.8,
+    general=3.3,
+)
+register(
+    "hamiltonian",
+    without_step(hamiltonian),
+    family="corrected by the Jacobian",
+    summary="half of the gradient's squared norm, descended jointly",
+    formula="J'F",
+    source="Abernethy et al. 2019, arXiv:1906.02027",
+    guarantee="linear where J is invertible throughout; attracted by maxima too",
+    products=1,
+    work=2.8,
+    general=3.3,
+)
+register(
+    "symplectic",
+    without_step(symplectic),
+    family="corrected by the Jacobian",
+    summary="the gradient with its rotation undone (SGA)",
+    formula="F + l A'F, A = (J - J')/2, l = 1",
+    source="Balduzzi et al. 2018, arXiv:1802.05642",
+    guarantee="zeros of F attract where S is positive; for a fixed l, some others too",
+    products=2,
+    work=2.3,
+    general=4.35,
+)
+register(
+    "symplectic_aligned",
+    without_step(symplectic, alignment=0.1),
+    family="corrected by the Jacobian",
+    summary="the same, the adjustment's sign chosen to leave unstable points (SGA)",
+    formula="F + l A'F, l = sign(<F,J'F><A'F,J'F>/d + .1)",
+    source="Balduzzi et al. 2018, arXiv:1802.05642",
+    guarantee="attracted by stable zeros of F; "
+    "led away from unstable ones while F is large",
+    products=2,
+    work=4.2,
+    general=4.35,
+)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.game import PyTree
+from gamedyn.loops import bounded_while
 from gamedyn.trees import add_scaled, inner, norm, subtract
 
 Linear = Callable[[PyTree], PyTree]
@@ -221,23 +222,23 @@ def _conjugate_gradient(matvec, right, limit, max_steps):
     square = inner(right, right)
     zero = jax.tree.map(jnp.zeros_like, right)
 
-    def unfinished(carry):
-        _, _, _, square, count = carry
-        return (jnp.sqrt(square) > limit) & (count < max_steps)
+    def missed(iterate):
+        return jnp.sqrt(iterate[3]) > limit
 
-    def step(carry):
-        point, rest, direction, square, count = carry
+    def step(iterate):
+        point, rest, direction, square = iterate
         image = matvec(direction)
         length = _ratio(square, inner(direction, image))
         point = add_scaled(point, length, direction)
         rest = add_scaled(rest, -length, image)
         after = inner(rest, rest)
         direction = add_scaled(rest, _ratio(after, square), direction)
-        return point, rest, direction, after, count + 1
+        return point, rest, direction, after
 
-    carry = zero, right, right, square, jnp.zeros_like(square)
-    point, _, _, square, count = jax.lax.while_loop(unfinished, step, carry)
-    return point, jnp.sqrt(square), count
+    iterate = zero, right, right, square
+    iterate, count = bounded_while(missed, step, iterate, max_steps)
+    point, _, _, square = iterate
+    return point, jnp.sqrt(square), count.astype(square.dtype)
 
 
 def _least_squares(matvec, transposed, right, limit, max_steps):
@@ -247,13 +248,12 @@ def _least_squares(matvec, transposed, right, limit, max_steps):
     zero = jax.tree.map(jnp.zeros_like, right)
     tiny = jnp.finfo(first.dtype).eps ** 2
 
-    def unfinished(carry):
-        _, rest, _, square, count = carry
-        missed = norm(rest) > limit
-        return missed & (square > tiny * first) & (count < max_steps)
+    def missed(iterate):
+        _, rest, _, square = iterate
+        return (norm(rest) > limit) & (square > tiny * first)
 
-    def step(carry):
-        point, rest, direction, square, count = carry
+    def step(iterate):
+        point, rest, direction, square = iterate
         image = matvec(direction)
         length = _ratio(square, inner(image, image))
         point = add_scaled(point, length, direction)
@@ -261,8 +261,81 @@ def _least_squares(matvec, transposed, right, limit, max_steps):
         slope = transposed(rest)
         after = inner(slope, slope)
         direction = add_scaled(slope, _ratio(after, square), direction)
-        return point, rest, direction, after, count + 1
+        return point, rest, direction, after
 
-    carry = zero, right, slope, first, jnp.zeros_like(first)
-    point, rest, _, _, count = jax.lax.while_loop(unfinished, step, carry)
-    return point, norm(rest), count
+    iterate = zero, right, slope, first
+    (point, rest, _, _), count = bounded_while(missed, step, iterate, max_steps)
+    return point, norm(rest), count.astype(first.dtype)
+
+
+_RESTART, _CYCLES = 30, 34  # directions kept, and how often they are begun anew
+
+
+def least_residual(
+    matvec: Callable[[jax.Array], jax.Array], right: jax.Array, tolerance: float
+) -> jax.Array:
+    r"""Solve any square system by minimising the residual over Krylov spaces.
+
+    The iterates are those of GMRES. Images $q_i = A p_i$ are kept orthonormal, so that
+    each step takes its share off the residual,
+
+    $$x \leftarrow x + (q_i^\top r)\, p_i, \qquad r \leftarrow r - (q_i^\top r)\, q_i,$$
+
+    and the next direction is the residual where the last step was a good one, else the
+    last image, which never breaks down. After 30 directions it starts again from the
+    residual that the point really has; at most 34 times.
+
+    Args:
+        matvec: the system A, linear.
+        right: the right-hand side, shape (n,).
+        tolerance: of the residual's norm, relative to that of `right`.
+
+    Returns:
+        The solution, shape (n,); zero where `right` is zero.
+
+    References:
+        Walker and Zhou, A simpler GMRES, 1994; Jiranek and Rozloznik, Adaptive version
+        of simpler GMRES, 2010.
+    """
+    limit = tolerance * jnp.linalg.norm(right)
+    eps = jnp.finfo(right.dtype).eps
+
+    def missed(iterate):
+        return jnp.linalg.norm(iterate[1]) > limit
+
+    def cycle(iterate):
+        blank = jnp.zeros((_RESTART, right.size), right.dtype)
+        start = *iterate, iterate[1], blank, blank, jnp.zeros((), jnp.int32)
+        (point, *_), _ = bounded_while(missed, step, start, _RESTART)
+        return point, right - matvec(point)
+
+    def step(state):
+        point, rest, direction, points, images, count = state
+        image = matvec(direction)
+        size = jnp.linalg.norm(image)
+        for _ in range(2):  # the second pass takes away what rounding left
+            shares = images @ image
+            image = image - shares @ images
+            direction = direction - shares @ points
+        length = jnp.linalg.norm(image)
+        # An image within the span of the others is no new direction.
+        weight = jnp.where(
+            length > 8 * eps * size, 1 / jnp.where(length > 0, length, 1), 0
+        )
+        image, direction = weight * image, weight * direction
+        share = image @ rest
+        after = rest - share * image
+        good = jnp.linalg.norm(after) < 0.9 * jnp.linalg.norm(rest)
+        return (
+            point + share * direction,
+            after,
+            jnp.where(good, after, image),
+            points.at[count].set(direction),
+            images.at[count].set(image),
+            count + 1,
+        )
+
+    (point, _), _ = bounded_while(
+        missed, cycle, (jnp.zeros_like(right), right), _CYCLES
+    )
+    return point

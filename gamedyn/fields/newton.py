@@ -15,6 +15,7 @@ from gamedyn.fields.base import (
     gradient,
 )
 from gamedyn.fields.linear import Krylov, solve_damped
+from gamedyn.fields.registry import Work, krylov_turns, register, without_step
 from gamedyn.game import Batch, Game, Params, PyTree
 from gamedyn.trees import add_scaled, scale, subtract
 
@@ -239,3 +240,61 @@ def _newton(
 
 def _transpose(product: Any, like: Params) -> Any:
     return lambda vector: jax.linear_transpose(product, like)(vector)[0]
+
+
+# The registered fields.
+
+register(
+    "local_symplectic_surgery",
+    without_step(local_symplectic_surgery),
+    family="inverse curvature",
+    summary="what of the gradient only local Nash equilibria attract (LSS)",
+    formula="(I + J' J^-1) F / 2",
+    source="Mazumdar et al. 2019, arXiv:1901.00838",
+    guarantee="attracted by local Nash equilibria only",
+    products=2,
+    work=Work(8.3, 3.65),
+    general=Work(10.2, 4.1),
+    turns=krylov_turns,
+    needs=("invertible Jacobian",),
+)
+register(
+    "follow_the_ridge",
+    without_step(follow_the_ridge),
+    family="inverse curvature",
+    summary="the follower stays on the ridge while the leader descends",
+    formula="F_1; F_2 - (D_yy l_2)^-1 D_yx l_2 F_1",
+    source="Wang et al. 2020, arXiv:1910.07512",
+    guarantee="attracted by local minimax points only, without rotation",
+    products=2,
+    work=Work(3.8, 1.45),
+    turns=krylov_turns,
+    needs=("two players", "losses", "own curvature"),
+)
+register(
+    "gradient_descent_newton",
+    without_step(gradient_descent_newton),
+    family="inverse curvature",
+    summary="gradient for the leader, Newton's direction for the follower",
+    formula="F_1; (D_yy l_2)^-1 F_2",
+    source="Zhang et al. 2021, arXiv:2006.14592",
+    guarantee="local minimax points, at the rate of descent on the ridge",
+    products=2,
+    work=Work(3.15, 1.45),
+    turns=krylov_turns,
+    needs=("two players", "losses", "own curvature"),
+)
+register(
+    "complete_newton",
+    without_step(complete_newton),
+    family="inverse curvature",
+    summary="Newton's direction for both, the leader's along the ridge",
+    formula="(J^-1 (F_1, 0))_1; (D_yy l_2)^-1 F_2",
+    source="Zhang et al. 2021, arXiv:2006.14592",
+    guarantee="zeros of F with invertible J; alternating with unit steps, quadratic",
+    products=4,
+    work=Work(8.6, 5.1),
+    general=Work(9.9, 5.5),
+    turns=krylov_turns,
+    needs=("two players", "losses", "own curvature", "invertible Jacobian"),
+)

@@ -7,6 +7,7 @@ from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive
 from gamedyn.fields.base import Field, Static, as_field
+from gamedyn.fields.registry import register, without_step
 from gamedyn.game import Batch, Game, Params, check_params
 from gamedyn.trees import add_scaled, scale
 
@@ -60,3 +61,19 @@ def _penalised(
     values, pull = jax.vjp(others, params[j])
     own = add_scaled(field(params, batch)[j], weight, pull(scale(2, values))[0])
     return values[:j] + (own,) + values[j:]
+
+
+# The registered fields.
+
+register(
+    "penalised",
+    without_step(penalised),
+    family="corrected by the Jacobian",
+    summary="the second player also keeps the others' gradients small (ODE-GAN)",
+    formula="F_1; F_2 + w d/dy |F_1|^2, w = .002",
+    source="Qin et al. 2020, arXiv:2010.15040",
+    guarantee="keeps the zeros of F; damps the second player's rotation",
+    products=1,
+    work=1.65,
+    needs=("several players",),
+)

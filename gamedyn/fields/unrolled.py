@@ -8,6 +8,7 @@ from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.fields.base import Field, Static, check_game, check_num_players
+from gamedyn.fields.registry import Work, register
 from gamedyn.game import Batch, Game, Params, check_params
 from gamedyn.trees import add_scaled
 
@@ -62,3 +63,21 @@ def _unrolled(
         return game((x, last), batch)[0]
 
     return jax.grad(foreseen)(x), slope(x, y)
+
+
+# The registered fields.
+
+register(
+    "unrolled",
+    unrolled,
+    family="opponents foreseen",
+    summary="the first player differentiates through five steps of the second",
+    formula="d/dx l_1(x, y_5(x)); d/dy l_2(x, y)",
+    source="Metz et al. 2017, arXiv:1611.02163",
+    guarantee="xy: sqrt(1 - 9 h^2), the second player foreseen",
+    gradients=2,
+    products=1,
+    work=Work(3.1, 1.67),
+    turns=lambda size: 5,
+    needs=("two players", "losses"),
+)

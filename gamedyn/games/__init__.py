@@ -1,195 +1,104 @@
 """The zoo of games: builders that return a `Problem`."""
 
+# ruff: noqa: I001  Every public name on one line.
 from gamedyn.games.bimatrix import (
-    battle_of_the_sexes,
-    bimatrix_game,
-    chicken,
-    half_matching_pennies,
-    ordinal_game,
-    ordinal_games,
-    prisoners_dilemma,
-    shapley,
-    stag_hunt,
+    battle_of_the_sexes as battle_of_the_sexes,
+    bimatrix_game as bimatrix_game,
+    chicken as chicken,
+    half_matching_pennies as half_matching_pennies,
+    ordinal_game as ordinal_game,
+    ordinal_games as ordinal_games,
+    prisoners_dilemma as prisoners_dilemma,
+    shapley as shapley,
+    stag_hunt as stag_hunt,
 )
 from gamedyn.games.control import (
-    coupled_riccati,
-    linear_quadratic_game,
+    coupled_riccati as coupled_riccati,
+    linear_quadratic_game as linear_quadratic_game,
 )
 from gamedyn.games.economics import (
-    cournot,
-    kelly,
-    resource_allocation,
-    smooth_market,
-    tullock,
+    cournot as cournot,
+    kelly as kelly,
+    resource_allocation as resource_allocation,
+    smooth_market as smooth_market,
+    tullock as tullock,
 )
 from gamedyn.games.gan_like import (
-    covariance_wgan,
-    dirac_gan,
-    mean_wgan,
-    mlp_gan,
-    variance_gan,
+    covariance_wgan as covariance_wgan,
+    dirac_gan as dirac_gan,
+    mean_wgan as mean_wgan,
+    mlp_gan as mlp_gan,
+    variance_gan as variance_gan,
 )
 from gamedyn.games.impossible import (
-    impossibility,
-    market,
-    market_with_minimum,
+    impossibility as impossibility,
+    market as market,
+    market_with_minimum as market_with_minimum,
 )
 from gamedyn.games.landscapes import (
-    ratio_game,
-    ridge_1,
-    ridge_2,
-    ridge_3,
-    seesaw,
-    torus,
-    two_sided_pl,
+    ratio_game as ratio_game,
+    ridge_1 as ridge_1,
+    ridge_2 as ridge_2,
+    ridge_3 as ridge_3,
+    seesaw as seesaw,
+    torus as torus,
+    two_sided_pl as two_sided_pl,
 )
 from gamedyn.games.learning import (
-    constrained_optimisation,
-    robust_least_squares,
+    constrained_optimisation as constrained_optimisation,
+    robust_least_squares as robust_least_squares,
 )
 from gamedyn.games.linear_quadratic import (
-    balduzzi_two_player,
-    bilinear,
-    constrained_bilinear,
-    quadratic,
-    quadratic_bilinear,
-    scaled_bilinear,
-    stochastic_bilinear,
-    symplectic_four_player,
-    tandem,
-    weak_minty,
-    worst_case,
+    balduzzi_two_player as balduzzi_two_player,
+    bilinear as bilinear,
+    constrained_bilinear as constrained_bilinear,
+    quadratic as quadratic,
+    quadratic_bilinear as quadratic_bilinear,
+    scaled_bilinear as scaled_bilinear,
+    stochastic_bilinear as stochastic_bilinear,
+    symplectic_four_player as symplectic_four_player,
+    tandem as tandem,
+    weak_minty as weak_minty,
+    worst_case as worst_case,
 )
 from gamedyn.games.problem import (
-    REGISTRY,
-    SOLUTIONS,
-    GameEntry,
-    Info,
-    Problem,
-    domain_of,
+    SOLUTIONS as SOLUTIONS,
+    Info as Info,
+    Problem as Problem,
+    domain_of as domain_of,
 )
 from gamedyn.games.real_data import (
-    adult_fairness,
-    breast_cancer_auc,
-    breast_cancer_logistic,
-    group_robust_logistic,
+    adult_fairness as adult_fairness,
+    breast_cancer_auc as breast_cancer_auc,
+    breast_cancer_logistic as breast_cancer_logistic,
+    group_robust_logistic as group_robust_logistic,
+)
+from gamedyn.games.registry import (
+    REGISTRY as REGISTRY,
+    GameEntry as GameEntry,
+    entries as entries,
+    entry as entry,
+    make as make,
+    names as names,
+    register as register,
+    unregister as unregister,
 )
 from gamedyn.games.sequential import (
-    KUHN,
-    iterated_prisoners_dilemma,
-    kuhn_poker,
+    KUHN as KUHN,
+    iterated_prisoners_dilemma as iterated_prisoners_dilemma,
+    kuhn_poker as kuhn_poker,
 )
 from gamedyn.games.simplex import (
-    blotto,
-    matching_pennies,
-    matching_pennies_logits,
-    matrix_game,
-    random_matrix,
-    rock_paper_scissors,
-    weighted_rock_paper_scissors,
+    blotto as blotto,
+    matching_pennies as matching_pennies,
+    matching_pennies_logits as matching_pennies_logits,
+    matrix_game as matrix_game,
+    random_matrix as random_matrix,
+    rock_paper_scissors as rock_paper_scissors,
+    weighted_rock_paper_scissors as weighted_rock_paper_scissors,
 )
 from gamedyn.games.toys import (
-    forsaken,
-    global_forsaken,
-    polar,
+    forsaken as forsaken,
+    global_forsaken as global_forsaken,
+    polar as polar,
 )
-
-
-def names() -> tuple[str, ...]:
-    """The names of all registered games, in alphabetical order."""
-    return tuple(sorted(REGISTRY))
-
-
-def entries() -> dict[str, GameEntry]:
-    """All registered games by name."""
-    return {name: REGISTRY[name] for name in names()}
-
-
-def make(name: str, **kwargs) -> Problem:
-    """Build a registered game.
-
-    Args:
-        name: a name from `names()`; hyphens are accepted.
-        **kwargs: arguments of the builder.
-
-    Returns:
-        The problem.
-
-    Raises:
-        ValueError: if the name is unknown; the nearest names are suggested.
-    """
-    return REGISTRY[name].make(**kwargs)
-
-
-__all__ = [
-    "GameEntry",
-    "Info",
-    "KUHN",
-    "Problem",
-    "REGISTRY",
-    "SOLUTIONS",
-    "adult_fairness",
-    "balduzzi_two_player",
-    "battle_of_the_sexes",
-    "bilinear",
-    "bimatrix_game",
-    "blotto",
-    "breast_cancer_auc",
-    "breast_cancer_logistic",
-    "chicken",
-    "constrained_bilinear",
-    "constrained_optimisation",
-    "coupled_riccati",
-    "cournot",
-    "covariance_wgan",
-    "dirac_gan",
-    "domain_of",
-    "entries",
-    "forsaken",
-    "global_forsaken",
-    "group_robust_logistic",
-    "half_matching_pennies",
-    "impossibility",
-    "iterated_prisoners_dilemma",
-    "kelly",
-    "kuhn_poker",
-    "linear_quadratic_game",
-    "make",
-    "market",
-    "market_with_minimum",
-    "matching_pennies",
-    "matching_pennies_logits",
-    "matrix_game",
-    "mean_wgan",
-    "mlp_gan",
-    "names",
-    "ordinal_game",
-    "ordinal_games",
-    "polar",
-    "prisoners_dilemma",
-    "quadratic",
-    "quadratic_bilinear",
-    "random_matrix",
-    "ratio_game",
-    "resource_allocation",
-    "ridge_1",
-    "ridge_2",
-    "ridge_3",
-    "robust_least_squares",
-    "rock_paper_scissors",
-    "scaled_bilinear",
-    "seesaw",
-    "shapley",
-    "smooth_market",
-    "stag_hunt",
-    "stochastic_bilinear",
-    "symplectic_four_player",
-    "tandem",
-    "torus",
-    "tullock",
-    "two_sided_pl",
-    "variance_gan",
-    "weak_minty",
-    "weighted_rock_paper_scissors",
-    "worst_case",
-]

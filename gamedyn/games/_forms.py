@@ -18,7 +18,7 @@ def known(*values: Any) -> bool:
 
 
 def as_array(name: str, value: Any, ndim: int, dtype: Any = None) -> jax.Array:
-    """Turn an argument of a builder into a floating-point array, or say what is wrong.
+    """Return an argument of a builder as a floating-point array, or raise `ValueError`.
 
     Args:
         name: the argument's name, for error messages.

@@ -11,13 +11,16 @@ from jax.tree_util import Partial
 
 from gamedyn.game import Batch, Game, Params, general_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Info, Problem, register
+from gamedyn.games.equilibria import bimatrix_equilibria
+from gamedyn.games.problem import Info, Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import simplex
 
 
 @register(
-    "any two matrices of losses in mixed strategies; by default random, 3 x 4",
-    "Nash, 1951",
+    "bimatrix_game",
+    summary="any two matrices of losses in mixed strategies; by default random, 3 x 4",
+    source="Nash, 1951",
     shows="your own bimatrix game, with all its equilibria",
     solution="Nash",
     domain="simplex",
@@ -63,9 +66,6 @@ def bimatrix_game(
     _forms.check_shape("column_losses", B, A.shape, "like row_losses")
     solutions: tuple[Params, ...] = ()
     if solve and _forms.known(A, B) and max(A.shape) <= 8:
-        # analysis stands beside games and builds on them: imported when it is used.
-        from gamedyn.analysis.matrix_games import bimatrix_equilibria
-
         solutions = tuple(
             (jnp.asarray(x, A.dtype), jnp.asarray(y, A.dtype))
             for x, y in bimatrix_equilibria((A, B))
@@ -86,8 +86,9 @@ def _played(A: jax.Array, B: jax.Array, solutions: tuple[Params, ...]) -> Proble
 
 
 @register(
-    "three actions in a cycle that the players chase each other around",
-    "Shapley, 1964",
+    "shapley",
+    summary="three actions in a cycle that the players chase each other around",
+    source="Shapley, 1964",
     shows="fictitious play and multiplicative weights that cycle",
     solution="Nash",
     domain="simplex",
@@ -111,8 +112,9 @@ def _two_by_two(row_payoffs: Any) -> Problem:
 
 
 @register(
-    "cooperate or defect; defection dominates, to the damage of both",
-    "Tucker, 1950",
+    "prisoners_dilemma",
+    summary="cooperate or defect; defection dominates, to the damage of both",
+    source="Tucker, 1950",
     shows="a dominant strategy, no dilemma for gradients",
     solution="Nash",
     domain="simplex",
@@ -129,8 +131,9 @@ def prisoners_dilemma() -> Problem:
 
 
 @register(
-    "hunt a stag together or a hare alone: two pure equilibria, one mixed",
-    "Rousseau, 1755; Skyrms, 2004",
+    "stag_hunt",
+    summary="hunt a stag together or a hare alone: two pure equilibria, one mixed",
+    source="Rousseau, 1755; Skyrms, 2004",
     shows="basins: the better or the safer equilibrium",
     solution="Nash",
     domain="simplex",
@@ -149,8 +152,9 @@ def stag_hunt() -> Problem:
 
 
 @register(
-    "swerve or drive on: two pure equilibria that each player likes for one",
-    "Maynard Smith and Price, 1973",
+    "chicken",
+    summary="swerve or drive on: two pure equilibria that each player likes for one",
+    source="Maynard Smith and Price, 1973",
     shows="basins of two unequal equilibria, an unstable mixed one",
     solution="Nash",
     domain="simplex",
@@ -167,8 +171,9 @@ def chicken() -> Problem:
 
 
 @register(
-    "meet at one of two places, each the favourite of one player",
-    "Luce and Raiffa, 1957",
+    "battle_of_the_sexes",
+    summary="meet at one of two places, each the favourite of one player",
+    source="Luce and Raiffa, 1957",
     shows="coordination with opposed interests",
     solution="Nash",
     domain="simplex",
@@ -204,7 +209,7 @@ def ordinal_games() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     rankings = [
         np.array(order).reshape(2, 2) for order in itertools.permutations((1, 2, 3, 4))
     ]
-    found = {}
+    firsts = {}
     for row, column in itertools.product(rankings, rankings):
         renamed = [
             (row[rows, columns], column[rows, columns])
@@ -212,8 +217,8 @@ def ordinal_games() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
             for columns in np.s_[:, ::-1]
         ]
         first = min(renamed, key=_key)
-        found[_key(first)] = first
-    return tuple(found[key] for key in sorted(found))
+        firsts[_key(first)] = first
+    return tuple(firsts[key] for key in sorted(firsts))
 
 
 def _key(pair: tuple[np.ndarray, np.ndarray]) -> tuple[int, ...]:
@@ -221,8 +226,10 @@ def _key(pair: tuple[np.ndarray, np.ndarray]) -> tuple[int, ...]:
 
 
 @register(
-    "any of the 144 games in which two players rank the outcomes of two actions",
-    "Rapoport and Guyer, 1966",
+    "ordinal_game",
+    summary="any of the 144 games in which two players rank the outcomes of two "
+    "actions",
+    source="Rapoport and Guyer, 1966",
     shows="every 2x2 situation there is",
     solution="Nash",
     domain="simplex",
@@ -249,8 +256,9 @@ def ordinal_game(index: int = 0) -> Problem:
 
 
 @register(
-    "four players with a coin each: all match their neighbour but the last",
-    "Balduzzi et al., 2018, arXiv:1802.05642",
+    "half_matching_pennies",
+    summary="four players with a coin each: all match their neighbour but the last",
+    source="Balduzzi et al., 2018, arXiv:1802.05642",
     shows="cycling of n players around an unstable solution",
     solution="Nash",
     num_players=4,

@@ -10,12 +10,15 @@ from jax.tree_util import Partial
 
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import _forms
-from gamedyn.games.problem import Info, Problem, register
+from gamedyn.games.problem import Info, Problem
+from gamedyn.games.registry import register
 
 
 @register(
-    "several players steer one linear system, each by a gain for a quadratic cost",
-    "Mazumdar et al., 2020, arXiv:1907.03712",
+    "linear_quadratic_game",
+    summary="several players steer one linear system, each by a gain for a quadratic "
+    "cost",
+    source="Mazumdar et al., 2020, arXiv:1907.03712",
     shows="policy gradients that may avoid the Nash point",
     solution="Nash",
 )

@@ -11,13 +11,15 @@ from jax.tree_util import Partial
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import _forms
-from gamedyn.games.problem import Info, Problem, register
+from gamedyn.games.problem import Info, Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import non_negative
 
 
 @register(
-    "firms choose quantities, the price falls with their sum",
-    "Cournot, 1838",
+    "cournot",
+    summary="firms choose quantities, the price falls with their sum",
+    source="Cournot, 1838",
     shows="a potential game of n players",
     solution="Nash",
     num_players=3,
@@ -82,8 +84,9 @@ def _cournot(demand, slope, cost, params: Params, batch: Batch) -> tuple[Any, ..
 
 
 @register(
-    "rivals spend for a prize that goes to one, in proportion to the spending",
-    "Tullock, 1980",
+    "tullock",
+    summary="rivals spend for a prize that goes to one, in proportion to the spending",
+    source="Tullock, 1980",
     shows="n players on the orthant, with a singular corner",
     solution="Nash",
     num_players=3,
@@ -131,8 +134,9 @@ def _tullock(prize, params: Params, batch: Batch) -> tuple[Any, ...]:
 
 
 @register(
-    "bidders share a divisible good in proportion to what they pay",
-    "Kelly, 1997",
+    "kelly",
+    summary="bidders share a divisible good in proportion to what they pay",
+    source="Kelly, 1997",
     shows="badly scaled, weakly monotone, with n players",
     solution="Nash",
     num_players=4,
@@ -212,8 +216,9 @@ def _kelly(gains, Q, Z, params: Params, batch: Batch) -> tuple[Any, ...]:
 
 
 @register(
-    "bidders share several divisible goods, each as in Kelly's auction",
-    "Kelly, 1997; Johari and Tsitsiklis, 2004",
+    "resource_allocation",
+    summary="bidders share several divisible goods, each as in Kelly's auction",
+    source="Kelly, 1997; Johari and Tsitsiklis, 2004",
     shows="vectors for every player, resources of different scale",
     solution="Nash",
     num_players=3,
@@ -281,8 +286,9 @@ def _resources(gains, Q, Z, params: Params, batch: Batch) -> tuple[Any, ...]:
 
 
 @register(
-    "firms with costs of their own and trades that are zero-sum for each pair",
-    "Balduzzi et al., 2020, arXiv:2001.04678",
+    "smooth_market",
+    summary="firms with costs of their own and trades that are zero-sum for each pair",
+    source="Balduzzi et al., 2020, arXiv:2001.04678",
     shows="sums of pairwise zero-sum games, stable for any number of players",
     solution="Nash",
     num_players=5,

@@ -13,13 +13,15 @@ from jax.tree_util import Partial
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import Batch, general_sum, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Info, Problem, register
+from gamedyn.games.problem import Info, Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import box
 
 
 @register(
-    "the smallest GAN: a point mass against a linear discriminator",
-    "Mescheder et al., 2018, arXiv:1801.04406",
+    "dirac_gan",
+    summary="the smallest GAN: a point mass against a linear discriminator",
+    source="Mescheder et al., 2018, arXiv:1801.04406",
     shows="GAN training that circles without a gradient penalty",
     solution="Nash",
     zero_sum=True,
@@ -86,8 +88,9 @@ def _wasserstein(gamma: jax.Array, theta: jax.Array, psi: jax.Array) -> jax.Arra
 
 
 @register(
-    "learn a mean with a linear critic: bilinear, with noise of the samples",
-    "Daskalakis et al., 2018, arXiv:1711.00141",
+    "mean_wgan",
+    summary="learn a mean with a linear critic: bilinear, with noise of the samples",
+    source="Daskalakis et al., 2018, arXiv:1711.00141",
     shows="last iterates of optimistic methods, with and without noise",
     solution="Nash",
     zero_sum=True,
@@ -145,8 +148,9 @@ def _pairs(batch_size: int):
 
 
 @register(
-    "learn a covariance with a quadratic critic: many generators fit",
-    "Daskalakis et al., 2018, arXiv:1711.00141",
+    "covariance_wgan",
+    summary="learn a covariance with a quadratic critic: many generators fit",
+    source="Daskalakis et al., 2018, arXiv:1711.00141",
     shows="solutions that form a manifold",
     solution="Nash",
     zero_sum=True,
@@ -209,8 +213,9 @@ def _covariance_critic(sigma, root, V: jax.Array, W: jax.Array, batch: Batch):
 
 
 @register(
-    "learn a variance with one number each, in a box",
-    "Yang et al., 2022, arXiv:2206.10575",
+    "variance_gan",
+    summary="learn a variance with one number each, in a box",
+    source="Yang et al., 2022, arXiv:2206.10575",
     shows="projected methods against interior points, nonconvex",
     solution="Nash",
     zero_sum=True,
@@ -253,8 +258,9 @@ def _variance_critic(target, theta: jax.Array, phi: jax.Array) -> jax.Array:
 
 
 @register(
-    "two small networks: a GAN on eight points around a ring",
-    "Goodfellow et al., 2014, arXiv:1406.2661; the ring: Metz et al., 2017",
+    "mlp_gan",
+    summary="two small networks: a GAN on eight points around a ring",
+    source="Goodfellow et al., 2014, arXiv:1406.2661; the ring: Metz et al., 2017",
     shows="mode collapse, and any rule on networks",
     solution="none",
     finite_sum=True,

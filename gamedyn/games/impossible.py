@@ -6,7 +6,8 @@ from jax.tree_util import Partial
 
 from gamedyn.game import general_sum, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Problem, register
+from gamedyn.games.problem import Problem
+from gamedyn.games.registry import register
 
 
 def _at_zero(game) -> Problem:
@@ -16,8 +17,10 @@ def _at_zero(game) -> Problem:
 
 
 @register(
-    "zero-sum, its only critical point worst for both players: all methods cycle",
-    "Letcher, 2021, arXiv:2005.12649",
+    "impossibility",
+    summary="zero-sum, its only critical point worst for both players: all methods "
+    "cycle",
+    source="Letcher, 2021, arXiv:2005.12649",
     shows="honesty: no reasonable method converges",
     solution="stationary",
     zero_sum=True,
@@ -43,8 +46,9 @@ def _impossibility(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "two firms whose only critical point is worst for both: all methods cycle",
-    "Letcher, 2021, arXiv:2005.12649",
+    "market",
+    summary="two firms whose only critical point is worst for both: all methods cycle",
+    source="Letcher, 2021, arXiv:2005.12649",
     shows="honesty: no reasonable method converges, general-sum",
     solution="stationary",
 )
@@ -77,8 +81,9 @@ def _market_second(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "the market with a strict local minimum hidden in a tiny disc",
-    "Letcher, 2021, arXiv:2005.12649",
+    "market_with_minimum",
+    summary="the market with a strict local minimum hidden in a tiny disc",
+    source="Letcher, 2021, arXiv:2005.12649",
     shows="solutions that a method finds by its start only",
     solution="local Nash",
 )

@@ -11,7 +11,8 @@ from jax.tree_util import Partial
 
 from gamedyn.game import general_sum, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Problem, register
+from gamedyn.games.problem import Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import box
 
 
@@ -28,8 +29,9 @@ def _zero_sum(payoff, start: tuple[float, float], *solutions) -> Problem:
 
 
 @register(
-    "a sine wave that a linear player tilts: many Nash points in a row",
-    "a toy of Hamiltonian type",
+    "seesaw",
+    summary="a sine wave that a linear player tilts: many Nash points in a row",
+    source="a toy of Hamiltonian type",
     shows="nonconvex rotation around several solutions",
     solution="Nash",
     zero_sum=True,
@@ -51,8 +53,9 @@ def _seesaw(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "neither convex nor concave, yet its gradients dominate the gaps",
-    "Yang et al., 2020, arXiv:2002.09621",
+    "two_sided_pl",
+    summary="neither convex nor concave, yet its gradients dominate the gaps",
+    source="Yang et al., 2020, arXiv:2002.09621",
     shows="global linear convergence without convexity",
     solution="Nash",
     zero_sum=True,
@@ -76,8 +79,9 @@ def _two_sided_pl(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "a quadratic whose minimax point repels gradient descent-ascent",
-    "Wang et al., 2020, arXiv:1910.07512",
+    "ridge_1",
+    summary="a quadratic whose minimax point repels gradient descent-ascent",
+    source="Wang et al., 2020, arXiv:1910.07512",
     shows="a solution that only ridge-following methods keep",
     solution="minimax",
     zero_sum=True,
@@ -99,8 +103,9 @@ def _ridge_1(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "a quadratic whose critical point attracts gradients but solves nothing",
-    "Wang et al., 2020, arXiv:1910.07512",
+    "ridge_2",
+    summary="a quadratic whose critical point attracts gradients but solves nothing",
+    source="Wang et al., 2020, arXiv:1910.07512",
     shows="a point that gradient descent-ascent should not converge to",
     solution="stationary",
     zero_sum=True,
@@ -122,8 +127,9 @@ def _ridge_2(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "a minimax point on a curved ridge that repels gradient descent-ascent",
-    "Wang et al., 2020, arXiv:1910.07512",
+    "ridge_3",
+    summary="a minimax point on a curved ridge that repels gradient descent-ascent",
+    source="Wang et al., 2020, arXiv:1910.07512",
     shows="ridge-following where the ridge is no straight line",
     solution="minimax",
     zero_sum=True,
@@ -149,8 +155,9 @@ def _ridge_3(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "two angles, each with a place of its own, that avoid one another",
-    "Mazumdar et al., 2019, arXiv:1901.00838",
+    "torus",
+    summary="two angles, each with a place of its own, that avoid one another",
+    source="Mazumdar et al., 2019, arXiv:1901.00838",
     shows="basins of several local Nash points, some of them unstable",
     solution="local Nash",
 )
@@ -204,7 +211,7 @@ def _other_angle(weight, phase, other: jax.Array, own: jax.Array) -> jax.Array:
 def _local_nash(weights: Any, phases: Any) -> tuple[np.ndarray, ...]:
     """Newton's method from a grid; kept where both own curvatures are positive."""
     a, place = np.asarray(weights, np.float64), np.asarray(phases, np.float64)
-    found: list[np.ndarray] = []
+    points: list[np.ndarray] = []
     grid = np.linspace(-np.pi, np.pi, 25)[1:] - 0.05
     field = curvature = np.full(2, np.nan)
     for z in map(np.array, itertools.product(grid, grid)):
@@ -221,14 +228,15 @@ def _local_nash(weights: Any, phases: Any) -> tuple[np.ndarray, ...]:
         z = z - 2 * np.pi * np.ceil((z - np.pi) / (2 * np.pi) - 1e-9)
         if np.abs(field).max() > 1e-14 or curvature.min() <= 1e-9:
             continue
-        if all(np.abs(z - other).max() > 1e-6 for other in found):
-            found.append(z)
-    return tuple(sorted(found, key=lambda point: tuple(np.round(point, 9))))
+        if all(np.abs(z - other).max() > 1e-6 for other in points):
+            points.append(z)
+    return tuple(sorted(points, key=lambda point: tuple(np.round(point, 9))))
 
 
 @register(
-    "a quotient of bilinear functions on the unit square",
-    "Yang et al., 2022, arXiv:2206.10575",
+    "ratio_game",
+    summary="a quotient of bilinear functions on the unit square",
+    source="Yang et al., 2022, arXiv:2206.10575",
     shows="constrained play on which gradient descent-ascent cycles",
     solution="Nash",
     zero_sum=True,

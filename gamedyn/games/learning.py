@@ -10,13 +10,15 @@ from jax.tree_util import Partial
 
 from gamedyn.game import Batch, Params, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Info, Problem, register
+from gamedyn.games.problem import Info, Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import euclidean, non_negative
 
 
 @register(
-    "least squares against an adversary who moves the observations",
-    "El Ghaoui and Lebret, 1997",
+    "robust_least_squares",
+    summary="least squares against an adversary who moves the observations",
+    source="El Ghaoui and Lebret, 1997",
     shows="a strongly concave inner player with a closed form",
     solution="Nash",
     zero_sum=True,
@@ -89,8 +91,10 @@ def _robust_squares(A, y0, weight, x: jax.Array, y: jax.Array, batch: Batch):
 
 
 @register(
-    "a quadratic under linear constraints, with multipliers as the second player",
-    "Arrow, Hurwicz and Uzawa, 1958",
+    "constrained_optimisation",
+    summary="a quadratic under linear constraints, with multipliers as the second "
+    "player",
+    source="Arrow, Hurwicz and Uzawa, 1958",
     shows="a projected dual, multipliers that oscillate",
     solution="Nash",
     zero_sum=True,
@@ -147,9 +151,9 @@ def constrained_optimisation(
             or np.linalg.eigvalsh(dense[0])[0] <= 0
         ):
             raise ValueError("P must be symmetric and positive definite")
-        found = _active_sets(*dense) if m <= 12 else None
-        if found is not None:
-            solutions = (tuple(jnp.asarray(z, dtype) for z in found),)
+        pair = _active_sets(*dense) if m <= 12 else None
+        if pair is not None:
+            solutions = (tuple(jnp.asarray(z, dtype) for z in pair),)
     return Problem(
         zero_sum(Partial(_lagrangian, P, q, G, h)),
         Partial(_lagrangian_start, (jnp.zeros(d, dtype), jnp.ones(m, dtype))),

@@ -10,13 +10,15 @@ from jax.tree_util import Partial
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import Batch, Game, Params, general_sum, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Info, Problem, register
+from gamedyn.games.problem import Info, Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import non_negative
 
 
 @register(
-    "bilinear, x'Ay + b'x + c'y; without a matrix the scalar game xy",
-    "classical",
+    "bilinear",
+    summary="bilinear, x'Ay + b'x + c'y; without a matrix the scalar game xy",
+    source="classical",
     shows="simultaneous descent spirals out, alternating descent circles",
     solution="Nash",
     zero_sum=True,
@@ -107,8 +109,9 @@ def _least_squares(matrix: np.ndarray, offset: Any) -> np.ndarray | None:
 
 
 @register(
-    "quadratic, x'Px/2 + x'Ay - y'Qy/2; stiff by default, J = 1 +- 10i",
-    "classical",
+    "quadratic",
+    summary="quadratic, x'Px/2 + x'Ay - y'Qy/2; stiff by default, J = 1 +- 10i",
+    source="classical",
     shows="strongly monotone rates, rotation that dominates",
     solution="Nash",
     zero_sum=True,
@@ -171,8 +174,10 @@ def _quadratic(P, A, Q, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "random quadratic-bilinear game of given strong monotonicity and smoothness",
-    "Hsieh et al., 2020, arXiv:2003.10162",
+    "quadratic_bilinear",
+    summary="random quadratic-bilinear game of given strong monotonicity and "
+    "smoothness",
+    source="Hsieh et al., 2020, arXiv:2003.10162",
     shows="rates under strong monotonicity, with and without noise",
     solution="Nash",
     zero_sum=True,
@@ -213,8 +218,10 @@ def quadratic_bilinear(
 
 
 @register(
-    "quadratic on which the weak Minty inequality holds with equality, F repels from 0",
-    "Pethick et al., 2023, arXiv:2302.09029",
+    "weak_minty",
+    summary="quadratic on which the weak Minty inequality holds with equality, F "
+    "repels from 0",
+    source="Pethick et al., 2023, arXiv:2302.09029",
     shows="where extragradient with a small update step stops converging",
     solution="stationary",
     zero_sum=True,
@@ -260,8 +267,9 @@ def _weak_minty(c: jax.Array, d: jax.Array, x: jax.Array, y: jax.Array) -> jax.A
 
 
 @register(
-    "four players in a rotation, weakly attracted to 0",
-    "Balduzzi et al., 2018, arXiv:1802.05642",
+    "symplectic_four_player",
+    summary="four players in a rotation, weakly attracted to 0",
+    source="Balduzzi et al., 2018, arXiv:1802.05642",
     shows="symplectic adjustment against optimism, with four players",
     solution="Nash",
     num_players=4,
@@ -306,8 +314,10 @@ def _four_player(epsilon: jax.Array, params: Params, batch: Batch) -> tuple[Any,
 
 
 @register(
-    "finite sum of bilinear games, one coordinate pair each, with random offsets",
-    "Chavdarova et al., 2019, arXiv:1904.08598",
+    "stochastic_bilinear",
+    summary="finite sum of bilinear games, one coordinate pair each, with random "
+    "offsets",
+    source="Chavdarova et al., 2019, arXiv:1904.08598",
     shows="variance reduction, stochastic extragradient",
     solution="Nash",
     zero_sum=True,
@@ -363,8 +373,9 @@ def _component_mean(b, c, x: jax.Array, y: jax.Array, batch: Batch) -> jax.Array
 
 
 @register(
-    "two players in a rotation, attracted to 0, circling it or repelled",
-    "Balduzzi et al., 2018, arXiv:1802.05642",
+    "balduzzi_two_player",
+    summary="two players in a rotation, attracted to 0, circling it or repelled",
+    source="Balduzzi et al., 2018, arXiv:1802.05642",
     shows="attraction, a centre and repulsion by the sign of one number",
     solution="Nash",
 )
@@ -405,8 +416,9 @@ def _pushed(weight: jax.Array, rotation, x: jax.Array, y: jax.Array) -> jax.Arra
 
 
 @register(
-    "two riders who pay for pedalling together and for standing still",
-    "Letcher et al., 2019, arXiv:1811.08469",
+    "tandem",
+    summary="two riders who pay for pedalling together and for standing still",
+    source="Letcher et al., 2019, arXiv:1811.08469",
     shows="arrogance: opponent shaping that leaves the line of solutions",
     solution="Nash",
 )
@@ -440,8 +452,10 @@ def _tandem_second(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "a weakly attracted rotation on the quadrant, with the solution in its corner",
-    "Yang et al., 2022, arXiv:2206.10575",
+    "constrained_bilinear",
+    summary="a weakly attracted rotation on the quadrant, with the solution in its "
+    "corner",
+    source="Yang et al., 2022, arXiv:2206.10575",
     shows="projected methods against interior points",
     solution="Nash",
     domain="non-negative",
@@ -479,8 +493,9 @@ def constrained_bilinear(epsilon: float = 0.1) -> Problem:
 
 
 @register(
-    "two bilinear games of unequal size, drawn with probabilities 0.2 and 0.8",
-    "Pethick et al., 2023, arXiv:2302.09029",
+    "scaled_bilinear",
+    summary="two bilinear games of unequal size, drawn with probabilities 0.2 and 0.8",
+    source="Pethick et al., 2023, arXiv:2302.09029",
     shows="Lipschitz constants that depend on the sample",
     solution="Nash",
     zero_sum=True,
@@ -524,8 +539,11 @@ def _scaled_mean(scales, centres, x: jax.Array, y: jax.Array, batch: Batch):
 
 
 @register(
-    "the saddle problem on which first-order methods are as slow as they can be",
-    "Ouyang and Xu, 2021, arXiv:1808.02901; Yoon and Ryu, 2021, arXiv:2102.07922",
+    "worst_case",
+    summary="the saddle problem on which first-order methods are as slow as they can "
+    "be",
+    source="Ouyang and Xu, 2021, arXiv:1808.02901; Yoon and Ryu, 2021, "
+    "arXiv:2102.07922",
     shows="lower bounds: information travels one coordinate a step",
     solution="Nash",
     zero_sum=True,

@@ -1,4 +1,4 @@
-"""Saddle problems on real data, with solutions found by other means."""
+"""Saddle problems on real data, with solutions computed by other methods."""
 
 import functools
 from typing import Any
@@ -10,7 +10,8 @@ from jax.tree_util import Partial
 
 from gamedyn.game import Batch, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Info, Problem, register
+from gamedyn.games.problem import Info, Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import entropic as entropic_geometry
 from gamedyn.geometry import euclidean, simplex
 
@@ -26,8 +27,9 @@ def _breast_cancer() -> tuple[np.ndarray, np.ndarray]:
 
 
 @register(
-    "distributionally robust logistic regression on the breast-cancer data",
-    "Namkoong and Duchi, 2017, arXiv:1610.02581",
+    "breast_cancer_logistic",
+    summary="distributionally robust logistic regression on the breast-cancer data",
+    source="Namkoong and Duchi, 2017, arXiv:1610.02581",
     shows="a strongly monotone saddle problem on real data",
     solution="Nash",
     zero_sum=True,
@@ -144,8 +146,9 @@ def _project_to_simplex(point: np.ndarray) -> np.ndarray:
 
 
 @register(
-    "area under the ROC curve as a saddle problem on the breast-cancer data",
-    "Ying et al., 2016, Stochastic online AUC maximization",
+    "breast_cancer_auc",
+    summary="area under the ROC curve as a saddle problem on the breast-cancer data",
+    source="Ying et al., 2016, Stochastic online AUC maximization",
     shows="a linear saddle problem on imbalanced real data",
     solution="Nash",
     zero_sum=True,
@@ -225,8 +228,10 @@ def breast_cancer_groups() -> np.ndarray:
 
 
 @register(
-    "logistic regression for the worst of four groups, on the breast-cancer data",
-    "Sagawa et al., 2020, arXiv:1911.08731",
+    "group_robust_logistic",
+    summary="logistic regression for the worst of four groups, on the breast-cancer "
+    "data",
+    source="Sagawa et al., 2020, arXiv:1911.08731",
     shows="distributional robustness over groups, a linear adversary",
     solution="Nash",
     zero_sum=True,
@@ -382,8 +387,10 @@ def _group_solution(
 
 
 @register(
-    "income predicted for the worst of four groups of sex and race, on adult census",
-    "Kohavi, 1996; Sagawa et al., 2020, arXiv:1911.08731",
+    "adult_fairness",
+    summary="income predicted for the worst of four groups of sex and race, on adult "
+    "census",
+    source="Kohavi, 1996; Sagawa et al., 2020, arXiv:1911.08731",
     shows="fair risk at the scale of 32,561 rows",
     solution="Nash",
     zero_sum=True,
@@ -416,11 +423,11 @@ def adult_fairness(
     """
     from gamedyn.data import census  # the one game that reads files
 
-    found = census.table(census.load("train", root=root))
+    people = census.table(census.load("train", root=root))
     return group_robust_logistic(
-        found.features,
-        found.labels,
-        found.groups,
+        people.features,
+        people.labels,
+        people.groups,
         mu=mu,
         batch_size=batch_size,
         entropic=entropic,

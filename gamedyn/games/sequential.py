@@ -10,7 +10,8 @@ from jax.tree_util import Partial
 
 from gamedyn.game import Batch, Game, Params, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Problem, register
+from gamedyn.games.problem import Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import dilated_entropic, treeplex
 from gamedyn.treeplex import Treeplex, from_behaviour, uniform
 
@@ -27,8 +28,10 @@ long as nobody has bet, 6 + 2c and 7 + 2c are fold and call once the other has.
 
 
 @register(
-    "poker with three cards and one bet, in sequence form; value 1/18 to the second",
-    "Kuhn, 1950",
+    "kuhn_poker",
+    summary="poker with three cards and one bet, in sequence form; value 1/18 to the "
+    "second",
+    source="Kuhn, 1950",
     shows="imperfect information: bluffing on treeplexes",
     solution="Nash",
     zero_sum=True,
@@ -110,8 +113,9 @@ def _kuhn_start(standard: Params, key: Any) -> Params:
 
 
 @register(
-    "the prisoner's dilemma for ever, each player remembering one round",
-    "Foerster et al., 2018, arXiv:1709.04326",
+    "iterated_prisoners_dilemma",
+    summary="the prisoner's dilemma for ever, each player remembering one round",
+    source="Foerster et al., 2018, arXiv:1709.04326",
     shows="opponent shaping: cooperation by reciprocity",
     solution="none",
 )

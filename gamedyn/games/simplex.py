@@ -11,13 +11,16 @@ from jax.tree_util import Partial
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import Params, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Problem, register
+from gamedyn.games.equilibria import minimax_strategy
+from gamedyn.games.problem import Problem
+from gamedyn.games.registry import register
 from gamedyn.geometry import simplex
 
 
 @register(
-    "match or mismatch a coin, mixed strategies; value 0",
-    "classical",
+    "matching_pennies",
+    summary="match or mismatch a coin, mixed strategies; value 0",
+    source="classical",
     shows="last against average iterate",
     solution="Nash",
     zero_sum=True,
@@ -38,8 +41,9 @@ def matching_pennies() -> Problem:
 
 
 @register(
-    "rock, paper, scissors, mixed strategies; value 0",
-    "classical",
+    "rock_paper_scissors",
+    summary="rock, paper, scissors, mixed strategies; value 0",
+    source="classical",
     shows="last against average iterate, exploitability",
     solution="Nash",
     zero_sum=True,
@@ -59,8 +63,9 @@ def rock_paper_scissors() -> Problem:
 
 
 @register(
-    "any payoff matrix in mixed strategies; by default random, 5 x 7",
-    "von Neumann, 1928",
+    "matrix_game",
+    summary="any payoff matrix in mixed strategies; by default random, 5 x 7",
+    source="von Neumann, 1928",
     shows="your own payoff matrix, against its linear programme",
     solution="Nash",
     zero_sum=True,
@@ -100,8 +105,9 @@ def matrix_game(matrix: Any = None, *, solve: bool = True, seed: int = 0) -> Pro
 
 
 @register(
-    "any size of random payoff matrix in mixed strategies; by default 10 x 10",
-    "von Neumann, 1928",
+    "random_matrix",
+    summary="any size of random payoff matrix in mixed strategies; by default 10 x 10",
+    source="von Neumann, 1928",
     shows="scale, and full supports against sparse ones",
     solution="Nash",
     zero_sum=True,
@@ -131,8 +137,10 @@ def random_matrix(
 
 
 @register(
-    "rock, paper, scissors for unequal stakes; value 0, a mixture of your choice",
-    "classical",
+    "weighted_rock_paper_scissors",
+    summary="rock, paper, scissors for unequal stakes; value 0, a mixture of your "
+    "choice",
+    source="classical",
     shows="as rock-paper-scissors, without its symmetry",
     solution="Nash",
     zero_sum=True,
@@ -170,8 +178,9 @@ def weighted_rock_paper_scissors(weights: Any = (1.0, 2.0, 3.0)) -> Problem:
 
 
 @register(
-    "matching pennies, each player a logit; value 0",
-    "classical",
+    "matching_pennies_logits",
+    summary="matching pennies, each player a logit; value 0",
+    source="classical",
     shows="rotation that slows down where policies saturate",
     solution="Nash",
     zero_sum=True,
@@ -197,8 +206,9 @@ def _pennies(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @register(
-    "divide soldiers over battlefields, each won by the larger number; value 0",
-    "Borel, 1921",
+    "blotto",
+    summary="divide soldiers over battlefields, each won by the larger number; value 0",
+    source="Borel, 1921",
     shows="scale: a large matrix with many solutions",
     solution="Nash",
     zero_sum=True,
@@ -260,33 +270,3 @@ def _optimal_strategies(matrix: jax.Array) -> Params:
     dense = np.asarray(matrix, np.float64)
     x, y = minimax_strategy(dense), minimax_strategy(-dense.T)
     return jnp.asarray(x, matrix.dtype), jnp.asarray(y, matrix.dtype)
-
-
-def minimax_strategy(matrix: np.ndarray) -> np.ndarray:
-    """Find the x on the simplex of least v with `matrix.T @ x <= v`, by simplex steps.
-
-    Args:
-        matrix: the payoffs, shape `(m, n)`, float64.
-
-    Returns:
-        A vertex solution, shape `(m,)`, non-negative with sum 1.
-
-    Raises:
-        ValueError: if the linear programme was not solved.
-    """
-    from scipy.optimize import linprog  # costs a third of jax's import time
-
-    m, n = matrix.shape
-    programme = linprog(
-        np.append(np.zeros(m), 1.0),
-        A_ub=np.column_stack([matrix.T, -np.ones(n)]),
-        b_ub=np.zeros(n),
-        A_eq=np.append(np.ones(m), 0.0)[None],
-        b_eq=[1.0],
-        bounds=[(0, None)] * m + [(None, None)],
-        method="highs-ds",  # a vertex, exact to rounding; the interior method is not
-    )
-    if not programme.success:
-        raise ValueError(f"the linear programme was not solved: {programme.message}")
-    x = np.maximum(programme.x[:m], 0.0)
-    return x / x.sum()

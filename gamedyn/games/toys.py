@@ -7,7 +7,8 @@ from jax.tree_util import Partial
 
 from gamedyn.game import general_sum, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Problem, register
+from gamedyn.games.problem import Problem
+from gamedyn.games.registry import register
 
 
 def _scalars(*values: float) -> tuple[jax.Array, ...]:
@@ -15,8 +16,9 @@ def _scalars(*values: float) -> tuple[jax.Array, ...]:
 
 
 @register(
-    "a local minimax point that every usual method misses for a spurious cycle",
-    "Hsieh et al., 2021, arXiv:2006.09065",
+    "forsaken",
+    summary="a local minimax point that every usual method misses for a spurious cycle",
+    source="Hsieh et al., 2021, arXiv:2006.09065",
     shows="spurious cycles that attract every usual method",
     solution="stationary",
     zero_sum=True,
@@ -62,8 +64,10 @@ def _forsaken_solution() -> np.ndarray:
 
 
 @register(
-    "Forsaken's well made global: extragradient with a small update step converges",
-    "Pethick et al., 2022, arXiv:2302.09831",
+    "global_forsaken",
+    summary="Forsaken's well made global: extragradient with a small update step "
+    "converges",
+    source="Pethick et al., 2022, arXiv:2302.09831",
     shows="extragradient under the weak Minty inequality",
     solution="Nash",
     zero_sum=True,
@@ -95,8 +99,10 @@ def _global_well(z: jax.Array) -> jax.Array:
 
 
 @register(
-    "an attracting solution inside a repelling and an attracting cycle; not zero-sum",
-    "Pethick et al., 2022, arXiv:2302.09831",
+    "polar",
+    summary="an attracting solution inside a repelling and an attracting cycle; not "
+    "zero-sum",
+    source="Pethick et al., 2022, arXiv:2302.09831",
     shows="limit cycles whose fate depends on the step size",
     solution="Nash",
 )

@@ -1,25 +1,28 @@
 """Generative adversarial networks as games."""
 
-from gamedyn.gan import conditional, losses, penalties, theory
-from gamedyn.gan.game import PLAYERS, Batch, game, monitor, packed
-from gamedyn.gan.sampling import normal, samples, uniform
-from gamedyn.gan.terms import Play, Term, latent_consistency, lazy
-
-__all__ = [
-    "PLAYERS",
-    "Batch",
-    "Play",
-    "Term",
-    "conditional",
-    "game",
-    "latent_consistency",
-    "lazy",
-    "losses",
-    "monitor",
-    "normal",
-    "packed",
-    "penalties",
-    "samples",
-    "theory",
-    "uniform",
-]
+# ruff: noqa: I001  Every public name on one line.
+from gamedyn.gan import (
+    conditional as conditional,
+    gradients as gradients,
+    losses as losses,
+    penalties as penalties,
+    theory as theory,
+)
+from gamedyn.gan.game import (
+    PLAYERS as PLAYERS,
+    Batch as Batch,
+    game as game,
+    monitor as monitor,
+    packed as packed,
+)
+from gamedyn.gan.sampling import (
+    normal as normal,
+    samples as samples,
+    uniform as uniform,
+)
+from gamedyn.gan.terms import (
+    Play as Play,
+    Term as Term,
+    latent_consistency as latent_consistency,
+    lazy as lazy,
+)

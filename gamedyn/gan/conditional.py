@@ -19,7 +19,7 @@ from gamedyn.gan.terms import Play, Term
 
 
 class Conditional(NamedTuple):
-    """What a game does with the labels of its batches.
+    """How a game uses the labels of its batches.
 
     Attributes:
         name: what it is.
@@ -118,7 +118,7 @@ def classes(
 
 
 def pictures(*, reconstruction: float = 100.0) -> Conditional:
-    r"""Condition on pictures: the batch's `labels` are what is to be translated.
+    r"""Condition on pictures: the batch's `labels` are the pictures to translate.
 
     The generator gets (z, picture), the discriminator (x, picture), and
 

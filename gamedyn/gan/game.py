@@ -1,4 +1,4 @@
-r"""The GAN as a game: two networks, a loss of logits, and who pays for what.
+r"""The GAN as a game: two networks, a loss of their logits, and further terms.
 
 Player 0 is the generator G with parameters theta, player 1 the discriminator D with
 phi; each minimises their own loss,
@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import Game
-from gamedyn.gan import losses as _losses
+from gamedyn.gan import losses as registered
 from gamedyn.gan.conditional import Conditional
 from gamedyn.gan.losses import Loss
 from gamedyn.gan.sampling import Latent, as_function, normal
@@ -35,7 +35,7 @@ PLAYERS = ("generator", "discriminator")
 
 
 class Batch(NamedTuple):
-    """What the losses of a GAN are stochastic in.
+    """The batch of a GAN's game: data, and the key of all randomness.
 
     Attributes:
         real: examples of the data, shape (B, ...).
@@ -116,7 +116,7 @@ def game(
         >>> dirac.zero_sum, f"{dirac((jnp.ones(()), jnp.zeros(())), batch)[1]:.4f}"
         (True, '1.3863')
     """
-    pair = _losses.make(loss) if isinstance(loss, str) else loss
+    pair = registered.make(loss) if isinstance(loss, str) else loss
     terms = tuple(map(as_term, penalties))
     if conditional is not None:
         terms += conditional.terms
@@ -148,7 +148,7 @@ def game(
         term.generator is None and not (term.discriminator and term.uses_fake)
         for term in terms
     )
-    table = Table(
+    losses = GanLosses(
         as_function("generator", generator),
         as_function("discriminator", discriminator),
         pair,
@@ -159,12 +159,12 @@ def game(
         augment,
         zero_sum=pair.zero_sum and closed,
     )
-    return Game(Partial(table), num_players=2, zero_sum=table.zero_sum)
+    return Game(Partial(losses), num_players=2, zero_sum=losses.zero_sum)
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """What a GAN's game is made of: `Partial(table)` is the losses of the game."""
+class GanLosses:
+    """The losses of a GAN's game, a function of `(params, batch)`."""
 
     generator: Callable[..., Any]
     discriminator: Callable[..., Any]
@@ -185,6 +185,8 @@ class Table:
         """Return real logits, fake logits, the terms by name, and the losses."""
         theta, phi = params
         real, labels = self._check(batch)
+
+        # Bind each player's condition.
         law, condition, view, drawn = jax.random.split(batch.key, 4)
 
         fake_labels = None
@@ -199,6 +201,7 @@ class Table:
             if not self.conditional.auxiliary:
                 judge, judge_fake = _given(judge, labels), _given(judge, fake_labels)
 
+        # Draw latents and generate.
         latent = batch.latent
         if latent is None:
             latent = self.latent(law, real.shape[0], real.dtype)
@@ -208,11 +211,14 @@ class Table:
                 f"the generator must return examples of the data's shape {real.shape}, "
                 f"got {picture.shape}"
             )
+
+        # Judge real and fake examples, augmented and packed.
         key_real, key_fake = jax.random.split(view)
         seen, fake = self._view(key_real, real), self._view(key_fake, picture)
         real_logits, real_classes = self._judge(judge, phi, seen)
         fake_logits, fake_classes = self._judge(judge_fake, phi, fake)
 
+        # Add each term to the loss of the player who pays it.
         play = Play(
             generate=functools.partial(generate, theta),
             judge=lambda phi, x: self._judge(judge, phi, x)[0],
@@ -274,13 +280,13 @@ class Table:
 
     def _judge(self, judge: Callable[..., Any], phi: Any, x: jax.Array) -> Any:
         """Return logits and, of an auxiliary classifier, class logits."""
-        outcome = judge(phi, x)
+        output = judge(phi, x)
         auxiliary = self.conditional is not None and self.conditional.auxiliary
-        if isinstance(outcome, tuple) != auxiliary:
+        if isinstance(output, tuple) != auxiliary:
             expected = "(logits, class logits)" if auxiliary else "logits"
             got = "one array" if auxiliary else "a tuple"
             raise ValueError(f"the discriminator must return {expected}, got {got}")
-        logits, classes = outcome if auxiliary else (outcome, None)
+        logits, classes = output if auxiliary else (output, None)
         if logits.shape[:1] != x.shape[:1]:
             raise ValueError(
                 f"the discriminator must return one logit per example, shape "
@@ -290,7 +296,7 @@ class Table:
 
 
 def monitor(gan_game: Game) -> Callable[..., dict[str, jax.Array]]:
-    """Make what is worth watching while a GAN trains, for `record`.
+    """Make the `record` that monitors the training of a GAN.
 
     Args:
         gan_game: a game made by `game`.
@@ -304,16 +310,16 @@ def monitor(gan_game: Game) -> Callable[..., dict[str, jax.Array]]:
     Raises:
         TypeError: if the game is not a GAN's.
     """
-    table = gan_game.losses.func
-    if not isinstance(table, Table):
+    losses = gan_game.losses.func
+    if not isinstance(losses, GanLosses):
         raise TypeError("expected a game made by gamedyn.gan.game")
 
     def record(params, rule_state, batches, step) -> dict[str, jax.Array]:
         del rule_state, step
-        real, fake, named, losses = table.evaluate(params, batches[0])
+        real, fake, named, values = losses.evaluate(params, batches[0])
         return {
-            "loss_generator": losses[0],
-            "loss_discriminator": losses[1],
+            "loss_generator": values[0],
+            "loss_discriminator": values[1],
             "logit_real": jnp.mean(real),
             "logit_fake": jnp.mean(fake),
             "accuracy_real": jnp.mean((real > 0).astype(real.dtype)),

@@ -55,8 +55,8 @@ class LossEntry(NamedTuple):
             examples, E the mean, sp the softplus.
         source: authors, year, arXiv id.
         generator_value: the generator's loss at the solution; `None` where it depends
-            on which of the optimal discriminators is taken.
-        discriminator_value: the discriminator's loss there.
+            on which of the optimal discriminators is taken, or is not known.
+        discriminator_value: the discriminator's loss there; `None` if not known.
         expectation: whether the losses are expectations over independent examples; if
             not, a term depends on the whole batch.
     """
@@ -65,8 +65,8 @@ class LossEntry(NamedTuple):
     summary: str
     formula: str
     source: str
-    generator_value: float | None
-    discriminator_value: float
+    generator_value: float | None = None
+    discriminator_value: float | None = None
     expectation: bool = True
 
 
@@ -80,7 +80,7 @@ def names() -> tuple[str, ...]:
 
 def entries() -> dict[str, LossEntry]:
     """All registered losses by name."""
-    return {name: _REGISTRY[name] for name in _REGISTRY}
+    return _REGISTRY.entries()
 
 
 def entry(name: str) -> LossEntry:
@@ -110,70 +110,63 @@ def make(name: str) -> Loss:
     return entry(name).loss
 
 
-# With D the sigmoid of a logit, log D = -softplus(-logit) and
-# log(1 - D) = -softplus(logit): no sigmoid is ever formed.
-_softplus = jax.nn.softplus
+def register(
+    name: str,
+    loss: Loss | None = None,
+    *,
+    summary: str,
+    formula: str,
+    source: str,
+    generator_value: float | None = None,
+    discriminator_value: float | None = None,
+    expectation: bool = True,
+) -> Any:
+    """Register a pair of losses.
 
+    Args:
+        name: the name, in snake case.
+        loss: the pair, from `from_terms` say.
+        summary: one line in words.
+        formula: both losses in one line, see `LossEntry`.
+        source: authors, year, arXiv id.
+        generator_value: the generator's loss at the solution, if it is known and one.
+        discriminator_value: the discriminator's, likewise.
+        expectation: whether the losses are expectations over independent examples.
 
-def _negative_log_real(logits: jax.Array) -> jax.Array:
-    return _softplus(-logits)
+    Returns:
+        The pair; without one, a function that registers the pair it is given.
 
+    Raises:
+        ValueError: if the name is taken.
 
-def _negative_log_fake(logits: jax.Array) -> jax.Array:
-    return _softplus(logits)
-
-
-def _logistic_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
-    return _negative_log_real(real), _negative_log_fake(fake)
-
-
-def _non_saturating_generator(real: jax.Array, fake: jax.Array) -> Terms:
-    del real
-    return (_negative_log_real(fake),)
-
-
-def _least_squares_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
-    return 0.5 * jnp.square(real - 1), 0.5 * jnp.square(fake)
-
-
-def _least_squares_generator(real: jax.Array, fake: jax.Array) -> Terms:
-    del real
-    return (0.5 * jnp.square(fake - 1),)
-
-
-def _hinge_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
-    return jax.nn.relu(1 - real), jax.nn.relu(1 + fake)
-
-
-def _hinge_generator(real: jax.Array, fake: jax.Array) -> Terms:
-    del real
-    return (-fake,)
-
-
-def _wasserstein_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
-    return -real, fake
-
-
-def _relativistic_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
-    return (_negative_log_real(real - fake),)
-
-
-def _relativistic_generator(real: jax.Array, fake: jax.Array) -> Terms:
-    return (_negative_log_real(fake - real),)
-
-
-def _relativistic_average_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
-    return (
-        _negative_log_real(real - jnp.mean(fake)),
-        _negative_log_fake(fake - jnp.mean(real)),
+    Example:
+        >>> from gamedyn.gan import losses
+        >>> linear = losses.register(
+        ...     "linear",
+        ...     losses.from_terms(lambda real, fake: (-real, fake)),
+        ...     summary="the Wasserstein loss once more",
+        ...     formula="L_D = E f - E r, L_G = -L_D",
+        ...     source="this page",
+        ... )
+        >>> losses.make("linear").zero_sum
+        True
+        >>> losses.unregister("linear")
+    """
+    describe = functools.partial(
+        LossEntry,
+        summary=summary,
+        formula=formula,
+        source=source,
+        generator_value=generator_value,
+        discriminator_value=discriminator_value,
+        expectation=expectation,
     )
+    return _REGISTRY.register(name, describe, loss)
 
 
-def _relativistic_average_generator(real: jax.Array, fake: jax.Array) -> Terms:
-    return (
-        _negative_log_fake(real - jnp.mean(fake)),
-        _negative_log_real(fake - jnp.mean(real)),
-    )
+def unregister(name: str) -> None:
+    """Take a loss out of the registry again; an unknown name raises `ValueError`."""
+    _REGISTRY.remove(name)
 
 
 def _negated(terms: Callable[[Any, Any], Terms], real: Any, fake: Any) -> Terms:
@@ -201,13 +194,27 @@ def _sum_of_means(
     return functools.reduce(operator.add, means)
 
 
-def _pair(
+def from_terms(
     discriminator: Callable[[Any, Any], Terms],
     generator: Callable[[Any, Any], Terms] | None = None,
     *,
     paired: bool = False,
 ) -> Loss:
-    """Build the pair from its terms; without a generator's, the zero-sum one."""
+    r"""Build a pair of losses from their terms for single examples.
+
+    $$L_D = \sum_k E\, d_k(r, f), \qquad L_G = \sum_k E\, g_k(r, f).$$
+
+    Args:
+        discriminator: `discriminator(real, fake)` returns the tuple of the d, arrays
+            of the logits' shapes.
+        generator: the g, likewise; `None` for the zero-sum game, $L_G = -L_D$.
+        paired: whether real and fake logits are compared index by index.
+
+    Returns:
+        The pair. It raises `TypeError` for logits that are not floating-point or differ
+        in dtype, `ValueError` if there are none, or their shapes differ where they are
+        paired.
+    """
     discriminator_terms = functools.partial(_checked, discriminator, paired)
     if generator is None:
         generator_terms = functools.partial(_negated, discriminator_terms)
@@ -223,7 +230,32 @@ def _pair(
     )
 
 
-minimax: Loss = _pair(_logistic_discriminator)
+# With D the sigmoid of a logit, log D = -softplus(-logit) and
+# log(1 - D) = -softplus(logit): no sigmoid is ever formed.
+_softplus = jax.nn.softplus
+
+
+def _negative_log_real(logits: jax.Array) -> jax.Array:
+    return _softplus(-logits)
+
+
+def _negative_log_fake(logits: jax.Array) -> jax.Array:
+    return _softplus(logits)
+
+
+def _logistic_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
+    return _negative_log_real(real), _negative_log_fake(fake)
+
+
+minimax: Loss = register(
+    "minimax",
+    from_terms(_logistic_discriminator),
+    summary="saturating, the zero-sum game of the value function",
+    formula="L_D = E sp(-r) + E sp(f), L_G = -L_D",
+    source="Goodfellow et al. 2014, arXiv:1406.2661",
+    generator_value=-math.log(4),
+    discriminator_value=math.log(4),
+)
 r"""The minimax (saturating) loss, the zero-sum game of the value function.
 
 $$L_D = E\, \mathrm{sp}(-r) + E\, \mathrm{sp}(f), \qquad L_G = -L_D,$$
@@ -237,7 +269,21 @@ References:
     <https://arxiv.org/abs/1406.2661>
 """
 
-non_saturating: Loss = _pair(_logistic_discriminator, _non_saturating_generator)
+
+def _non_saturating_generator(real: jax.Array, fake: jax.Array) -> Terms:
+    del real
+    return (_negative_log_real(fake),)
+
+
+non_saturating: Loss = register(
+    "non_saturating",
+    from_terms(_logistic_discriminator, _non_saturating_generator),
+    summary="the generator raises log D of its examples",
+    formula="L_D = E sp(-r) + E sp(f), L_G = E sp(-f)",
+    source="Goodfellow et al. 2014, arXiv:1406.2661",
+    generator_value=math.log(2),
+    discriminator_value=math.log(4),
+)
 r"""The non-saturating loss: the generator raises log D of its examples.
 
 $$L_D = E\, \mathrm{sp}(-r) + E\, \mathrm{sp}(f), \qquad L_G = E\, \mathrm{sp}(-f).$$
@@ -249,7 +295,25 @@ References:
     <https://arxiv.org/abs/1406.2661>
 """
 
-least_squares: Loss = _pair(_least_squares_discriminator, _least_squares_generator)
+
+def _least_squares_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
+    return 0.5 * jnp.square(real - 1), 0.5 * jnp.square(fake)
+
+
+def _least_squares_generator(real: jax.Array, fake: jax.Array) -> Terms:
+    del real
+    return (0.5 * jnp.square(fake - 1),)
+
+
+least_squares: Loss = register(
+    "least_squares",
+    from_terms(_least_squares_discriminator, _least_squares_generator),
+    summary="squared distance of the logits to 1 and 0",
+    formula="L_D = E(r - 1)^2/2 + E f^2/2, L_G = E(f - 1)^2/2",
+    source="Mao et al. 2017, arXiv:1611.04076",
+    generator_value=0.125,
+    discriminator_value=0.25,
+)
 r"""The least-squares loss, on logits (no sigmoid before it).
 
 $$L_D = \tfrac12 E (r - 1)^2 + \tfrac12 E f^2, \qquad L_G = \tfrac12 E (f - 1)^2.$$
@@ -259,7 +323,25 @@ References:
     <https://arxiv.org/abs/1611.04076>
 """
 
-hinge: Loss = _pair(_hinge_discriminator, _hinge_generator)
+
+def _hinge_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
+    return jax.nn.relu(1 - real), jax.nn.relu(1 + fake)
+
+
+def _hinge_generator(real: jax.Array, fake: jax.Array) -> Terms:
+    del real
+    return (-fake,)
+
+
+hinge: Loss = register(
+    "hinge",
+    from_terms(_hinge_discriminator, _hinge_generator),
+    summary="margins of the logits, a linear loss for the generator",
+    formula="L_D = E max(0, 1 - r) + E max(0, 1 + f), L_G = -E f",
+    source="Lim and Ye 2017, arXiv:1705.02894",
+    generator_value=None,
+    discriminator_value=2.0,
+)
 r"""The hinge loss.
 
 $$L_D = E \max(0, 1 - r) + E \max(0, 1 + f), \qquad L_G = -E f.$$
@@ -270,7 +352,20 @@ References:
     J. H. Lim and J. C. Ye, Geometric GAN, 2017. <https://arxiv.org/abs/1705.02894>
 """
 
-wasserstein: Loss = _pair(_wasserstein_discriminator)
+
+def _wasserstein_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
+    return -real, fake
+
+
+wasserstein: Loss = register(
+    "wasserstein",
+    from_terms(_wasserstein_discriminator),
+    summary="difference of the critic's means, for a Lipschitz critic",
+    formula="L_D = E f - E r, L_G = -L_D",
+    source="Arjovsky, Chintala and Bottou 2017, arXiv:1701.07875",
+    generator_value=0.0,
+    discriminator_value=0.0,
+)
 r"""The Wasserstein loss, for a critic kept Lipschitz by other means.
 
 $$L_D = E f - E r, \qquad L_G = E r - E f.$$
@@ -283,8 +378,23 @@ References:
     <https://arxiv.org/abs/1701.07875>
 """
 
-relativistic: Loss = _pair(
-    _relativistic_discriminator, _relativistic_generator, paired=True
+
+def _relativistic_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
+    return (_negative_log_real(real - fake),)
+
+
+def _relativistic_generator(real: jax.Array, fake: jax.Array) -> Terms:
+    return (_negative_log_real(fake - real),)
+
+
+relativistic: Loss = register(
+    "relativistic",
+    from_terms(_relativistic_discriminator, _relativistic_generator, paired=True),
+    summary="real and fake examples compared in pairs",
+    formula="L_D = E sp(-(r - f)), L_G = E sp(-(f - r))",
+    source="Jolicoeur-Martineau 2018, arXiv:1807.00734",
+    generator_value=math.log(2),
+    discriminator_value=math.log(2),
 )
 r"""The relativistic pairing loss: is the real example more real than its fake?
 
@@ -300,7 +410,15 @@ References:
     <https://arxiv.org/abs/2501.05441>
 """
 
-relativistic_zero_sum: Loss = _pair(_relativistic_discriminator, paired=True)
+relativistic_zero_sum: Loss = register(
+    "relativistic_zero_sum",
+    from_terms(_relativistic_discriminator, paired=True),
+    summary="the relativistic pairing as a zero-sum game",
+    formula="L_D = E sp(-(r - f)), L_G = -L_D",
+    source="Jolicoeur-Martineau 2018, arXiv:1807.00734",
+    generator_value=-math.log(2),
+    discriminator_value=math.log(2),
+)
 r"""The zero-sum version of `relativistic`.
 
 $$L_D = E\, \mathrm{sp}(-(r - f)), \qquad L_G = -L_D.$$
@@ -310,8 +428,30 @@ References:
     <https://arxiv.org/abs/1807.00734>
 """
 
-relativistic_average: Loss = _pair(
-    _relativistic_average_discriminator, _relativistic_average_generator
+
+def _relativistic_average_discriminator(real: jax.Array, fake: jax.Array) -> Terms:
+    return (
+        _negative_log_real(real - jnp.mean(fake)),
+        _negative_log_fake(fake - jnp.mean(real)),
+    )
+
+
+def _relativistic_average_generator(real: jax.Array, fake: jax.Array) -> Terms:
+    return (
+        _negative_log_fake(real - jnp.mean(fake)),
+        _negative_log_real(fake - jnp.mean(real)),
+    )
+
+
+relativistic_average: Loss = register(
+    "relativistic_average",
+    from_terms(_relativistic_average_discriminator, _relativistic_average_generator),
+    summary="every example compared with the mean of the other kind",
+    formula="L_D = E sp(E f - r) + E sp(f - E r), L_G = E sp(E r - f) + E sp(r - E f)",
+    source="Jolicoeur-Martineau 2018, arXiv:1807.00734",
+    generator_value=math.log(4),
+    discriminator_value=math.log(4),
+    expectation=False,
 )
 r"""The relativistic average loss: every example against the mean of the other kind.
 
@@ -324,94 +464,3 @@ References:
     A. Jolicoeur-Martineau, The Relativistic Discriminator, 2018.
     <https://arxiv.org/abs/1807.00734>
 """
-
-
-_REGISTRY.add(
-    "minimax",
-    LossEntry(
-        minimax,
-        "saturating, the zero-sum game of the value function",
-        "L_D = E sp(-r) + E sp(f), L_G = -L_D",
-        "Goodfellow et al. 2014, arXiv:1406.2661",
-        -math.log(4),
-        math.log(4),
-    ),
-)
-_REGISTRY.add(
-    "non_saturating",
-    LossEntry(
-        non_saturating,
-        "the generator raises log D of its examples",
-        "L_D = E sp(-r) + E sp(f), L_G = E sp(-f)",
-        "Goodfellow et al. 2014, arXiv:1406.2661",
-        math.log(2),
-        math.log(4),
-    ),
-)
-_REGISTRY.add(
-    "least_squares",
-    LossEntry(
-        least_squares,
-        "squared distance of the logits to 1 and 0",
-        "L_D = E(r - 1)^2/2 + E f^2/2, L_G = E(f - 1)^2/2",
-        "Mao et al. 2017, arXiv:1611.04076",
-        0.125,
-        0.25,
-    ),
-)
-_REGISTRY.add(
-    "hinge",
-    LossEntry(
-        hinge,
-        "margins of the logits, a linear loss for the generator",
-        "L_D = E max(0, 1 - r) + E max(0, 1 + f), L_G = -E f",
-        "Lim and Ye 2017, arXiv:1705.02894",
-        None,
-        2.0,
-    ),
-)
-_REGISTRY.add(
-    "wasserstein",
-    LossEntry(
-        wasserstein,
-        "difference of the critic's means, for a Lipschitz critic",
-        "L_D = E f - E r, L_G = -L_D",
-        "Arjovsky, Chintala and Bottou 2017, arXiv:1701.07875",
-        0.0,
-        0.0,
-    ),
-)
-_REGISTRY.add(
-    "relativistic",
-    LossEntry(
-        relativistic,
-        "real and fake examples compared in pairs",
-        "L_D = E sp(-(r - f)), L_G = E sp(-(f - r))",
-        "Jolicoeur-Martineau 2018, arXiv:1807.00734",
-        math.log(2),
-        math.log(2),
-    ),
-)
-_REGISTRY.add(
-    "relativistic_zero_sum",
-    LossEntry(
-        relativistic_zero_sum,
-        "the relativistic pairing as a zero-sum game",
-        "L_D = E sp(-(r - f)), L_G = -L_D",
-        "Jolicoeur-Martineau 2018, arXiv:1807.00734",
-        -math.log(2),
-        math.log(2),
-    ),
-)
-_REGISTRY.add(
-    "relativistic_average",
-    LossEntry(
-        relativistic_average,
-        "every example compared with the mean of the other kind",
-        "L_D = E sp(E f - r) + E sp(f - E r), L_G = E sp(E r - f) + E sp(r - E f)",
-        "Jolicoeur-Martineau 2018, arXiv:1807.00734",
-        math.log(4),
-        math.log(4),
-        expectation=False,
-    ),
-)

@@ -16,12 +16,23 @@ to be added to the discriminator's loss, where
 - `params` are the discriminator's;
 - `real` and `fake` are batches of one shape (B, ...) and dtype; nothing is stopped, so
   the mixed derivatives with respect to the generator behind `fake` are there;
-- `key` is a PRNG key, ignored by the penalties that draw nothing.
+- `key` is a PRNG key, ignored by the penalties that draw nothing;
+- `weight` is the paper's factor.
+
+Each raises `ValueError` if there is no example, the shapes of real and fake examples
+differ where both are looked at, the logits are not one batch of the same length, or a
+known weight is negative; `TypeError` if the dtypes differ or are not floating-point.
+Each says below what is its own. `make` binds the options of one, `register` adds one.
 
 n denotes the Euclidean norm over all axes but the first of the gradient, with respect
 to one example, of its logit (of the sum of its logits, if it has several).
 """
 
+# What all penalties take stands above, once.
+# ruff: noqa: D417
+
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,9 +41,16 @@ import jax.numpy as jnp
 
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.divergences import checks
+from gamedyn.gan.gradients import (
+    Discriminator,
+    check_batch,
+    input_gradients,
+    interpolate,
+    logits_of,
+    norm,
+    squared_norm,
+)
 from gamedyn.registry import Registry
-
-Discriminator = Callable[[Any, jax.Array], jax.Array]
 
 
 class PenaltyEntry(NamedTuple):
@@ -68,7 +86,7 @@ def names() -> tuple[str, ...]:
 
 def entries() -> dict[str, PenaltyEntry]:
     """All registered penalties by name."""
-    return {name: _REGISTRY[name] for name in _REGISTRY}
+    return _REGISTRY.entries()
 
 
 def entry(name: str) -> PenaltyEntry:
@@ -76,96 +94,72 @@ def entry(name: str) -> PenaltyEntry:
     return _REGISTRY[name]
 
 
-def input_gradients(
-    discriminator: Discriminator, params: Any, points: Any
-) -> jax.Array:
-    r"""Compute the gradient of every example's logit with respect to the example.
-
-    $$g_i = \nabla_{x_i} \sum_j D(x_j),$$
-
-    one reverse pass, right as long as $D(x_j)$ depends on no other example.
+def make(name: str, **options: Any) -> Callable[..., jax.Array]:
+    """Return a registered penalty with its options bound.
 
     Args:
-        discriminator: `discriminator(params, x)` returns logits, shape (B, ...).
-        params: its parameters.
-        points: the examples, shape (B, ...).
+        name: a name from `names()`; hyphens are accepted.
+        **options: of the penalty: its `weight`, say.
 
     Returns:
-        The gradients, same shape.
+        `penalty(discriminator, params, real, fake, key)`, for the `penalties` of
+        `gamedyn.gan.game`.
 
     Raises:
-        ValueError: if there is no example, or the logits are not one batch of the same
-            length.
-        TypeError: if the examples are not floating-point.
+        ValueError: if the name is unknown.
+        TypeError: if the penalty has no such option.
+
+    Example:
+        >>> from gamedyn.gan import penalties
+        >>> penalties.make("r1", weight=1.0).keywords
+        {'weight': 1.0}
     """
-    (points,) = checks.floating(points=points)
-    _check_batch(points)
-
-    def total(x: jax.Array) -> jax.Array:
-        return jnp.sum(_logits(discriminator, params, x))
-
-    return jax.grad(total)(points)
+    penalty = entry(name).penalty
+    inspect.signature(penalty).bind_partial(**options)
+    return functools.partial(penalty, **options)
 
 
-def norm(values: jax.Array) -> jax.Array:
-    r"""Compute each example's Euclidean norm, differentiable twice also at zero.
-
-    $$n_i = \Big(\sum_{a} g_{ia}^2\Big)^{1/2}$$
-
-    over all axes but the first. Nothing is added under the root, so values are exact.
-    At zero the derivatives are taken as 0; sums of squares below $t^{2/3}$, t the
-    smallest normal number of the dtype, count as zero (norms below 2.3e-13 in float32,
-    1.3e-103 in float64), as the root's second derivative would overflow.
+def register(
+    name: str,
+    penalty: Callable[..., jax.Array] | None = None,
+    *,
+    summary: str,
+    formula: str,
+    source: str,
+    uses_fake: bool = True,
+    differentiates: bool = True,
+) -> Any:
+    """Register a penalty, by a call or as a decorator.
 
     Args:
-        values: shape (B, ...).
+        name: the name, in snake case.
+        penalty: a function as the module describes it.
+        summary: one line in words.
+        formula: the term in one line.
+        source: authors, year, arXiv id.
+        uses_fake: whether it looks at the generator's examples, see `PenaltyEntry`.
+        differentiates: whether it takes the gradients of single examples' logits.
 
     Returns:
-        The norms, shape (B,).
-    """
-    squares = squared_norm(values)
-    positive = squares > float(jnp.finfo(squares.dtype).tiny) ** (2 / 3)
-    # Two selections: the root's derivative is never taken at zero.
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
-
-
-def squared_norm(values: jax.Array) -> jax.Array:
-    r"""Compute each example's squared norm, $\sum_a g_{ia}^2$.
-
-    Args:
-        values: shape (B, ...).
-
-    Returns:
-        The squares, shape (B,).
-    """
-    return jnp.sum(jnp.square(values), axis=tuple(range(1, values.ndim)))
-
-
-def interpolate(key: jax.Array, real: Any, fake: Any) -> jax.Array:
-    r"""Draw a point on the segment between each real example and its fake.
-
-    $$\hat x_i = a_i x_i + (1 - a_i) \tilde x_i, \qquad a_i \sim U[0, 1),$$
-
-    one a for each example, shared by all its entries.
-
-    Args:
-        key: a PRNG key.
-        real: shape (B, ...).
-        fake: same shape and dtype.
-
-    Returns:
-        The points, same shape.
+        The penalty; without one, the decorator.
 
     Raises:
-        ValueError: if the shapes differ or hold no example.
-        TypeError: if the dtypes differ or are not floating-point.
+        ValueError: if the name is taken.
     """
-    real, fake = checks.floating(real=real, fake=fake)
-    checks.same_shape(real=real, fake=fake)
-    _check_batch(real)
-    shape = (real.shape[0],) + (1,) * (real.ndim - 1)
-    share = jax.random.uniform(key, shape, real.dtype)
-    return share * real + (1 - share) * fake
+    describe = functools.partial(
+        PenaltyEntry,
+        summary=summary,
+        formula=formula,
+        source=source,
+        uses_fake=uses_fake,
+        differentiates=differentiates,
+    )
+    return _REGISTRY.register(name, describe, penalty)
+
+
+def unregister(name: str) -> None:
+    """Take a penalty out of the registry again; an unknown name raises `ValueError`."""
+    _REGISTRY.remove(name)
 
 
 def gradient_penalty(
@@ -182,21 +176,10 @@ def gradient_penalty(
 
     $$\lambda\, E\, (n(\hat x) - 1)^2, \qquad \hat x = a x + (1 - a) \tilde x.$$
 
+    Called as every penalty is, see the module: `key` draws a.
+
     Args:
-        discriminator: see the module.
-        params: its parameters.
-        real: examples of the data, shape (B, ...).
-        fake: examples of the generator, same shape and dtype.
-        key: a PRNG key, for a.
         weight: the paper's lambda; 0.1 for points in the plane.
-
-    Returns:
-        The penalty, a scalar.
-
-    Raises:
-        ValueError: if shapes differ, there is no example, the logits are not one batch
-            of the same length, or a known weight is negative.
-        TypeError: if the dtypes differ or are not floating-point.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -215,6 +198,16 @@ def gradient_penalty(
     return _weighted(weight, jnp.square(norm(gradients) - 1))
 
 
+register(
+    "gradient_penalty",
+    gradient_penalty,
+    summary="gradients of length 1 between real and fake examples",
+    formula="lambda E (n(a x + (1 - a) G(z)) - 1)^2",
+    source="Gulrajani et al. 2017, arXiv:1704.00028",
+    uses_fake=True,
+)
+
+
 def lipschitz_penalty(
     discriminator: Discriminator,
     params: Any,
@@ -231,20 +224,10 @@ def lipschitz_penalty(
 
     A critic with gradients shorter than 1 is 1-Lipschitz too and pays nothing.
 
+    Called as every penalty is, see the module: `key` draws a.
+
     Args:
-        discriminator: see the module.
-        params: its parameters.
-        real: examples of the data, shape (B, ...).
-        fake: examples of the generator, same shape and dtype.
-        key: a PRNG key, for a.
         weight: the paper's lambda.
-
-    Returns:
-        The penalty, a scalar.
-
-    Raises:
-        ValueError: as `gradient_penalty`.
-        TypeError: as `gradient_penalty`.
 
     References:
         H. Petzka, A. Fischer and D. Lukovnicov, On the Regularization of Wasserstein
@@ -253,6 +236,16 @@ def lipschitz_penalty(
     points = interpolate(key, real, fake)
     gradients = input_gradients(discriminator, params, points)
     return _weighted(weight, jnp.square(jax.nn.relu(norm(gradients) - 1)))
+
+
+register(
+    "lipschitz_penalty",
+    lipschitz_penalty,
+    summary="gradients no longer than 1 between real and fake examples",
+    formula="lambda E max(0, n(a x + (1 - a) G(z)) - 1)^2",
+    source="Petzka, Fischer and Lukovnicov 2018, arXiv:1709.08894",
+    uses_fake=True,
+)
 
 
 def zero_centred_penalty(
@@ -269,20 +262,10 @@ def zero_centred_penalty(
 
     $$\lambda\, E\, n(\hat x)^2, \qquad \hat x = a x + (1 - a) \tilde x.$$
 
+    Called as every penalty is, see the module: `key` draws a.
+
     Args:
-        discriminator: see the module.
-        params: its parameters.
-        real: examples of the data, shape (B, ...).
-        fake: examples of the generator, same shape and dtype.
-        key: a PRNG key, for a.
         weight: the paper's lambda.
-
-    Returns:
-        The penalty, a scalar.
-
-    Raises:
-        ValueError: as `gradient_penalty`.
-        TypeError: as `gradient_penalty`.
 
     References:
         H. Thanh-Tung, T. Tran and S. Venkatesh, Improving Generalization and Stability
@@ -291,6 +274,16 @@ def zero_centred_penalty(
     points = interpolate(key, real, fake)
     gradients = input_gradients(discriminator, params, points)
     return _weighted(weight, squared_norm(gradients))
+
+
+register(
+    "zero_centred_penalty",
+    zero_centred_penalty,
+    summary="short gradients between real and fake examples",
+    formula="lambda E n(a x + (1 - a) G(z))^2",
+    source="Thanh-Tung, Tran and Venkatesh 2019, arXiv:1902.03984",
+    uses_fake=True,
+)
 
 
 def r1(
@@ -309,21 +302,10 @@ def r1(
 
     Some codes leave the 1/2 out: their 10 is 20 here.
 
+    Called as every penalty is, see the module: `fake` and `key` are ignored.
+
     Args:
-        discriminator: see the module.
-        params: its parameters.
-        real: examples of the data, shape (B, ...).
-        fake: ignored.
-        key: ignored.
         weight: the paper's gamma.
-
-    Returns:
-        The penalty, a scalar.
-
-    Raises:
-        ValueError: if there is no example, the logits are not one batch of the same
-            length, or a known weight is negative.
-        TypeError: if the examples are not floating-point.
 
     References:
         L. Mescheder, A. Geiger and S. Nowozin, Which Training Methods for GANs do
@@ -332,6 +314,16 @@ def r1(
     del fake, key
     gradients = input_gradients(discriminator, params, real)
     return _weighted(weight, 0.5 * squared_norm(gradients))
+
+
+register(
+    "r1",
+    r1,
+    summary="short gradients at real examples",
+    formula="gamma/2 E n(x)^2",
+    source="Mescheder, Geiger and Nowozin 2018, arXiv:1801.04406",
+    uses_fake=False,
+)
 
 
 def r2(
@@ -348,20 +340,10 @@ def r2(
 
     $$\frac{\gamma}{2} E\, n(\tilde x)^2.$$
 
+    Called as every penalty is, see the module: `real` and `key` are ignored.
+
     Args:
-        discriminator: see the module.
-        params: its parameters.
-        real: ignored.
-        fake: examples of the generator, shape (B, ...).
-        key: ignored.
         weight: the paper's gamma.
-
-    Returns:
-        The penalty, a scalar.
-
-    Raises:
-        ValueError: as `r1`.
-        TypeError: as `r1`.
 
     References:
         L. Mescheder, A. Geiger and S. Nowozin, Which Training Methods for GANs do
@@ -370,6 +352,16 @@ def r2(
     del real, key
     gradients = input_gradients(discriminator, params, fake)
     return _weighted(weight, 0.5 * squared_norm(gradients))
+
+
+register(
+    "r2",
+    r2,
+    summary="short gradients at fake examples",
+    formula="gamma/2 E n(G(z))^2",
+    source="Mescheder, Geiger and Nowozin 2018, arXiv:1801.04406",
+    uses_fake=True,
+)
 
 
 def dragan(
@@ -390,21 +382,12 @@ def dragan(
     u drawn for every entry, s the standard deviation of all entries of the batch. Codes
     differ in the noise; this one is neither centred nor clipped.
 
+    Called as every penalty is, see the module: `key` draws u, `fake` is
+    ignored.
+
     Args:
-        discriminator: see the module.
-        params: its parameters.
-        real: examples of the data, shape (B, ...).
-        fake: ignored.
-        key: a PRNG key, for u.
         weight: the paper's lambda.
         scale: c, the size of the noise in standard deviations.
-
-    Returns:
-        The penalty, a scalar.
-
-    Raises:
-        ValueError: as `r1`.
-        TypeError: as `r1`.
 
     References:
         N. Kodali et al., On Convergence and Stability of GANs, 2017.
@@ -412,11 +395,21 @@ def dragan(
     """
     del fake
     (real,) = checks.floating(real=real)
-    _check_batch(real)
+    check_batch(real)
     noise = jax.random.uniform(key, real.shape, real.dtype)
     points = real + scale * jnp.std(real) * noise
     gradients = input_gradients(discriminator, params, points)
     return _weighted(weight, jnp.square(norm(gradients) - 1))
+
+
+register(
+    "dragan",
+    dragan,
+    summary="gradients of length 1 around real examples",
+    formula="lambda E (n(x + s u/2) - 1)^2, s the standard deviation, u ~ U[0, 1)",
+    source="Kodali et al. 2017, arXiv:1705.07215",
+    uses_fake=False,
+)
 
 
 def consistency(
@@ -437,22 +430,13 @@ def consistency(
 
     plus, if `balanced`, the same at the generator's examples, with a T of their own.
 
+    Called as every penalty is, see the module: `key` is split in two, for real
+    and fake examples, of which there may be another number.
+
     Args:
-        discriminator: see the module.
-        params: its parameters.
-        real: examples of the data, shape (B, ...).
-        fake: examples of the generator, shape (B', ...); ignored unless `balanced`.
-        key: a PRNG key, split in two: for the real and for the fake examples.
         augment: `augment(key, x)` returns T x for a batch.
         weight: the paper's lambda.
         balanced: whether the generator's examples are included (bCR instead of CR).
-
-    Returns:
-        The penalty, a scalar.
-
-    Raises:
-        ValueError: as `r1`, or if T changes the shape.
-        TypeError: if the examples are not floating-point.
 
     References:
         H. Zhang et al., Consistency Regularization for Generative Adversarial Networks,
@@ -463,15 +447,26 @@ def consistency(
     """
     key_real, key_fake = jax.random.split(key)
     (real,) = checks.floating(real=real)
-    _check_batch(real)
+    check_batch(real)
     moved = augment(key_real, real)
     penalty = _consistency(discriminator, params, real, moved, weight)
     if balanced:
         (fake,) = checks.floating(fake=fake)
-        _check_batch(fake)
+        check_batch(fake)
         moved = augment(key_fake, fake)
         penalty = penalty + _consistency(discriminator, params, fake, moved, weight)
     return penalty
+
+
+register(
+    "consistency",
+    consistency,
+    summary="equal logits of examples before and after augmentation",
+    formula="lambda E (D(x) - D(T x))^2",
+    source="Zhang et al. 2020, arXiv:1910.12027",
+    uses_fake=True,
+    differentiates=False,
+)
 
 
 def latent_consistency(
@@ -501,7 +496,7 @@ def latent_consistency(
         <https://arxiv.org/abs/2002.04724>
     """
     fake, moved = checks.floating(fake=fake, moved=moved)
-    _check_batch(fake)
+    check_batch(fake)
     return _consistency(discriminator, params, fake, moved, weight)
 
 
@@ -531,7 +526,7 @@ def latent_diversity(fake: Any, moved: Any, *, weight: Any) -> jax.Array:
     """
     fake, moved = checks.floating(fake=fake, moved=moved)
     checks.same_shape(fake=fake, moved=moved)
-    _check_batch(fake)
+    check_batch(fake)
     return -_weighted(weight, squared_norm(fake - moved))
 
 
@@ -634,30 +629,12 @@ def lazy_adam(learning_rate: Any, b1: Any, b2: Any, *, interval: int = 16) -> La
     return LazyAdam(share * learning_rate, b1**share, b2**share)
 
 
-def _check_batch(points: jax.Array) -> None:
-    if points.ndim == 0 or points.size == 0:
-        raise ValueError(
-            f"expected a batch of examples, shape (B, ...) with B >= 1, "
-            f"got shape {points.shape}"
-        )
-
-
-def _logits(discriminator: Discriminator, params: Any, x: jax.Array) -> jax.Array:
-    logits = jnp.asarray(discriminator(params, x))
-    if logits.shape[:1] != x.shape[:1]:
-        raise ValueError(
-            f"the discriminator must return one logit (or more) per example, "
-            f"shape ({x.shape[0]}, ...), got shape {logits.shape}"
-        )
-    return logits
-
-
 def _consistency(
     discriminator: Discriminator, params: Any, x: jax.Array, moved: Any, weight: Any
 ) -> jax.Array:
     moved = jnp.asarray(moved)
     checks.same_shape(examples=x, moved=moved)
-    difference = _logits(discriminator, params, x) - _logits(
+    difference = logits_of(discriminator, params, x) - logits_of(
         discriminator, params, moved
     )
     return _weighted(weight, jnp.square(difference))
@@ -667,76 +644,3 @@ def _weighted(weight: Any, values: jax.Array) -> jax.Array:
     if is_known(weight) and not weight >= 0:
         raise ValueError(f"weight must not be negative, got {weight}")
     return weight * jnp.mean(values)
-
-
-_REGISTRY.add(
-    "gradient_penalty",
-    PenaltyEntry(
-        gradient_penalty,
-        "gradients of length 1 between real and fake examples",
-        "lambda E (n(a x + (1 - a) G(z)) - 1)^2",
-        "Gulrajani et al. 2017, arXiv:1704.00028",
-        uses_fake=True,
-    ),
-)
-_REGISTRY.add(
-    "lipschitz_penalty",
-    PenaltyEntry(
-        lipschitz_penalty,
-        "gradients no longer than 1 between real and fake examples",
-        "lambda E max(0, n(a x + (1 - a) G(z)) - 1)^2",
-        "Petzka, Fischer and Lukovnicov 2018, arXiv:1709.08894",
-        uses_fake=True,
-    ),
-)
-_REGISTRY.add(
-    "zero_centred_penalty",
-    PenaltyEntry(
-        zero_centred_penalty,
-        "short gradients between real and fake examples",
-        "lambda E n(a x + (1 - a) G(z))^2",
-        "Thanh-Tung, Tran and Venkatesh 2019, arXiv:1902.03984",
-        uses_fake=True,
-    ),
-)
-_REGISTRY.add(
-    "r1",
-    PenaltyEntry(
-        r1,
-        "short gradients at real examples",
-        "gamma/2 E n(x)^2",
-        "Mescheder, Geiger and Nowozin 2018, arXiv:1801.04406",
-        uses_fake=False,
-    ),
-)
-_REGISTRY.add(
-    "r2",
-    PenaltyEntry(
-        r2,
-        "short gradients at fake examples",
-        "gamma/2 E n(G(z))^2",
-        "Mescheder, Geiger and Nowozin 2018, arXiv:1801.04406",
-        uses_fake=True,
-    ),
-)
-_REGISTRY.add(
-    "dragan",
-    PenaltyEntry(
-        dragan,
-        "gradients of length 1 around real examples",
-        "lambda E (n(x + s u/2) - 1)^2, s the standard deviation, u ~ U[0, 1)",
-        "Kodali et al. 2017, arXiv:1705.07215",
-        uses_fake=False,
-    ),
-)
-_REGISTRY.add(
-    "consistency",
-    PenaltyEntry(
-        consistency,
-        "equal logits of examples before and after augmentation",
-        "lambda E (D(x) - D(T x))^2",
-        "Zhang et al. 2020, arXiv:1910.12027",
-        uses_fake=True,
-        differentiates=False,
-    ),
-)

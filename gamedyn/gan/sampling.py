@@ -86,11 +86,11 @@ def samples(
         generator: as in `game`.
         theta: its parameters.
         key: a PRNG key; the same key gives the same latents at every checkpoint.
-        number: how many.
+        number: number of examples.
         latent: the law of z.
         labels: the condition of each example, shape (number, ...), if it takes one.
         statistics: the standing statistics of its batch normalisation.
-        batch_size: how many go through the network at once.
+        batch_size: number that the network generates at once.
         dtype: of the latents.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What is added to the losses of a GAN, and who pays for it."""
+"""Terms that are added to the losses of a GAN's players."""
 
 import functools
 from collections.abc import Callable
@@ -21,9 +21,9 @@ class Play(NamedTuple):
         real: real examples as D sees them: augmented, packed.
         fake: fakes as D sees them.
         latent: z.
-        view: `view(x)` makes of the generator's examples what D sees.
-        target: the real examples as they came.
-        picture: G(z) as it came.
+        view: `view(x)` augments and packs examples, as D sees them.
+        target: the real examples, unaltered.
+        picture: G(z), unaltered.
         labels: the conditions of the real examples, or `None`.
         fake_labels: those of the fakes.
         classes: the class logits of an auxiliary classifier, of real and fake examples.
@@ -46,12 +46,13 @@ class Play(NamedTuple):
 
 
 class Term(NamedTuple):
-    """Something that is added to the losses, with its owner.
+    """A term of the losses, with the players who pay it.
 
     Attributes:
-        name: what monitors call it.
-        generator: `generator(play, key)` returns what the generator pays, or `None`.
-        discriminator: what the discriminator pays, or `None`. Both get the same key.
+        name: its name in monitors.
+        generator: `generator(play, key)` returns the term of the generator's loss;
+            `None` for none.
+        discriminator: that of the discriminator's, likewise. Both get the same key.
         uses_fake: whether the discriminator's part looks at the generator's examples.
         differentiates: whether it takes gradients of single examples' logits, hence
             needs a discriminator that treats the examples one by one.
@@ -136,36 +137,34 @@ def latent_consistency(
 
 
 def as_term(penalty: Callable[..., jax.Array] | Term) -> Term:
-    """Make a term of the discriminator of a penalty; leave a term as it is.
+    """Return a penalty as a term of the discriminator; a term stays as it is.
 
     Args:
         penalty: a `Term`, or a function with the signature of `gamedyn.gan.penalties`;
-            what it looks at is known of registered ones, and of others assumed to be
-            the fakes, but no gradients.
+            a registered one has the facts of its entry, others are assumed to look at
+            the fakes and at no gradients.
 
     Returns:
         The term.
     """
     if isinstance(penalty, Term):
         return penalty
-    root = penalty
-    while isinstance(root, functools.partial):
-        root = root.func
-    entries = [
-        (name, entry)
-        for name, entry in penalties.entries().items()
-        if entry.penalty is root
-    ]
-    name, uses_fake, differentiates = getattr(root, "__name__", "penalty"), True, False
-    if entries:
-        [(name, entry)] = entries
-        uses_fake, differentiates = entry.uses_fake, entry.differentiates
-    return Term(
-        name,
+    layers = [penalty]
+    while isinstance(layers[-1], functools.partial):
+        layers.append(layers[-1].func)
+    term = Term(
+        getattr(layers[-1], "__name__", "penalty"),
         discriminator=functools.partial(_pay, penalty),
-        uses_fake=uses_fake,
-        differentiates=differentiates,
     )
+    for layer in layers:
+        for name, entry in penalties.entries().items():
+            if entry.penalty is layer:
+                return term._replace(
+                    name=name,
+                    uses_fake=entry.uses_fake,
+                    differentiates=entry.differentiates,
+                )
+    return term
 
 
 def _pay(penalty: Callable[..., jax.Array], play: Play, key: Any) -> jax.Array:

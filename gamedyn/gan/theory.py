@@ -1,4 +1,4 @@
-"""The theory of the GAN game: the optimal discriminator and what it is worth."""
+"""The theory of the GAN game: the optimal discriminator and its value."""
 
 import math
 from typing import Any
@@ -140,7 +140,7 @@ def value_of_logits(logits: Any, p: Any, q: Any, *, measure: Any = None) -> jax.
 
 
 def value_at_optimum(p: Any, q: Any, *, measure: Any = None) -> jax.Array:
-    r"""Compute what the game is worth to an optimal discriminator.
+    r"""Compute the value of the game at the optimal discriminator.
 
     $$V(D^*, G) = -\log 4 + 2\, \mathrm{JS}(p, q),$$
 

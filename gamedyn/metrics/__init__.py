@@ -1,4 +1,4 @@
-"""Metrics of generated samples: values that carry what they depend on."""
+"""Metrics of generated samples, each value with all that it depends on."""
 
 from gamedyn.metrics.classifier import classifier
 from gamedyn.metrics.extractors import (

@@ -1,4 +1,4 @@
-"""What metrics demand of their arguments; they compute in float64 on the host."""
+"""Checks of the arguments of metrics, which compute in float64 on the host."""
 
 from typing import Any
 
@@ -6,18 +6,19 @@ import numpy as np
 
 
 def points(**values: Any) -> list[np.ndarray]:
-    """Make float64 arrays of points, shape (n, d) with n, d >= 1 and one d, all finite.
+    """Convert sets of points to float64, and check that they are finite and of one d.
 
     Args:
-        **values: arrays of real numbers by the names that messages give them.
+        **values: arrays of real numbers, shape (n, d) with n, d >= 1, by the names that
+            messages give them.
 
     Returns:
         The arrays, in the order given.
 
     Raises:
         TypeError: if an array does not hold real numbers.
-        ValueError: if a shape is another, a number is not finite, or the dimensions
-            differ.
+        ValueError: if an array has another shape, a number is not finite, or the
+            dimensions d differ.
     """
     arrays = {}
     for name, value in values.items():
@@ -42,35 +43,50 @@ def points(**values: Any) -> list[np.ndarray]:
 
 
 def probabilities(name: str, value: Any) -> np.ndarray:
-    """Make a float64 array of distributions, shape (n, C), one for each row.
+    """Convert probabilities to float64, and check that each row is a distribution.
+
+    Args:
+        name: the name of the array, for messages.
+        value: shape (n, C).
+
+    Returns:
+        The array.
 
     Raises:
-        ValueError: if the shape is another, a probability is negative or not a number,
-            or a row does not sum to 1 within 1e-4.
+        TypeError: if the array does not hold real numbers.
+        ValueError: if it has another shape, a probability is negative or NaN, or a row
+            does not sum to 1 within 1e-4.
     """
     (array,) = points(**{name: value})
     if array.min() < 0:
         raise ValueError(f"{name} must not be negative, got {array.min()}")
     totals = array.sum(axis=1)
     worst = totals[np.argmax(np.abs(totals - 1))]
-    # Rows that float32 has normalised miss 1 by a little.
+    # Rows normalised in float32 do not sum to 1 exactly.
     if abs(worst - 1) > 1e-4:
         raise ValueError(f"{name} must sum to 1 in every row, got {worst}")
     return array
 
 
 def pictures(name: str, value: Any) -> np.ndarray:
-    """Raise unless pictures are uint8, shape (n, height, width, channels).
+    """Check that pictures are uint8 of shape (n, height, width, channels).
+
+    Args:
+        name: the name of the array, for messages.
+        value: the pictures.
+
+    Returns:
+        The array.
 
     Raises:
-        TypeError: if the dtype is another: see `gamedyn.metrics.quantise`.
-        ValueError: if the shape is another.
+        TypeError: if it has another dtype: see `gamedyn.metrics.quantise`.
+        ValueError: if it has another shape, or one with a 0.
     """
     array = np.asarray(value)
     if array.dtype != np.uint8:
         raise TypeError(
             f"{name} must be uint8, got {array.dtype}: quantise generated pictures "
-            "first, so that they take the path of the real ones"
+            "first, so that they are processed like the real ones"
         )
     if array.ndim != 4 or not array.size:
         raise ValueError(
@@ -81,11 +97,20 @@ def pictures(name: str, value: Any) -> np.ndarray:
 
 
 def class_labels(name: str, value: Any, number: int, num_classes: int) -> np.ndarray:
-    """Make an array of integer labels, shape (number,), in `range(num_classes)`.
+    """Check that labels are integers in `range(num_classes)`, one per example.
+
+    Args:
+        name: the name of the array, for messages.
+        value: the labels, shape (number,).
+        number: the number of examples.
+        num_classes: the number of classes.
+
+    Returns:
+        The array.
 
     Raises:
-        TypeError: if they are not integers.
-        ValueError: if the shape is another or a label is out of range.
+        TypeError: if the labels are not integers.
+        ValueError: if the array has another shape, or a label is out of range.
     """
     array = np.asarray(value)
     if array.dtype.kind not in "iu":

@@ -1,4 +1,4 @@
-"""A small classifier of one's own data: the extractor for small pictures."""
+"""A small classifier, trained on the user's data: the extractor for small pictures."""
 
 import functools
 import io
@@ -42,32 +42,34 @@ def classifier(
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
 ) -> Extractor:
-    """Train a classifier, or find its weights, and make it an extractor.
+    """Train a classifier, or load its cached weights, and return it as an extractor.
 
-    Two convolutions (5x5 with 32 channels, of stride 2 from 16 pixels on; 3x3 with 64
-    of stride 2) and a layer of 128 units, the features, all with rectifiers; Adam with
-    a cosine schedule, in float32, by the library's own `gamedyn.solve`. About half a
-    minute for 28x28 pictures on two cores. The features of such a classifier are the
-    accepted measure for pictures of digits; for photographs they say little.
+    The network has two convolutions (5x5 with 32 channels, of stride 2 from 16 pixels
+    on; 3x3 with 64 channels, of stride 2) and a layer of 128 units, whose outputs are
+    the features; each with a rectifier. It is trained with Adam and a cosine schedule,
+    in float32, by `gamedyn.solve`, in about half a minute for 28x28 pictures on two
+    cores. The features of such a classifier are the usual choice for pictures of
+    digits; for photographs they say little.
 
-    The weights are kept in `<train.name>_cnn-<key>.npz`, whose key is a hash of data
-    and settings. A damaged file is reported and replaced. Training repeats bitwise on
-    one machine only: values compare where the hash of the weights agrees.
+    The weights are cached in `<train.name>_cnn-<key>.npz`, where the key is a hash of
+    data and settings. A damaged file is reported and replaced. Training is reproducible
+    to the bit on one machine only: compare values only if the hashes of the weights
+    agree.
 
     Args:
-        train: what to train on.
-        test: pictures to measure the accuracy on, of which none is trained on.
-        num_steps: steps with batches of 128.
+        train: the training set.
+        test: held-out pictures, for the accuracy.
+        num_steps: steps, with batches of 128.
         seed: of the initial weights and the batches.
-        cache: a folder; `None` for that in the environment variable GAMEDYN_CACHE, or
-            else `~/.cache/gamedyn`.
+        cache: the folder of the cached weights; if `None`, the one in the environment
+            variable GAMEDYN_CACHE, else `~/.cache/gamedyn`.
 
     Returns:
         The extractor `<train.name>_cnn`, with probabilities and test accuracy.
 
     Raises:
-        ValueError: if the sets do not fit together or are the same one, or training
-            diverges.
+        ValueError: if the sets differ in shape, maximum or number of classes, or are
+            equal, or training diverges.
 
     References:
         G. Gidel et al., A Variational Inequality Perspective on Generative Adversarial
@@ -88,7 +90,7 @@ def classifier(
     )
     name = re.sub(r"[^\w-]+", "_", train.name) + "_cnn"
     path = _cache_folder(cache) / f"{name}-{key[:16]}.npz"
-    # The network is the same whether or not the caller computes in float64.
+    # In float32 even where the caller computes in float64: it is one network.
     with jax.enable_x64(False):
         stored = _read(path, shape)
         if stored is not None:
@@ -106,13 +108,13 @@ def _check_sets(train: ImageSet, test: ImageSet) -> None:
     check_num_classes(test, train.num_classes)
     if test.images.shape[1:] != train.images.shape[1:] or test.maximum != train.maximum:
         raise ValueError(
-            f"expected test pictures like those to train on, "
+            f"test pictures must have the shape and maximum of the training pictures, "
             f"{train.images.shape[1:]} up to {train.maximum}, "
             f"got {test.images.shape[1:]} up to {test.maximum}"
         )
     if np.array_equal(train.images, test.images):
         raise ValueError(
-            f"expected test pictures that are not trained on, got those of "
+            f"test pictures must not be those of the training set, got "
             f"{train.name} ({train.split}) for both"
         )
 
@@ -125,7 +127,7 @@ def _first_stride(size: int) -> int:
 
 
 def _shapes(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """The kernels of the layers, for pictures and classes (H, W, C, classes)."""
+    """Return the kernels' shapes by layer, for pictures and classes (H, W, C, K)."""
     *size, channels, classes = shape
     after = [
         output_size(
@@ -146,7 +148,7 @@ def _shapes(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def _initialise(shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
-    """Draw kernels of the variance 2 / inputs, and set biases to 0."""
+    """Draw kernels of variance 2 / inputs (He et al., 2015), and set biases to 0."""
     draw = np.random.default_rng(seed).standard_normal
     params = {}
     for name, kernel in _shapes(shape).items():
@@ -160,7 +162,7 @@ def _initialise(shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
 def _network(
     params: Params, images: jax.Array, maximum: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Compute features and logits of pixels."""
+    """Compute features, shape (B, 128), and logits, shape (B, K), of uint8 pictures."""
     x = scale(images, maximum)
     strides = {"convolution1": _first_stride(min(x.shape[1:3])), "convolution2": 2}
     for name, stride in strides.items():
@@ -241,7 +243,7 @@ def _cache_folder(cache: str | os.PathLike[str] | None) -> Path:
 def _read(
     path: Path, shape: tuple[int, ...]
 ) -> tuple[dict[str, np.ndarray], float] | None:
-    """Read weights and test accuracy; `None` if there are none to be trusted."""
+    """Read cached weights and test accuracy; `None` if missing or damaged."""
     if not path.exists():
         return None
     expected: dict[str, Any] = {"test_accuracy": ((), np.dtype(np.float64))}
@@ -257,7 +259,7 @@ def _read(
             raise ValueError(f"{path} holds numbers that are not finite")
     except ValueError as error:
         warnings.warn(
-            f"trained anew, since the stored classifier is damaged: {error}",
+            f"training anew, since the cached classifier is damaged: {error}",
             stacklevel=3,
         )
         return None

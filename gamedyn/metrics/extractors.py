@@ -1,4 +1,4 @@
-"""Feature extractors: pictures in, features of a named and hashed network out."""
+"""Feature extractors: functions from pictures to features, with name and hash."""
 
 import dataclasses
 import hashlib
@@ -15,11 +15,12 @@ from gamedyn.nets.convolutions import convolve
 
 
 class Features(NamedTuple):
-    """What an extractor says of a set of pictures, in float64.
+    """The features of a set of pictures, in float64.
 
     Attributes:
         features: shape (n, d).
-        probabilities: of the classes, shape (n, C); `None` if it is no classifier.
+        probabilities: of the classes, shape (n, C); `None` if the extractor is not a
+            classifier.
         source: the extractor's name and the hash of its weights.
     """
 
@@ -30,18 +31,18 @@ class Features(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-    """A function from pictures to features, with all that a record says about it.
+    """A function from pictures to features, with all that a measurement records of it.
 
     Attributes:
-        name: what values are printed with, `frechet[name]`.
-        apply: uint8 pictures (B, H, W, C) to features (B, d) and logits (B, C), or
-            `None` instead of these.
-        layer: where the features are taken.
+        name: the name in printed values, `frechet[name]`.
+        apply: `apply(images) -> (features, logits)`: uint8 pictures (B, H, W, C) to
+            features (B, d) and logits (B, C), the latter `None` without a classifier.
+        layer: the layer whose outputs are the features.
         weights: SHA-256 of the weights, hexadecimal; "none" without weights.
-        resize: how pictures are brought to the network's size.
-        shape: of a picture, (H, W, C); `None` where any size will do.
-        maximum: the value of a full pixel, as in `gamedyn.data.ImageSet`.
-        test_accuracy: of a classifier, on pictures that it was not trained on.
+        resize: how pictures are resized for the network.
+        shape: the shape of a picture, (H, W, C); `None` for an axis of any size.
+        maximum: the largest value of a pixel, as in `gamedyn.data.ImageSet`.
+        test_accuracy: of a classifier, on held-out pictures; `None` otherwise.
     """
 
     name: str
@@ -59,14 +60,14 @@ class Extractor:
         return f"{self.name}:{self.weights}"
 
     def __call__(self, images: Any, *, batch_size: int = 250) -> Features:
-        """Compute the features of pictures, batch after batch; none is left out.
+        """Compute the features of all pictures, batch by batch.
 
         Args:
             images: uint8, shape (n, H, W, C): see `quantise`.
-            batch_size: pictures at a time; the result depends on it by rounding only.
+            batch_size: pictures per batch; it changes the result by rounding only.
 
         Returns:
-            Features, and probabilities if there is a classifier.
+            The features, and probabilities if the extractor is a classifier.
 
         Raises:
             TypeError: if the pictures are not uint8.
@@ -86,10 +87,10 @@ class Extractor:
                 f"{self.name} expected pixels up to {self.maximum}, got {images.max()}"
             )
         size = min(batch_size, len(images))
-        # One shape for all batches, so that nothing is compiled twice.
+        # Pad the last batch: with one shape for all, the network is compiled once.
         missing = -len(images) % size
         padded = np.concatenate([images, images[:1].repeat(missing, axis=0)])
-        # Accelerators would round the factors of float32 products to ten bits.
+        # By default accelerators round the factors of float32 products to ten bits.
         with jax.default_matmul_precision("float32"):
             parts = [
                 self.apply(padded[start : start + size])
@@ -103,22 +104,23 @@ class Extractor:
 
 
 def quantise(images: Any, maximum: int = 255) -> np.ndarray:
-    """Turn generated pictures in [-1, 1] into pixels, like those of the real ones.
+    r"""Convert generated pictures in [-1, 1] to pixels, as real pictures have them.
 
-    Clipped and rounded: with 255, `round(127.5 x + 127.5)`. Rounding down, or leaving
-    the step out, shifts every statistic.
+    $$\mathrm{round}\bigl(\tfrac m2 (\min(\max(x, -1), 1) + 1)\bigr).$$
+
+    Rounding down, or leaving out this step, shifts every statistic.
 
     Args:
         images: floating-point, any shape.
-        maximum: the value of a full pixel, 1 to 255.
+        maximum: m, the largest value of a pixel, 1 to 255.
 
     Returns:
         uint8 of the same shape.
 
     Raises:
-        TypeError: if the pictures are not floating-point: quantising twice goes
-            unnoticed otherwise.
-        ValueError: if a value is not a number, or `maximum` is out of range.
+        TypeError: if the pictures are not floating-point; otherwise quantising them
+            twice would go unnoticed.
+        ValueError: if a value is NaN, or `maximum` is out of range.
 
     Example:
         >>> quantise(np.array([-1.0, 0.0, 0.99, 1.5])).tolist()
@@ -136,13 +138,13 @@ def quantise(images: Any, maximum: int = 255) -> np.ndarray:
 
 
 def raw(maximum: int = 255) -> Extractor:
-    """Make the extractor that flattens pictures: pixels from 0 to 1.
+    """Make the extractor whose features are the pixels themselves, scaled to [0, 1].
 
     Args:
-        maximum: the value of a full pixel.
+        maximum: the largest value of a pixel.
 
     Returns:
-        The extractor `raw`.
+        The extractor `raw`, of H W C features.
 
     Example:
         >>> raw()(np.full((1, 1, 2, 1), 255, np.uint8)).features.tolist()
@@ -156,14 +158,15 @@ def raw(maximum: int = 255) -> Extractor:
 
 
 def random_conv(channels: int = 3, seed: int = 0, *, maximum: int = 255) -> Extractor:
-    r"""Make a fixed random network: two convolutions, then the means of 64 channels.
+    r"""Make an extractor of fixed random weights: two convolutions, then channel means.
 
-    For smoke tests. Values compare for one hash only, not across seeds.
+    For smoke tests. Compare values only if the hashes of the weights agree, that is,
+    not across seeds.
 
     Args:
         channels: of the pictures.
         seed: of the weights.
-        maximum: the value of a full pixel.
+        maximum: the largest value of a pixel.
 
     Returns:
         The extractor `random_conv`, of 64 features.
@@ -205,7 +208,7 @@ def hash_arrays(arrays: Mapping[str, Any]) -> str:
         arrays: the arrays by name; their order does not matter.
 
     Returns:
-        64 hexadecimal digits.
+        64 hexadecimal digits, the same on machines of either byte order.
     """
     digest = hashlib.sha256()
     for name in sorted(arrays):

@@ -1,4 +1,4 @@
-"""The Frechet distance between Gaussian fits of features."""
+"""The Frechet distance between Gaussians fitted to features."""
 
 import jax
 import numpy as np
@@ -13,23 +13,25 @@ def frechet(stats1: FeatureStats, stats2: FeatureStats) -> float:
     $$D = |m_1 - m_2|^2 + \mathrm{tr}\, S_1 + \mathrm{tr}\, S_2
     - 2\, \mathrm{tr} \bigl( S_1^{1/2} S_2 S_1^{1/2} \bigr)^{1/2}$$
 
-    in float64, whatever jax's flags (float32 is wrong by about 1 %), by the singular
-    values of factors, exact also for singular covariances (n <= d): see
+    with the means m and covariances S. It is computed in float64 whatever jax's flags
+    (float32 is wrong by about 1 %), by the singular values of factors of the
+    covariances, exact also if these are singular (n <= d): see
     `gamedyn.divergences.gaussian_wasserstein_squared`.
 
-    Two samples of one law do not score 0: for n points of $N(0, I_d)$ on each side the
-    mean is about $2d/n + d(d+1)/(2n)$. So compare at equal n only, and quote real
-    against held-out real beside it. This is the FID only in the features of the
-    standard Inception network: `gamedyn.metrics.evaluate` keeps names and values
-    together.
+    Two samples of one distribution do not have distance 0: for n points of $N(0, I_d)$
+    each, the mean is about $2d/n + d(d+1)/(2n)$. So compare at equal n only, and quote
+    the distance of real from held-out real pictures beside it. This is the FID only in
+    the features of the standard Inception network; `gamedyn.metrics.evaluate` keeps
+    names and values together.
 
     Args:
         stats1: statistics of one set, of at least two points.
-        stats2: of the other. The order does not matter.
+        stats2: statistics of the other set. The order does not matter.
 
     Returns:
-        The distance, in squared units of the features. A negative rounding error above
-        -1e-8 of the traces is 0; a larger one would be shown.
+        The distance, in squared units of the features. A negative value above -1e-8
+        times the sum of the traces is rounding, and returned as 0; a more negative one
+        is returned as it is.
 
     Raises:
         ValueError: if the dimensions differ or a set has fewer than two points.

@@ -1,4 +1,4 @@
-"""The standard Inception network, from a file of weights that the user has."""
+"""The standard Inception network, from the user's file of weights."""
 
 import functools
 import hashlib
@@ -19,7 +19,7 @@ from gamedyn.metrics.extractors import Extractor
 from gamedyn.metrics.torch_files import read_state_dict
 from gamedyn.nets.convolutions import convolve
 
-STANDARD = "inception"  # the name that may print FID, KID and IS
+STANDARD = "inception"  # the one extractor whose values are called FID, KID and IS
 SIZE = 299
 
 _NORMALISATION = ("weight", "bias", "running_mean", "running_var")
@@ -28,6 +28,7 @@ _CLASSES = 1008
 _TOLERANCE = 1e-3
 
 # conv(name, x, outputs, window, stride, padding): convolution, normalisation, rectifier
+# (one such function computes, another collects the shapes of the weights).
 _Conv = Callable[..., Any]
 
 
@@ -36,23 +37,25 @@ def inception(
     *,
     acceptance: tuple[Any, Any] | None = None,
 ) -> Extractor:
-    """Read the weights of the standard Inception network, and make it an extractor.
+    """Read the weights of the standard Inception network, and return an extractor.
 
-    The network of December 2015 in the form of `pt_inception-2015-12-05`: pictures
-    resized to 299 by TensorFlow 1's rule (`resize_bilinear`), (x - 128) / 128, the 2048
-    means of the last layer, and 1008 logits without their bias. Nothing is downloaded.
-    Grey pictures become three equal channels; of 28x28 ones it says little.
+    It is the network of December 2015 in the form of `pt_inception-2015-12-05`:
+    pictures are resized to 299 pixels by TensorFlow 1's rule (`resize_bilinear`) and
+    scaled by (x - 128) / 128; the features are the 2048 channel means of the last
+    layer, with 1008 logits without bias. Nothing is downloaded. Grey pictures become
+    three equal channels; for 28x28 pictures the features say little.
 
-    Only features that agree with those of a reference implementation may print FID, KID
-    and IS. Without `acceptance` the extractor is called `inception_unaccepted`, and
-    its values `frechet[inception_unaccepted]`.
+    Values are called FID, KID and IS only if the features agree with those of a
+    reference implementation. Without `acceptance` the extractor is called
+    `inception_unaccepted`, and its values `frechet[inception_unaccepted]`.
 
     Args:
-        path: an `.npz` of the state dict's arrays, or the `.pth` file itself, read
-            without torch by `gamedyn.metrics.torch_files`. If eight hexadecimal digits
-            end the name, as in torch's hub, the file's SHA-256 must begin with them.
-        acceptance: pictures (n, H, W, C), uint8, and what a reference implementation
-            found as their features, (n, 2048).
+        path: an `.npz` file of the state dict's arrays, or the `.pth` file itself, read
+            without torch by `gamedyn.metrics.torch_files`. If the name ends with eight
+            hexadecimal digits, as in torch's hub, the file's SHA-256 must start with
+            them.
+        acceptance: pictures (n, H, W, C), uint8, and their features by a reference
+            implementation, shape (n, 2048).
 
     Returns:
         The extractor `inception`, or `inception_unaccepted`.
@@ -60,8 +63,7 @@ def inception(
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, an array is missing, unknown, or of another
-            shape or dtype, the hash is another one, or the features differ by more than
-            1e-3.
+            shape or dtype, the hash differs, or the features differ by more than 1e-3.
 
     References:
         C. Szegedy et al., Rethinking the Inception Architecture for Computer Vision,
@@ -100,14 +102,14 @@ def inception(
     )
     if acceptance is not None:
         images, features = acceptance
-        found = extractor(images).features
+        actual = extractor(images).features
         (expected,) = checks.points(features=features)
-        if expected.shape != found.shape:
+        if expected.shape != actual.shape:
             raise ValueError(
-                f"expected reference features of shape {found.shape}, got "
+                f"expected reference features of shape {actual.shape}, got "
                 f"{expected.shape}"
             )
-        error = np.abs(found - expected).max()
+        error = np.abs(actual - expected).max()
         if not error <= _TOLERANCE:
             raise ValueError(
                 f"the features differ from the reference by {error}, at most "
@@ -119,12 +121,13 @@ def inception(
 def resize_bilinear(images: jax.Array, size: int) -> jax.Array:
     r"""Resize pictures by the bilinear rule of TensorFlow 1.
 
-    Row i comes from the place $i\, n / N$ between two rows of the n there are: no
-    centres of pixels, no smoothing when shrinking. `jax.image.resize` has both.
+    Row i of the N new ones is interpolated at $i\, n / N$ between the n old rows.
+    Unlike `jax.image.resize`, the rule does not align the centres of pixels and does
+    not smooth before it reduces the size.
 
     Args:
         images: floating-point, shape (B, H, W, C).
-        size: rows and columns wanted, N.
+        size: N, the new number of rows and of columns.
 
     Returns:
         Pictures of shape (B, size, size, C).
@@ -136,7 +139,7 @@ def resize_bilinear(images: jax.Array, size: int) -> jax.Array:
     """
     for axis in (1, 2):
         length = images.shape[axis]
-        # Exact in integers; float32 rounds some whole places down.
+        # In integers, hence exact: in float32 some whole numbers would be rounded down.
         low, rest = np.divmod(np.arange(size) * length, size)
         high = np.minimum(low + 1, length - 1)
         shape = [1] * 4
@@ -148,10 +151,10 @@ def resize_bilinear(images: jax.Array, size: int) -> jax.Array:
 
 
 def table() -> dict[str, tuple[int, ...]]:
-    """List the arrays that a file of weights must hold, in torch's layouts.
+    """List the arrays that a file of weights must contain, in torch's layouts.
 
     Returns:
-        Shapes by name, all of float32.
+        Shapes by name; every array is float32.
 
     Example:
         >>> shapes = table()
@@ -183,7 +186,7 @@ def _table() -> dict[str, tuple[int, ...]]:
 def _check_arrays(
     path: Path, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Check names, shapes and dtypes; leave out torch's counters of batches."""
+    """Check names, shapes, dtypes and values; drop torch's counters of batches."""
     expected = _table()
     counter = ".bn.num_batches_tracked"
     kept = {
@@ -215,7 +218,7 @@ def _check_arrays(
 
 
 def _fold(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Join every convolution with its normalisation, in float64: kernel and bias."""
+    """Fold the normalisation into each convolution, in float64: kernel and bias."""
     params: dict[str, Any] = {"fc": jnp.asarray(arrays["fc.weight"].T)}
     for name in (key.removesuffix(".conv.weight") for key in arrays if ".conv." in key):
         weight, bias, mean, variance = (
@@ -237,7 +240,7 @@ def _features_and_logits(
     def conv(name, x, outputs, window, stride=1, padding="SAME"):
         del outputs, window  # the kernel's shape, checked against the table
         kernel, bias = params[name]
-        # Forward only, XLA's own is as fast and needs no memory for patches.
+        # Without gradients XLA's own is as fast, and needs no memory for patches.
         y = convolve(x, kernel, stride=stride, padding=padding, impl="xla")
         return jax.nn.relu(y + bias[None, None, None])
 
@@ -246,7 +249,7 @@ def _features_and_logits(
     return features, features @ params["fc"]
 
 
-# The architecture. `conv` computes a layer, or writes its shapes down.
+# The architecture. `conv` computes a layer, or records the shapes of its weights.
 
 
 def _network(conv: _Conv, x: Any) -> Any:
@@ -264,7 +267,7 @@ def _network(conv: _Conv, x: Any) -> Any:
         x = _block_c(functools.partial(_branch, conv, f"Mixed_{name}"), x, inner)
     x = _block_d(functools.partial(_branch, conv, "Mixed_7a"), x)
     x = _block_e(functools.partial(_branch, conv, "Mixed_7b"), x, _average_pool(x))
-    # The graph of 2015 has this one unlike its siblings.
+    # In the graph of 2015 this block pools by the maximum, unlike the one before it.
     pooled = _max_pool(x, 1, "SAME")
     x = _block_e(functools.partial(_branch, conv, "Mixed_7c"), x, pooled)
     return jnp.mean(x, axis=(1, 2))
@@ -330,7 +333,7 @@ def _branch(
     *layers: tuple[int, int | tuple[int, int]],
     shrink: bool = False,
 ) -> Any:
-    """Apply layers (outputs, window) in turn, numbered if there are several."""
+    """Apply layers (outputs, window) in turn; several are numbered in their names."""
     for i, (outputs, window) in enumerate(layers, 1):
         number = f"_{i}" if len(layers) > 1 else ""
         last = (2, "VALID") if shrink and i == len(layers) else ()
@@ -349,7 +352,7 @@ def _max_pool(x: Any, stride: int = 2, padding: str = "VALID") -> Any:
 
 
 def _average_pool(x: Any) -> Any:
-    """Average 3x3 neighbours, those outside not counted."""
+    """Average over 3x3 neighbours, not counting those outside the picture."""
 
     def total(y):
         zero = np.array(0, x.dtype)

@@ -1,4 +1,4 @@
-"""The kernel distance (KID) between sets of features."""
+"""The kernel distance (KID) between two sets of features."""
 
 from typing import Any, NamedTuple
 
@@ -9,17 +9,18 @@ from gamedyn.data.order import permutation
 from gamedyn.divergences import kid_kernel
 from gamedyn.metrics import checks
 
-_BLOCK_ENTRIES = 2**22  # kernel values held at a time
+_BLOCK_ENTRIES = 2**22  # kernel values in memory at a time
 
 
 class Spread(NamedTuple):
     """Mean and standard deviation over subsets of a sample.
 
-    The deviation says how far subsets differ; it is not the standard error of the mean.
+    The deviation measures how much subsets differ; it is not the standard error of the
+    mean.
 
     Attributes:
-        mean: the mean over the subsets.
-        deviation: the standard deviation over them, with divisor their number.
+        mean: the mean over the N subsets.
+        deviation: the standard deviation over them, with divisor N.
     """
 
     mean: float
@@ -33,16 +34,17 @@ def kid(*, generated: Any, reference: Any) -> float:
     + \frac{1}{n(n-1)} \sum_{i \ne j} k(y_i, y_j)
     - \frac{2}{mn} \sum_{i,j} k(x_i, y_j), \qquad k(a, b) = (a^\top b / d + 1)^3.$$
 
-    In float64, in blocks of rows. Unlike the Frechet distance it has no bias; two sets
-    of one law score around 0, and below it half of the time: it is not clipped. It is
-    the KID only in the features of the standard Inception network.
+    It is computed in float64, in blocks of rows. Unlike the Frechet distance it is
+    unbiased: for two samples of one distribution its mean is 0, and about half of the
+    values are negative; they are not clipped. It is the KID only in the features of the
+    standard Inception network.
 
     Args:
         generated: features y, shape (n, d), n >= 2.
         reference: features x, shape (m, d), m >= 2.
 
     Returns:
-        The estimate. Exchanging the sets does not change it.
+        The estimate, symmetric in the two sets.
 
     Raises:
         TypeError: if the features are not real numbers.
@@ -69,14 +71,14 @@ def kid_subsets(
     subset_size: int = 1000,
     seed: int = 0,
 ) -> Spread:
-    """Compute `kid` of random subsets, the protocol of the literature.
+    """Compute `kid` of random pairs of subsets, the protocol of the literature.
 
     Args:
         generated: features, shape (n, d).
         reference: features, shape (m, d).
-        subsets: how many pairs of subsets.
-        subset_size: points in each, drawn without replacement, at most n and m.
-        seed: of the draws, the same on every machine.
+        subsets: the number of pairs of subsets.
+        subset_size: points per subset, at most n and m, drawn without replacement.
+        seed: of the subsets; a seed gives the same subsets on every machine.
 
     Returns:
         Mean and standard deviation over the subsets.
@@ -110,14 +112,14 @@ def kid_subsets(
 def _kid(x: np.ndarray, y: np.ndarray) -> float:
     if min(len(x), len(y)) < 2:
         raise ValueError(
-            f"the unbiased form needs at least two points on each side, got "
+            f"the unbiased estimate needs at least two points in each set, got "
             f"{len(y)} generated and {len(x)} reference points"
         )
     return _mean(x) + _mean(y) - 2 * _sum(x, y) / (len(x) * len(y))
 
 
 def _mean(x: np.ndarray) -> float:
-    """Average the kernel over all pairs of different points."""
+    """Average the kernel over all pairs of two different points."""
     diagonal = np.sum((np.sum(x**2, axis=1) / x.shape[1] + 1) ** 3)
     return (_sum(x, x) - float(diagonal)) / (len(x) * (len(x) - 1))
 

@@ -1,4 +1,4 @@
-"""How many modes of a known mixture, or triples of digits, a generator reaches."""
+"""Mode coverage: of a known mixture, and of stacked digits."""
 
 import math
 from typing import Any, NamedTuple
@@ -14,14 +14,15 @@ NO_SAMPLE = "no sample is of high quality"
 
 
 class ModeCoverage(NamedTuple):
-    r"""What a set of samples covers of K modes.
+    r"""How a set of samples covers K modes.
 
     Attributes:
-        covered: modes with at least `min_count` samples of high quality.
-        high_quality: share of the samples that are of high quality.
-        reverse_kl: $\sum p \log (K p)$ with the normalised histogram p, in nats.
-        jensen_shannon: divergence of p from the uniform distribution, in nats.
-        entropy: of p, in nats.
+        covered: the number of modes with at least `min_count` samples of high quality.
+        high_quality: the share of the samples that are of high quality.
+        reverse_kl: $\sum_k p_k \log (K p_k)$ with the normalised histogram p, in nats.
+        jensen_shannon: the Jensen-Shannon divergence between p and the uniform
+            distribution, in nats.
+        entropy: the entropy of p, in nats.
         histogram: samples of high quality per mode, shape (K,).
         status: "ok", or why divergences and entropy are NaN.
     """
@@ -37,7 +38,17 @@ class ModeCoverage(NamedTuple):
     def covered_at(self, min_count: int) -> int:
         """Count the modes with at least `min_count` samples of high quality.
 
-        A single sample is a low bar; 1 % of the samples, 25 of 2,500, is usual too.
+        A single sample is a low requirement; 1 % of the samples (25 of 2,500) is common
+        too.
+
+        Args:
+            min_count: a positive integer.
+
+        Returns:
+            The number of these modes.
+
+        Raises:
+            ValueError: if `min_count` is not a positive integer.
         """
         check_positive_integer("min_count", min_count)
         return int(np.count_nonzero(self.histogram >= min_count))
@@ -53,20 +64,21 @@ def mode_coverage(
 ) -> ModeCoverage:
     r"""Assign samples to the modes of a mixture of round Gaussians.
 
-    Every sample belongs to its nearest centre, and is of high quality if
-    $|y - c| < 3 \sigma$. With the histogram p of these over the K modes, normalised,
+    Each sample belongs to its nearest centre c, and is of high quality if
+    $|y - c| < 3 \sigma$. With the normalised histogram p of these samples over the K
+    modes,
 
     $$\mathrm{KL} = \sum_k p_k \log (K p_k) = \log K - H(p).$$
 
-    A perfect sampler of the plane has a share of high quality of $1 - e^{-9/2} =
-    .9889$, and a KL of about (K - 1) / (2n).
+    In the plane, exact samples of the mixture are of high quality with probability
+    $1 - e^{-9/2} = .9889$, and their KL is about (K - 1) / (2n).
 
     Args:
-        samples: shape (n, d). One that is not finite is of no mode.
+        samples: shape (n, d). A sample that is not finite belongs to no mode.
         centres: shape (K, d).
         sigma: the standard deviation of the modes, positive.
-        n_sigma: up to which distance, in deviations, a sample is of high quality.
-        min_count: samples of high quality that make a mode covered.
+        n_sigma: the distance, in deviations, below which a sample is of high quality.
+        min_count: samples of high quality that a covered mode has at least.
 
     Returns:
         The coverage. If no sample is of high quality, the divergences are NaN and the
@@ -78,9 +90,11 @@ def mode_coverage(
             not positive.
 
     Example:
-        >>> found = mode_coverage([[0.1], [0.0], [5.2]], [[0.0], [1.0]], 0.1)
-        >>> found.covered, round(found.high_quality, 2), found.histogram.tolist()
-        (1, 0.67, [2, 0])
+        >>> coverage = mode_coverage([[0.1], [0.0], [5.2]], [[0.0], [1.0]], 0.1)
+        >>> coverage.covered, coverage.histogram.tolist()
+        (1, [2, 0])
+        >>> round(coverage.high_quality, 2)
+        0.67
 
     References:
         A. Srivastava et al., VEEGAN: Reducing Mode Collapse in GANs using Implicit
@@ -90,7 +104,7 @@ def mode_coverage(
     check_positive("n_sigma", n_sigma)
     y = np.asarray(samples, np.float64)
     finite = np.isfinite(y)
-    # Only the places are looked at; what is not finite is counted, but of no mode.
+    # Samples that are not finite count in n, but belong to no mode.
     y, c = checks.points(samples=np.where(finite, y, 0), centres=centres)
     squares = np.stack([np.sum((y - centre) ** 2, axis=1) for centre in c], axis=1)
     modes = squares.argmin(axis=1)
@@ -100,7 +114,7 @@ def mode_coverage(
 
 
 def classify_channels(images: Any, extractor: Extractor) -> np.ndarray:
-    """Classify the channels of stacked pictures, one by one.
+    """Classify each channel of stacked pictures as a picture of its own.
 
     Args:
         images: uint8, shape (n, H, W, 3).
@@ -111,7 +125,7 @@ def classify_channels(images: Any, extractor: Extractor) -> np.ndarray:
 
     Raises:
         TypeError: if the pictures are not uint8.
-        ValueError: if their shape does not fit, or `extractor` is no classifier.
+        ValueError: if the extractor is not a classifier, or expects another shape.
     """
     stacks = checks.pictures("images", images)
     channels = np.moveaxis(stacks, 3, 1).reshape(-1, *stacks.shape[1:3], 1)
@@ -122,24 +136,25 @@ def classify_channels(images: Any, extractor: Extractor) -> np.ndarray:
 
 
 def stacked_coverage(probabilities: Any, *, min_count: int = 1) -> ModeCoverage:
-    r"""Count the triples of classes that stacked pictures show.
+    r"""Count the triples of classes among stacked pictures.
 
-    The mode of a picture of three channels is (a, b, c), the classes that a classifier
-    of single channels gives them; every sample counts as of high quality. A perfect
-    sampler of n pictures shows $1000\,(1 - .999^n)$ triples of ten digits on average.
-    Errors of the classifier make spurious modes of blurred pictures.
+    The mode of a picture of three channels is (a, b, c), the most probable class of
+    each channel; every sample counts as of high quality. n pictures drawn uniformly
+    cover $1000\,(1 - .999^n)$ triples of ten digits on average. Blurred pictures, which
+    the classifier cannot recognise, add spurious modes.
 
     Args:
-        probabilities: shape (n, 3, C), one distribution for each channel:
-            `classify_channels` makes them.
-        min_count: pictures that make a triple covered.
+        probabilities: shape (n, 3, C), one distribution for each channel, by
+            `classify_channels`.
+        min_count: pictures that a covered triple has at least.
 
     Returns:
-        The coverage of the C^3 modes a C^2 + b C + c, against uniform ones.
+        The coverage of the C^3 modes a C^2 + b C + c; the divergences compare with the
+        uniform distribution.
 
     Raises:
         TypeError: if the probabilities are not real numbers.
-        ValueError: if the shape is another or a row is no distribution.
+        ValueError: if the shape differs or a row is not a distribution.
 
     References:
         L. Metz et al., Unrolled Generative Adversarial Networks, 2017.

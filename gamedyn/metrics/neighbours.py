@@ -8,18 +8,18 @@ import numpy as np
 from gamedyn.checks import check_positive_integer
 from gamedyn.metrics import checks
 
-_BLOCK_ENTRIES = 2**23  # distances held at a time
+_BLOCK_ENTRIES = 2**23  # distances in memory at a time
 
 
 class Prdc(NamedTuple):
     """Precision, recall, density and coverage.
 
     Attributes:
-        precision: share of generated points inside some reference point's ball.
-        recall: share of reference points inside some generated point's ball.
-        density: how many reference balls hold a generated point, on average, divided
-            by k; 1 for equal laws, not bounded by 1.
-        coverage: share of reference points whose ball holds a generated point.
+        precision: the share of generated points in the ball of some reference point.
+        recall: the share of reference points in the ball of some generated point.
+        density: the mean number of reference balls that contain a generated point,
+            divided by k; 1 for equal distributions, not bounded by 1.
+        coverage: the share of reference points whose ball contains a generated point.
     """
 
     precision: float
@@ -33,7 +33,7 @@ class Neighbours(NamedTuple):
 
     Attributes:
         distances: shape (n,), float64; exactly 0 for copies.
-        indices: which reference point it is, shape (n,).
+        indices: the indices of the reference points, shape (n,).
     """
 
     distances: np.ndarray
@@ -49,24 +49,24 @@ def prdc(
 ) -> Prdc:
     r"""Compute precision, recall, density and coverage by nearest neighbours.
 
-    With the ball $B(x)$ around x that reaches to the k-th nearest *other* point of its
-    own set, reference points $x_1, \dots, x_m$ and generated points
-    $y_1, \dots, y_n$:
+    Let $x_1, \dots, x_m$ be the reference points, $y_1, \dots, y_n$ the generated ones,
+    and $B$ the ball around a point whose radius is the distance to the k-th nearest
+    *other* point of the same set:
 
     - precision: share of $y_j$ inside some $B(x_i)$;
     - recall: share of $x_i$ inside some $B(y_j)$;
     - density: $\frac{1}{kn} \sum_j \#\{i : y_j \in B(x_i)\}$;
     - coverage: share of $x_i$ with some $y_j \in B(x_i)$.
 
-    A point on a boundary is inside ($\le$; the published code of density and coverage
-    has $<$), and distances that agree to rounding are equal: a copy of the reference
-    set has density (k + 1) / k and the rest 1. One outlier among the generated points
-    has a ball that swallows the reference set: read coverage beside recall.
+    Balls are closed ($\le$; the published code of density and coverage has $<$), and
+    distances that agree up to rounding are equal: a copy of the reference set has
+    density (k + 1) / k, and the other three are 1. The ball of a single generated
+    outlier can contain the whole reference set: read coverage beside recall.
 
-    For two samples of one law the expected coverage is
+    For two samples of one distribution the expected coverage is
     $1 - \prod_{j<k} (m - 1 - j) / (m + n - 1 - j)$, near $1 - 2^{-k}$ for m = n, and
-    the expected density is 1; precision and recall are below 1 and depend on n, m and
-    d: quote real against real beside them.
+    the expected density is 1. Precision and recall are below 1 and depend on n, m and
+    d: quote those of real against real pictures beside them.
 
     Args:
         generated: features y, shape (n, d).
@@ -75,7 +75,7 @@ def prdc(
         num_neighbours_coverage: k of density and coverage, 5 in the paper.
 
     Returns:
-        The four numbers. Exchanging the sets exchanges precision and recall.
+        The four numbers. Exchanging the two sets exchanges precision and recall.
 
     Raises:
         TypeError: if the features are not real numbers.
@@ -104,7 +104,7 @@ def prdc(
             f"{max(k, k_coverage)} neighbours need more points than that in each set, "
             f"got {len(y)} generated and {len(x)} reference points"
         )
-    # Distances do not change, but less is lost to cancellation.
+    # Centring does not change distances, and loses less of them to cancellation.
     centre = x.mean(axis=0)
     x, y = x - centre, y - centre
     radii, radii_coverage = _squared_radii(x, (k, k_coverage))
@@ -129,44 +129,45 @@ def prdc(
 
 
 def nearest_neighbour_distances(*, generated: Any, reference: Any) -> Neighbours:
-    r"""Find the nearest reference point of each generated one: a memorisation check.
+    r"""Find the nearest reference point of each generated one: a test of memorisation.
 
     $$\min_i |y_j - x_i|, \qquad j = 1, \dots, n.$$
 
-    Held against the *training* pictures, the median shows copying where it is well
-    below the same median of held-out real pictures.
+    Take the *training* pictures as reference: a median well below that of held-out real
+    pictures indicates copies.
 
     Args:
         generated: features y, shape (n, d).
         reference: features x, shape (m, d), of the training pictures.
 
     Returns:
-        Distances and indices.
+        The distances and the indices of the reference points.
 
     Raises:
         TypeError: if the features are not real numbers.
         ValueError: if the shapes do not fit or a feature is not finite.
 
     Example:
-        >>> found = nearest_neighbour_distances(
+        >>> nearest = nearest_neighbour_distances(
         ...     generated=[[0.0, 1.0], [3.0, 4.0]], reference=[[0.0, 0.0], [3.0, 4.0]]
         ... )
-        >>> found.distances.tolist(), found.indices.tolist()
+        >>> nearest.distances.tolist(), nearest.indices.tolist()
         ([1.0, 0.0], [0, 1])
     """
     y, x = checks.points(generated=generated, reference=reference)
     centre = x.mean(axis=0)
     blocks = _squared_distances(y - centre, x - centre)
     indices = np.concatenate([squares.argmin(axis=1) for _, squares, _ in blocks])
-    # By differences, which leave nothing of the rounding errors of the squares.
+    # From differences, since the squares above are rounded: copies have distance 0.
     return Neighbours(np.linalg.norm(y - x[indices], axis=1), indices)
 
 
 def _squared_radii(x: np.ndarray, ks: tuple[int, ...]) -> list[np.ndarray]:
-    """Squared distances to the k-th nearest other points, for several k."""
+    """Return the squared distances to the k-th nearest other points, for several k."""
     radii = [np.empty(len(x)) for _ in ks]
     for rows, squares, _ in _squared_distances(x, x):
-        # The point itself comes first, at distance 0.
+        # The point itself, at distance 0, is first in the order: the k-th other point
+        # has index k.
         squares[np.arange(len(squares)), np.arange(len(x))[rows]] = 0
         squares.partition(sorted(set(ks)), axis=1)
         for radius, k in zip(radii, ks, strict=True):
@@ -177,10 +178,10 @@ def _squared_radii(x: np.ndarray, ks: tuple[int, ...]) -> list[np.ndarray]:
 def _squared_distances(
     x: np.ndarray, y: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield blocks of rows, their squared distances, and how far these can be off.
+    """Yield blocks of rows, their squared distances, and bounds of the rounding errors.
 
-    The expansion |x|^2 + |y|^2 - 2 x y is one matrix product; its rounding error is a
-    multiple of the squared norms, not of the distance.
+    The expansion |x|^2 + |y|^2 - 2 x y is one matrix product; its rounding error is
+    relative to the squared norms, not to the distance.
     """
     of_x, of_y = np.sum(x**2, axis=1), np.sum(y**2, axis=1)
     height = max(1, _BLOCK_ENTRIES // len(y))

@@ -1,4 +1,4 @@
-"""Values with all that they depend on, and the evaluation that makes them."""
+"""Measurements: values of metrics with all that they depend on, and `evaluate`."""
 
 import dataclasses
 from typing import Any
@@ -26,10 +26,10 @@ GENERATORS = ("raw", "ema", "real", "baseline")
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """A value of a metric, and what it must be compared by.
+    """The value of a metric, with all that it depends on.
 
-    Two values belong into one column only if they agree in everything but value,
-    deviation, seed and generator. `dataclasses.asdict` makes a dict for json.
+    Two values are comparable only if they agree in everything but value, deviation,
+    seed and generator. `dataclasses.asdict` makes a dictionary for JSON.
 
     Attributes:
         metric: "frechet", "kernel_distance", "precision", "recall", "density",
@@ -37,17 +37,18 @@ class Measurement:
         value: the number.
         extractor: the name of the extractor.
         weights: the hash of its weights.
-        layer: where the features are taken.
+        layer: the layer whose outputs are the features.
         resize: how pictures are resized.
         n_generated: the number of generated pictures.
-        n_reference: the number of reference pictures; 0 where none is looked at.
-        split: which part of the data the reference is.
-        seed: of subsets and shuffles.
-        generator: "raw", "ema" (averaged weights), "real" for real pictures, or
-            "baseline" for a trivial one, such as the mean pictures of the classes.
-        protocol: what else the number depends on, in words.
+        n_reference: the number of reference pictures; 0 if the metric needs none.
+        split: the part of the data that the reference is, such as "test".
+        seed: of the random subsets and shuffles.
+        generator: "raw" (current weights), "ema" (averaged weights), "real" for real
+            pictures, or "baseline" for a trivial generator, such as the mean pictures
+            of the classes.
+        protocol: what else the value depends on, in words.
         deviation: the standard deviation over subsets or splits, if there are any.
-        test_accuracy: of the extractor as a classifier of real pictures.
+        test_accuracy: of the extractor as a classifier of held-out real pictures.
     """
 
     metric: str
@@ -67,13 +68,13 @@ class Measurement:
 
     @property
     def label(self) -> str:
-        """The printed name: FID, KID and IS in the standard features only."""
+        """The printed name: FID, KID or IS only in the standard Inception features."""
         if self.extractor == STANDARD and self.metric in _STANDARD_NAMES:
             return _STANDARD_NAMES[self.metric]
         return f"{self.metric.replace('_', ' ')}[{self.extractor}]"
 
     def __str__(self) -> str:
-        """Name and value, with the deviation if there is one."""
+        """Return name and value, with the deviation if there is one."""
         spread = "" if self.deviation is None else f" +- {self.deviation:.2g}"
         return f"{self.label} = {self.value:.4g}{spread}"
 
@@ -94,27 +95,28 @@ def evaluate(
     splits: int = 1,
     batch_size: int = 250,
 ) -> dict[str, Measurement]:
-    """Measure generated pictures against real ones, by every metric that applies.
+    """Compare generated with real pictures, by every metric that applies.
 
-    The kernel distance is that of random subsets where both sets exceed
-    `subset_size`, and of the whole sets otherwise. Take as many generated pictures as
-    reference ones, and set `floor` beside the values.
+    The kernel distance is computed over random subsets if both sets are larger than
+    `subset_size`, else over the whole sets. Take as many generated pictures as
+    reference ones, and quote the values of `floor` beside these.
 
     Args:
         generated: uint8, shape (n, H, W, C), see `quantise`; or their `Features`.
-        reference: real pictures, likewise; or their `Features`, which saves computing
-            them for every checkpoint.
-        extractor: the extractor, which made the features if they are given.
+        reference: real pictures, uint8, shape (m, H, W, C); or their `Features`, so
+            that they are not computed anew for every checkpoint.
+        extractor: the extractor; given `Features` must come from it.
         labels: the classes that a conditional generator was asked for, shape (n,).
         generator: "raw", "ema", "real" or "baseline".
-        split: which part of the data the reference is.
-        seed: of subsets and shuffles.
-        num_neighbours: of precision and recall.
-        num_neighbours_coverage: of density and coverage.
-        subsets: how many pairs of subsets.
-        subset_size: pictures in each.
-        splits: of the classifier score; 1 is the whole set, 10 usual for Inception's.
-        batch_size: pictures at a time.
+        split: the part of the data that the reference is, for the record.
+        seed: of the random subsets and shuffles.
+        num_neighbours: k of precision and recall.
+        num_neighbours_coverage: k of density and coverage.
+        subsets: the number of pairs of subsets of the kernel distance.
+        subset_size: pictures per subset.
+        splits: parts of the classifier score; 1 takes the whole set, 10 is usual for
+            the Inception score.
+        batch_size: pictures per batch of the extractor.
 
     Returns:
         Measurements by metric: "frechet", "kernel_distance", "precision", "recall",
@@ -122,25 +124,30 @@ def evaluate(
         "accuracy" with labels.
 
     Raises:
-        TypeError: if pictures are not uint8 or labels no integers.
-        ValueError: if shapes do not fit, there are labels but no classifier, features
-            come from another extractor, or a choice is not among those above.
+        TypeError: if pictures are not uint8 or labels not integers.
+        ValueError: if shapes do not fit together, labels are given but the extractor is
+            not a classifier, features come from another extractor, or `generator` is
+            unknown.
 
     Example:
         >>> from gamedyn.metrics import raw
         >>> real = np.arange(96, dtype=np.uint8).reshape(24, 2, 2, 1)
-        >>> found = evaluate(real[:12], real[12:], raw())
-        >>> print(found["frechet"], "by", found["frechet"].protocol)
+        >>> values = evaluate(real[:12], real[12:], raw())
+        >>> print(values["frechet"], "by", values["frechet"].protocol)
         frechet[raw] = 0.1417 by squared
     """
     if generator not in GENERATORS:
         raise ValueError(f"generator must be one of {GENERATORS}, got {generator!r}")
+
+    # The features of n generated and m reference pictures, unless they are given.
     y = _features("generated", generated, extractor, batch_size)
     x = _features("reference", reference, extractor, batch_size)
     n, m, d = len(y.features), len(x.features), y.features.shape[1]
     pair = {"generated": y.features, "reference": x.features}
     singular = f", singular: n <= d = {d}" if min(n, m) <= d else ""
-    found: list[tuple[str, float | Spread, str]] = [
+
+    # The distances between the two sets, as (metric, value, protocol).
+    results: list[tuple[str, float | Spread, str]] = [
         (
             "frechet",
             frechet(feature_stats(y.features), feature_stats(x.features)),
@@ -149,30 +156,37 @@ def evaluate(
     ]
     if min(n, m) > subset_size:
         value = kid_subsets(**pair, subsets=subsets, subset_size=subset_size, seed=seed)
-        found.append(("kernel_distance", value, f"{subsets} subsets of {subset_size}"))
+        protocol = f"{subsets} subsets of {subset_size}"
+        results.append(("kernel_distance", value, protocol))
     else:
-        found.append(("kernel_distance", kid(**pair), "whole sets"))
+        results.append(("kernel_distance", kid(**pair), "whole sets"))
+
+    # Fidelity and diversity, by nearest neighbours.
     shares = prdc(
         **pair,
         num_neighbours=num_neighbours,
         num_neighbours_coverage=num_neighbours_coverage,
     )
-    found += [
+    results += [
         ("precision", shares.precision, f"k = {num_neighbours}"),
         ("recall", shares.recall, f"k = {num_neighbours}"),
         ("density", shares.density, f"k = {num_neighbours_coverage}, <="),
         ("coverage", shares.coverage, f"k = {num_neighbours_coverage}, <="),
     ]
+
+    # The scores that need a classifier.
     if y.probabilities is not None:
         score = inception_score_splits(y.probabilities, splits=splits, seed=seed)
-        found.append(("classifier_score", score, f"{splits} splits"))
+        results.append(("classifier_score", score, f"{splits} splits"))
     if labels is not None:
         if y.probabilities is None:
             raise ValueError(
                 f"an accuracy needs a classifier, got labels and {extractor.name}"
             )
         accuracy = conditional_accuracy(y.probabilities, labels)
-        found.append(("accuracy", accuracy, "against the asked labels"))
+        results.append(("accuracy", accuracy, "against the asked labels"))
+
+    # Every value with all that it depends on.
     return {
         metric: measurement(
             metric,
@@ -185,7 +199,7 @@ def evaluate(
             generator=generator,
             protocol=protocol,
         )
-        for metric, value, protocol in found
+        for metric, value, protocol in results
     }
 
 
@@ -201,18 +215,18 @@ def measurement(
     seed: int = 0,
     protocol: str = "",
 ) -> Measurement:
-    """Put a value on record with the extractor that it depends on.
+    """Make the `Measurement` of a value in the features of an extractor.
 
     Args:
-        metric: its name.
-        value: the number, or mean and deviation.
+        metric: the name of the metric.
+        value: the value, or its mean and deviation over subsets.
         extractor: the extractor.
         n_generated: the number of generated pictures.
         generator: as in `evaluate`.
-        n_reference: the number of reference pictures; 0 where none is looked at.
-        split: which part of the data the reference is.
-        seed: of what was drawn.
-        protocol: what else the number depends on, in words.
+        n_reference: the number of reference pictures; 0 if the metric needs none.
+        split: the part of the data that the reference is.
+        seed: of the random subsets and shuffles.
+        protocol: what else the value depends on, in words.
 
     Returns:
         The measurement.
@@ -239,15 +253,17 @@ def measurement(
 def floor(
     real: Any, reference: Any, extractor: Extractor, *, number: int, **options: Any
 ) -> dict[str, Measurement]:
-    """Measure real pictures as if they were generated: what a perfect generator gets.
+    """Evaluate real pictures as if they were generated: the values of a perfect model.
 
     Args:
-        real: real pictures that are not in the reference, uint8: the training set.
+        real: real pictures that are not in the reference, uint8, such as the training
+            set.
         reference: as in `evaluate`.
         extractor: as in `evaluate`.
-        number: how many to draw from `real`, without replacement: as many as are
-            generated.
-        **options: those of `evaluate` but `labels` and `generator`; its seed draws.
+        number: the number of pictures drawn from `real`, without replacement; take as
+            many as are generated.
+        **options: options of `evaluate` except `labels` and `generator`; `seed` also
+            decides which pictures are drawn.
 
     Returns:
         As `evaluate`.
@@ -265,10 +281,11 @@ def floor(
 
 
 def class_mean_pictures(images: Any, labels: Any, num_classes: int) -> np.ndarray:
-    """Average the pictures of each class: the baseline of a conditional generator.
+    """Average the pictures of each class: a baseline for conditional generators.
 
-    A generator that only knows the mean of the class asked for has a good accuracy and
-    no variety; every metric must tell a trained one from it. Index with the labels.
+    A generator that returns the mean picture of the class asked for is accurate and has
+    no variety; a trained one must be better by every metric. Index the result with the
+    labels asked for.
 
     Args:
         images: uint8, shape (n, H, W, C).
@@ -276,12 +293,12 @@ def class_mean_pictures(images: Any, labels: Any, num_classes: int) -> np.ndarra
         num_classes: the number of classes.
 
     Returns:
-        uint8, shape (num_classes, H, W, C), rounded.
+        The means, rounded to uint8, shape (num_classes, H, W, C).
 
     Raises:
-        TypeError: if the pictures are not uint8 or the labels no integers.
-        ValueError: if the shapes do not fit, a label is out of range or a class is
-            empty.
+        TypeError: if the pictures are not uint8 or the labels not integers.
+        ValueError: if the shapes do not fit together, a label is out of range, or a
+            class has no pictures.
 
     Example:
         >>> pictures = np.array([10, 20, 90], np.uint8).reshape(3, 1, 1, 1)

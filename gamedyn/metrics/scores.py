@@ -1,4 +1,4 @@
-"""Scores from a classifier's probabilities."""
+"""Scores computed from a classifier's probabilities."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from gamedyn.metrics.kernel import Spread
 
 
 def inception_score(probabilities: Any) -> float:
-    r"""Compute the score of a classifier's sureness and of the variety of its answers.
+    r"""Compute the classifier score: confident predictions of many different classes.
 
     $$\exp \Bigl( \frac 1n \sum_j \mathrm{KL}\bigl( p(c \mid y_j) \,\|\, p(c) \bigr)
     \Bigr), \qquad p(c) = \frac 1n \sum_j p(c \mid y_j),$$
 
-    from 1 to the number of classes. It ignores the real data: never quote it alone. It
-    is the Inception score only with the probabilities of the standard Inception network
-    (of its logits without bias); otherwise a classifier score.
+    between 1 and the number of classes. It ignores the real data: never quote it alone.
+    It is the Inception score only with the probabilities of the standard Inception
+    network (from its logits without bias).
 
     Args:
-        probabilities: shape (n, C), every row a distribution.
+        probabilities: shape (n, C), each row a distribution.
 
     Returns:
         The score.
@@ -40,7 +40,7 @@ def inception_score(probabilities: Any) -> float:
     """
     p = checks.probabilities("probabilities", probabilities)
     mean = p.mean(axis=0)
-    # 0 log 0 = 0; where the mean is 0, so is every p.
+    # 0 log 0 = 0: a ratio of 1 where p is 0, also where the mean is 0.
     ratio = np.divide(p, mean, out=np.ones_like(p), where=p > 0)
     return float(np.exp(np.mean(np.sum(p * np.log(ratio), axis=1))))
 
@@ -50,13 +50,14 @@ def inception_score_splits(
 ) -> Spread:
     """Compute `inception_score` over parts of the sample, the protocol of the paper.
 
-    Not the score of the whole: a part has fewer examples to show its variety with. The
-    sample is shuffled first, since ordered by class it would score 1.
+    On average it is lower than the score of the whole sample, since a part with fewer
+    examples has less variety. The sample is shuffled first, since the parts of a sample
+    ordered by class would score 1.
 
     Args:
         probabilities: shape (n, C), n >= splits.
-        splits: how many parts.
-        seed: of the shuffling, the same on every machine.
+        splits: the number of parts.
+        seed: of the shuffling; a seed gives the same order on every machine.
 
     Returns:
         Mean and standard deviation over the parts.
@@ -75,21 +76,23 @@ def inception_score_splits(
 
 
 def conditional_accuracy(probabilities: Any, labels: Any) -> float:
-    """Compute the share of pictures that the classifier takes for the asked class.
+    r"""Compute the share of pictures classified as the class that was asked for.
 
-    Quote the classifier's accuracy on real test pictures beside it.
+    $$\frac 1n \, \#\{j : \arg\max_c p(c \mid y_j) = c_j\}.$$
+
+    Quote the classifier's accuracy on held-out real pictures beside it.
 
     Args:
-        probabilities: shape (n, C).
+        probabilities: shape (n, C), each row a distribution.
         labels: the classes that the generator was asked for, shape (n,), integers.
 
     Returns:
-        A share from 0 to 1.
+        A share between 0 and 1.
 
     Raises:
-        TypeError: if the labels are no integers.
-        ValueError: if a shape does not fit, a row is no distribution or a label is out
-            of range.
+        TypeError: if the labels are not integers.
+        ValueError: if the shapes do not fit together, a row is not a distribution, or a
+            label is out of range.
 
     Example:
         >>> conditional_accuracy([[0.9, 0.1], [0.6, 0.4]], [0, 1])

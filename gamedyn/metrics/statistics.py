@@ -1,4 +1,4 @@
-"""Mean and covariance of features, collected in parts without loss of digits."""
+"""Mean and covariance of features, accumulated in parts without cancellation."""
 
 import dataclasses
 from typing import Any
@@ -10,19 +10,19 @@ from gamedyn.metrics import checks
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureStats:
-    r"""Count, mean and scatter of a set of features, in float64.
+    r"""Count, mean and scatter matrix of a set of features, in float64.
 
-    Two parts are merged by
+    The statistics of two parts are merged by
 
     $$\delta = m_b - m_a, \quad m = m_a + \delta\, n_b / n, \quad
     M = M_a + M_b + \delta \delta^\top n_a n_b / n,$$
 
-    so nothing cancels where the mean exceeds the deviations (from plain sums of x and
-    $x x^\top$ a covariance is 71 % wrong at a mean of 1e4 and deviations of 1e-3), and
-    any split into parts gives the statistics of the whole.
+    so nothing cancels if the mean is much larger than the deviations (computed from the
+    sums of x and $x x^\top$, a covariance is wrong by 71 % at a mean of 1e4 and
+    deviations of 1e-3), and any division into parts gives the statistics of the whole.
 
     Attributes:
-        count: n, how many points.
+        count: n, the number of points.
         mean: m, shape (d,).
         scatter: M, the sum of $(x - m)(x - m)^\top$, shape (d, d).
 
@@ -78,7 +78,7 @@ class FeatureStats:
 
 
 def feature_stats(features: Any) -> FeatureStats:
-    """Compute the statistics of one set of features; add those of several.
+    """Compute the statistics of a set of features; those of several sets can be added.
 
     Args:
         features: shape (n, d), n >= 1, of any real dtype.
@@ -88,12 +88,12 @@ def feature_stats(features: Any) -> FeatureStats:
 
     Raises:
         TypeError: if the features are not real numbers.
-        ValueError: if the shape is another or a feature is not finite.
+        ValueError: if the shape differs or a feature is not finite.
     """
     (points,) = checks.points(features=features)
     mean = points.mean(axis=0)
     centred = points - mean
-    # What rounding left of the mean: of importance where it is large.
+    # Correct the rounding error of the mean, which matters if the mean is large.
     rest = centred.mean(axis=0)
     centred -= rest
     return FeatureStats(len(points), mean + rest, centred.T @ centred)

@@ -1,16 +1,17 @@
-"""Reading tables of weights that torch wrote, without torch and without its trust.
+"""Reading files of weights that torch wrote, without torch and without trusting them.
 
-A `.pth` file is a zip archive of raw arrays and one pickle that says what they are. A
-pickle is a program that names the functions it wants called. This is the only module
+A `.pth` file is a zip archive of raw arrays and one pickle that describes them. A
+pickle is a program, which can call any function that it names. This is the only module
 that runs one, and only after these checks:
 
-- its operations are those that a table of arrays needs (`_OPERATIONS`), none of them
-  large in count or in what it allocates;
-- of all names it may mention four, which mean functions of this module or an
-  `OrderedDict`; any other is refused before anything is called;
-- an array must be contiguous and must fill the bytes of its member exactly.
+- its operations are among those that a dictionary of arrays needs (`_OPERATIONS`), and
+  their number and the memory they allocate are bounded;
+- it may name four objects, which stand for functions of this module, strings or an
+  `OrderedDict`; any other name is rejected before anything is called;
+- every array must be contiguous and lie within its storage, whose member of the archive
+  must have exactly the announced size.
 
-Members are stored, not compressed, and are never extracted to disk.
+Members must be stored without compression, and are never extracted to disk.
 """
 
 import collections
@@ -36,7 +37,7 @@ _MOST_TUPLES = 20_000
 
 _DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
-# What torch's protocol 2 writes for an ordered dict of tensors.
+# The operations that torch's protocol 2 writes for an ordered dictionary of tensors.
 _OPERATIONS = frozenset(
     [
         *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
@@ -47,7 +48,7 @@ _OPERATIONS = frozenset(
     ]
 )
 
-# The pickle of the number that opens a file of the format before zip archives.
+# The start of a file in torch's format before zip archives: a pickled magic number.
 _OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 _CONVERT = (
@@ -85,7 +86,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, larger than 1 GiB, of the format before zip
-            archives, or holds anything else than such a table; the message says what.
+            archives, or contains anything but a dictionary of such tensors; the message
+            says what.
     """
     path = Path(path)
     if not path.is_file():
@@ -131,9 +133,13 @@ def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def _check_program(program: bytes) -> None:
-    """Raise `ValueError` unless a pickle keeps to what a table of arrays needs."""
+    """Check that a pickle has only operations that a dictionary of arrays needs.
+
+    Raises:
+        ValueError: if it has others, too many, or bytes after its end.
+    """
     with warnings.catch_warnings():
-        # The parser unescapes damaged names, which are then refused anyhow.
+        # The parser warns of escapes in damaged names, which are rejected below.
         warnings.simplefilter("ignore")
         operations = list(pickletools.genops(program))
     tuples = end = 0
@@ -141,7 +147,7 @@ def _check_program(program: bytes) -> None:
         if operation.name not in _OPERATIONS:
             raise ValueError(f"the pickle holds {operation.name}, which no table needs")
         tuples += operation.name.startswith("TUPLE")
-        # The memo is an array as long as its largest index.
+        # Unpickling allocates a memo as long as the largest index that is stored.
         stores = operation.name in ("BINPUT", "LONG_BINPUT")
         if tuples > _MOST_TUPLES or (stores and argument > len(program)):  # type: ignore[operator]
             raise ValueError("the pickle is larger than that of any table expected")
@@ -151,13 +157,13 @@ def _check_program(program: bytes) -> None:
 
 
 class _WeightsUnpickler(pickle.Unpickler):
-    """An unpickler that knows four names and one kind of persistent object."""
+    """An unpickler that accepts four names and one kind of persistent object."""
 
     def __init__(self, program: bytes, archive: zipfile.ZipFile, folder: str):
         super().__init__(io.BytesIO(program))
         self._archive, self._folder = archive, folder
 
-        # Made for this file, so that nothing a pickle does to it outlives the reading.
+        # Created anew for each file: what a pickle does to it affects no other file.
         def rebuild(storage, offset, shape, strides, requires_grad, hooks, *rest):
             del requires_grad, hooks, rest
             return _view(storage, offset, shape, strides)
@@ -165,13 +171,13 @@ class _WeightsUnpickler(pickle.Unpickler):
         self._names = {
             ("collections", "OrderedDict"): collections.OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): rebuild,
-            # Tags, which can be neither called nor changed.
+            # Strings, which a pickle can neither call nor change.
             ("torch", "FloatStorage"): "FloatStorage",
             ("torch", "LongStorage"): "LongStorage",
         }
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        """Give one of four meanings, or refuse."""
+        """Return what one of the four accepted names stands for; reject any other."""
         try:
             return self._names[module_name, global_name]
         except KeyError:
@@ -180,7 +186,7 @@ class _WeightsUnpickler(pickle.Unpickler):
             ) from None
 
     def persistent_load(self, pid: Any) -> np.ndarray:
-        """Read the numbers of a storage, all of them and no more."""
+        """Read a storage, whose member must have exactly the announced size."""
         match pid:
             case ("storage", str(tag), str(key), str(), int(numel)):
                 pass
@@ -198,7 +204,7 @@ class _WeightsUnpickler(pickle.Unpickler):
 
 
 def _view(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
-    """Cut a contiguous array out of a storage, within its bounds."""
+    """Return a contiguous array of a storage, after checking that it lies within."""
     if (
         not isinstance(storage, np.ndarray)
         or not (isinstance(shape, tuple) and isinstance(strides, tuple))

@@ -1,96 +1,61 @@
 """Networks whose layers are pure functions of parameters and inputs."""
 
+# ruff: noqa: I001  Every public name on one line.
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from gamedyn.nets import (
-    attention,
-    embedding,
-    layers,
-    linear,
-    normalisation,
-    spectral,
+    attention as attention,
+    embedding as embedding,
+    layers as layers,
+    linear as linear,
+    normalisation as normalisation,
+    spectral as spectral,
 )
 from gamedyn.nets.convolutions import (
-    convolve,
-    convolve_transposed,
-    from_torch_conv2d,
-    from_torch_conv_transpose2d,
-    output_padding_for,
-    output_size,
-    preferred_layout,
-    same_padding,
-    swap_layout,
-    transposed_output_size,
+    convolve as convolve,
+    convolve_transposed as convolve_transposed,
+    from_torch_conv2d as from_torch_conv2d,
+    from_torch_conv_transpose2d as from_torch_conv_transpose2d,
+    output_padding_for as output_padding_for,
+    output_size as output_size,
+    preferred_layout as preferred_layout,
+    same_padding as same_padding,
+    swap_layout as swap_layout,
+    transposed_output_size as transposed_output_size,
 )
-from gamedyn.nets.dcgan import dcgan_discriminator, dcgan_generator
-from gamedyn.nets.dit import dit
-from gamedyn.nets.embedding import sinusoidal
+from gamedyn.nets.dcgan import (
+    dcgan_discriminator as dcgan_discriminator,
+    dcgan_generator as dcgan_generator,
+)
+from gamedyn.nets.dit import dit as dit
+from gamedyn.nets.embedding import sinusoidal as sinusoidal
 from gamedyn.nets.maxout import (
-    mirza_osindero_discriminator,
-    mirza_osindero_generator,
-    pacgan_discriminator,
-    pacgan_generator,
+    mirza_osindero_discriminator as mirza_osindero_discriminator,
+    mirza_osindero_generator as mirza_osindero_generator,
+    pacgan_discriminator as pacgan_discriminator,
+    pacgan_generator as pacgan_generator,
 )
-from gamedyn.nets.mlp import mlp
+from gamedyn.nets.mlp import mlp as mlp
 from gamedyn.nets.net import (
-    Net,
-    compute_in,
-    concatenate_condition,
-    count_parameters,
-    from_function,
+    Net as Net,
+    compute_in as compute_in,
+    concatenate_condition as concatenate_condition,
+    count_parameters as count_parameters,
+    from_function as from_function,
 )
-from gamedyn.nets.patch import patch_discriminator
-from gamedyn.nets.points import point_mlp
-from gamedyn.nets.resnet import sngan_discriminator, sngan_generator
-from gamedyn.nets.spectral import spectrally_normalised
-from gamedyn.nets.text import text_encoder
-from gamedyn.nets.unet import unet
+from gamedyn.nets.patch import patch_discriminator as patch_discriminator
+from gamedyn.nets.points import point_mlp as point_mlp
+from gamedyn.nets.resnet import (
+    sngan_discriminator as sngan_discriminator,
+    sngan_generator as sngan_generator,
+)
+from gamedyn.nets.spectral import spectrally_normalised as spectrally_normalised
+from gamedyn.nets.text import text_encoder as text_encoder
+from gamedyn.nets.unet import unet as unet
 
 if TYPE_CHECKING:
-    from gamedyn.nets.adapters import from_linen, from_nnx
-
-__all__ = [
-    "Net",
-    "attention",
-    "compute_in",
-    "concatenate_condition",
-    "convolve",
-    "convolve_transposed",
-    "count_parameters",
-    "dcgan_discriminator",
-    "dcgan_generator",
-    "dit",
-    "embedding",
-    "from_function",
-    "from_linen",
-    "from_nnx",
-    "from_torch_conv2d",
-    "from_torch_conv_transpose2d",
-    "layers",
-    "linear",
-    "mirza_osindero_discriminator",
-    "mirza_osindero_generator",
-    "mlp",
-    "normalisation",
-    "output_padding_for",
-    "output_size",
-    "pacgan_discriminator",
-    "pacgan_generator",
-    "patch_discriminator",
-    "point_mlp",
-    "preferred_layout",
-    "same_padding",
-    "sinusoidal",
-    "sngan_discriminator",
-    "sngan_generator",
-    "spectral",
-    "spectrally_normalised",
-    "swap_layout",
-    "text_encoder",
-    "transposed_output_size",
-    "unet",
-]
+    from gamedyn.nets.adapters import from_linen as from_linen, from_nnx as from_nnx
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ def attend(
     *,
     there: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Average values with weights that queries and keys decide, head by head.
+    r"""Compute multi-head attention: averages of values, weighted by queries and keys.
 
     $$y = \text{softmax}(q k^T / \sqrt{d})\, v,$$
 
@@ -31,15 +31,15 @@ def attend(
         q: queries, (B, n, C).
         k: keys, (B, m, C).
         v: values, (B, m, C).
-        heads: how many, a divisor of C.
-        there: which keys there are, boolean, (B, m): words of a text, but not what
-            fills it up. All of them if `None`.
+        heads: number of heads, a divisor of C.
+        there: mask of the keys, boolean, (B, m): true for the words of a text, false
+            for padding. All true if `None`.
 
     Returns:
         The averages, (B, n, C).
 
     Raises:
-        ValueError: if the channels do not come in so many heads.
+        ValueError: if the number of channels is not divisible by `heads`.
 
     References:
         A. Vaswani et al., Attention Is All You Need, 2017.
@@ -88,7 +88,7 @@ def _averages_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 def _averages_and_weights(
     scores: jax.Array, values: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Find averages, the weights that they are by, and the sums of the weights."""
+    """Compute averages, their unnormalised weights, and the sums of these."""
     scores = materialise(scores)
     greatest = lax.stop_gradient(jnp.max(scores, -1, keepdims=True))
     weights = materialise(jnp.exp(scores - greatest))
@@ -147,7 +147,7 @@ def attention(
         x: (B, n, C).
         heads: see `attend`.
         tokens: c, (B, m, tokens), if the parameters are for them.
-        there: which rows and tokens there are, see `attend`, (B, n + m).
+        there: mask of rows and tokens, (B, n + m), see `attend`.
         dense: `dense(params, rows)`, what computes the affine functions.
 
     Returns:
@@ -168,6 +168,6 @@ def attention(
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Raise `ValueError` unless the channels come in so many heads."""
+    """Raise `ValueError` unless the number of channels is divisible by `heads`."""
     if heads < 1 or width % heads:
         raise ValueError(f"expected a divisor of {width} channels, got {heads} heads")

@@ -127,11 +127,15 @@ def dcgan_generator(
         layout = preferred_layout(impl)
         normal = _normalisation(norm, normalise, params, layout)
         norm_labels = labels if condition == "batch_norm" else None
+
+        # Append the condition to the latents.
         if condition == "one_hot":
             z = layers.append_one_hot(z, labels, classes)
         elif condition == "embedding":
             embedded = params["classes"]["kernel"][labels]
             z = jnp.concatenate([z, embedded], axis=1)
+
+        # Double the picture, stage by stage.
         shape = (base, base, widths[0])
         x = layers.dense_to_picture(params["dense"], z, shape, layout)
         for i in range(stages):
@@ -238,6 +242,8 @@ def dcgan_discriminator(
         layout = preferred_layout(impl)
         normal = _normalisation(norm, normalise, params, layout)
         x = swap_layout(x) if layout == "CHWN" else x
+
+        # Append the condition as further channels.
         if condition == "one_hot":
             vectors = jax.nn.one_hot(labels, classes, dtype=x.dtype)
             planes = layers.label_planes(vectors, (size, size), layout)
@@ -246,11 +252,15 @@ def dcgan_discriminator(
             plane = params["classes"]["kernel"][labels].reshape(-1, size, size, 1)
             plane = swap_layout(plane) if layout == "CHWN" else plane
             x = jnp.concatenate([x, plane], axis=layout.index("C"))
+
+        # Halve the picture, stage by stage.
         for i in range(stages):
             x = layers.conv(
                 params[f"conv{i}"], x, stride=2, padding=1, impl=impl, layout=layout
             )
             x = jax.nn.leaky_relu(normal(f"norm{i}", x) if i else x, 0.2)
+
+        # The logits, and those of the classes or what the class adds to them.
         logits = layers.dense_of_picture(params["dense"], x, layout)[:, 0]
         if condition == "auxiliary":
             return logits, layers.dense_of_picture(params["classes"], x, layout)

@@ -68,7 +68,7 @@ def dit(
         channels: of the pictures predicted.
         patch: rows and columns of a patch.
         width: entries of a row.
-        depth: how many blocks.
+        depth: number of blocks.
         heads: of the attention.
         expansion: width of the perceptron's hidden layer, in units of the width.
         in_channels: see `unet`.
@@ -100,6 +100,7 @@ def dit(
         W. Peebles and S. Xie, Scalable Diffusion Models with Transformers, 2023.
         <https://arxiv.org/abs/2212.09748>
     """
+    # Check the options.
     in_channels = channels if in_channels is None else in_channels
     for name, value in {
         "channels": channels,
@@ -113,6 +114,8 @@ def dit(
     check_heads(width, heads)
     if width % 4:
         raise ValueError(f"expected a width divisible by 4 for positions, got {width}")
+
+    # The embedding of time and condition that every block reads.
     embed = embedding(
         _FREQUENCIES,
         width,
@@ -127,6 +130,7 @@ def dit(
     tokens_width = condition_width if condition == "tokens" else None
     outputs = (1 + learned_variance) * channels
 
+    # The parameters; those of all blocks are stacked, for one scan over them.
     def init_block(key: jax.Array) -> Params:
         layer = layers.drawing(_keys(key), _PLAIN, dtype)
         return {
@@ -147,6 +151,7 @@ def dit(
             "dense": layer(width, patch * patch * outputs, initializer=_ZEROS),
         }
 
+    # The network: patches to rows, the blocks, rows to patches.
     def apply(
         params: Params, x: jax.Array, t: jax.Array, condition: Any = None
     ) -> jax.Array:
@@ -174,7 +179,7 @@ def dit(
 
 
 def positions(rows: int, columns: int, width: int) -> np.ndarray:
-    r"""Tell the places of a grid apart by sines and cosines.
+    r"""Embed the places of a grid by sines and cosines.
 
     $$p_{i,j} = [s(i), s(j)], \qquad
     s(i) = [\sin(\omega_k i), \cos(\omega_k i)]_{k < w/4}, \quad

@@ -1,4 +1,4 @@
-"""What a diffusion model's network is told beside its input: time and condition."""
+"""Embeddings of time and condition for the networks of diffusion models."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -40,7 +40,7 @@ def sinusoidal(
     $$[\sin(\omega_0 t), \ldots, \sin(\omega_{n-1} t), \cos(\omega_0 t), \ldots,
     \cos(\omega_{n-1} t)], \qquad \omega_i = P^{-i/(n-1)},$$
 
-    n = width / 2. Two numbers are told apart if they differ by about 1 or more: scale
+    n = width / 2. Numbers are resolved if they differ by about 1 or more: scale
     what lies in [0, 1].
 
     Args:
@@ -88,7 +88,7 @@ def embedding(
     initializer: layers.Initializer | None = None,
     table: layers.Initializer | None = None,
 ) -> Embedding:
-    r"""Make the vector that networks of pictures take time and condition from.
+    r"""Make the embedding of time and condition for networks of pictures.
 
     $$K_1\, \text{silu}(K_0\, s(\tau t) + b_0) + b_1 + c,$$
 

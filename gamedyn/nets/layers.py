@@ -194,7 +194,7 @@ def group_norm(
     Args:
         params: `scale` and `offset`, each (C,).
         x: pictures, NHWC or CHWN.
-        groups: how many groups, a divisor of C.
+        groups: number of groups, a divisor of C.
         axis: that of the channels, 0 or -1.
         epsilon: added to the variance; 1e-6 in DDPM.
         modulation: s and o of every example, each (B, C); `None`: both are 0.
@@ -204,7 +204,7 @@ def group_norm(
         The same shape and dtype.
 
     Raises:
-        ValueError: if the channels do not come in so many groups.
+        ValueError: if the number of channels is not divisible by `groups`.
 
     References:
         Y. Wu and K. He, Group Normalization, 2018. <https://arxiv.org/abs/1803.08494>
@@ -242,7 +242,7 @@ def group_norm(
 
 @jax.custom_jvp
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Find mean and variance over pixels, in either layout."""
+    """Compute mean and variance over pixels, in either layout."""
     pixels = x.shape[1] * x.shape[2]
     mean = sum_pixels(x) / pixels
     return mean, sum_pixels((x - at_pixels(mean, x)) ** 2) / pixels
@@ -397,7 +397,7 @@ def conv_of_upsampled(params: Params, x: jax.Array, **options: Any) -> jax.Array
 
     Args:
         params: a kernel (3, 3, inputs, outputs), perhaps a bias.
-        x: pictures, (B, H, W, inputs), or in the layout that the options say.
+        x: pictures, (B, H, W, inputs), or in the layout of the options.
         options: `impl` and `layout`, see `convolve`.
 
     Returns:

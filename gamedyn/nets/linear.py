@@ -1,4 +1,4 @@
-"""Linear functions with a transpose of their own choice, through every derivative.
+"""Linear functions with declared transposes, which every derivative uses.
 
 Automatic differentiation transposes a linear function operation by operation, and what
 comes out need not be fast where the function was. Here a pair of functions is declared
@@ -31,7 +31,7 @@ def transposes(
 
     $$\langle A x, y \rangle = \langle x, B y \rangle \quad \text{for all } x, y,$$
 
-    which is the caller's to see to.
+    which is not checked.
 
     Args:
         first: a function of one array and, by keyword, of static hashable values, in
@@ -66,8 +66,8 @@ def _define(
 ) -> None:
     def shape(x: Any, **static: Any) -> Any:
         given = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        found = jax.eval_shape(partial(function, **static), given)
-        return x.update(shape=found.shape, weak_type=False)
+        result = jax.eval_shape(partial(function, **static), given)
+        return x.update(shape=result.shape, weak_type=False)
 
     def transposed(cotangent: Any, x: Any, **static: Any) -> list[Any]:
         del x
@@ -110,7 +110,7 @@ _bind_materialise, _ = transposes(_materialise, _materialise)
 
 
 def materialise(x: jax.Array) -> jax.Array:
-    """Return x, computed once and kept, in place of anew for everything that uses it.
+    """Return x as an array in memory: computed once, whatever uses it.
 
     On the CPU XLA joins cheap operations into the loops of all that follows them, so
     that sums of a deep network's gradients are added up again by each of their uses;

@@ -12,7 +12,7 @@ Statistics = Any
 
 
 class Net(NamedTuple):
-    """A network: functions of parameters and inputs that keep nothing.
+    """A network: pure functions of parameters and inputs, without state.
 
     A generator maps latents z, (B, d), to examples, (B, ...); a discriminator maps
     examples to logits, (B,), or to a pair (logits, class logits) if it has an auxiliary

@@ -140,7 +140,7 @@ def group_norm(
 
     Args:
         x: activations.
-        groups: how many groups, a divisor of C.
+        groups: number of groups, a divisor of C.
         axis: that of the channels, 0 or -1.
         epsilon: added to the variance.
 
@@ -148,7 +148,7 @@ def group_norm(
         The same shape and dtype.
 
     Raises:
-        ValueError: if the channels do not come in so many groups.
+        ValueError: if the number of channels is not divisible by `groups`.
 
     References:
         Y. Wu and K. He, Group Normalization, 2018. <https://arxiv.org/abs/1803.08494>
@@ -209,7 +209,7 @@ def init_scale_and_shift(
 
     Args:
         channels: C.
-        num_classes: classes with numbers of their own; `None`: no classes.
+        num_classes: number of classes, each with its own scales and offsets, or `None`.
         key: a PRNG key, needed if the deviation is not zero.
         deviation: that of the scales; .02 in DCGAN.
         dtype: of the parameters.

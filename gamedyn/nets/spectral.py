@@ -2,9 +2,9 @@ r"""Spectral normalisation: every weight divided by its largest singular value.
 
 A kernel (kh, kw, inputs, outputs) counts as the matrix (kh kw inputs, outputs), as in
 the paper; that is not the norm of the convolution as a linear map, which depends on the
-size of the picture and may be larger by up to $\sqrt{kh\, kw}$. Nothing is carried from
-call to call: the power iteration starts anew at a fixed vector, goes far enough to need
-no memory, and is differentiated through.
+size of the picture and may be larger by up to $\sqrt{kh\, kw}$. No state is carried
+from call to call: the power iteration starts at a fixed vector, takes enough steps from
+there, and is differentiated through.
 """
 
 from typing import Any
@@ -108,5 +108,5 @@ def spectrally_normalised(net: Net, *, squarings: int | None = 8) -> Net:
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    # Accelerators round the factors to fewer digits unless told not to.
+    # Accelerators round the factors to fewer digits by default.
     return jnp.matmul(a, b, precision="highest")

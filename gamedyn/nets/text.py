@@ -1,4 +1,4 @@
-"""Transformers of short texts, for what a picture is to show."""
+"""Transformers that encode short texts."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -21,11 +21,11 @@ _ROWS = jax.nn.initializers.normal(0.5)
 
 
 class Text(NamedTuple):
-    """What a text encoder says.
+    """The output of a text encoder.
 
     Attributes:
         vector: of the whole text, (B, outputs).
-        states: of its words, (B, n, width), zero where there is none.
+        states: of its words, (B, n, width), zero at padding.
     """
 
     vector: jax.Array
@@ -43,22 +43,22 @@ def text_encoder(
     outputs: int = 64,
     dtype: Any = jnp.float32,
 ) -> Net:
-    r"""Make a small transformer of texts whose words come as numbers.
+    r"""Make a small transformer of texts, whose words are given as integers.
 
     x is the sum of a word's vector and its place's; then blocks
 
     $$x \to x + A(N(x)), \qquad x \to x + M(N(x)),$$
 
-    A attention among the words that are there, M a perceptron of one hidden layer with
+    A attention among the words without padding, M a perceptron of one hidden layer with
     (the tanh form of) GELU, N layer normalisation. N(x) are the states of the words;
     their mean goes through a dense layer to the text's vector.
 
     Args:
-        vocabulary: how many numbers there are, 0 included, which fills short texts up:
-            it is neither attended to nor averaged.
+        vocabulary: number of words, 0 included, which pads short texts: it is neither
+            attended to nor averaged.
         length: n, numbers of a text.
         width: entries of x.
-        depth: how many blocks.
+        depth: number of blocks.
         heads: of the attention, a divisor of the width.
         expansion: width of the perceptron's hidden layer, in units of the width.
         outputs: entries of the text's vector.

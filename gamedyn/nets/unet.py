@@ -115,6 +115,7 @@ def unet(
         A. Nichol and P. Dhariwal, Improved Denoising Diffusion Probabilistic Models,
         2021. <https://arxiv.org/abs/2102.09672>
     """
+    # Check the options.
     in_channels = channels if in_channels is None else in_channels
     for name, value in {
         "channels": channels,
@@ -131,6 +132,8 @@ def unet(
         raise ValueError(f"expected groups that divide the width {width}, got {groups}")
     for level in {*attention_levels, deepest}:
         check_heads(widths[level], heads)
+
+    # The embedding of time and condition that every block reads.
     embed = embedding(
         width,
         4 * width,
@@ -141,6 +144,8 @@ def unet(
     )
     tokens_width = condition_width if condition == "tokens" else None
 
+    # The parameters, in the order of the network; `left` are the channels of what the
+    # way down leaves for the way up.
     def init(key: jax.Array) -> Params:
         keys = (jax.random.fold_in(key, i) for i in itertools.count())
         layer = layers.drawing(keys, _PLAIN, dtype)
@@ -166,6 +171,7 @@ def unet(
             )
             return {"norm": init_norm(channels), **inner}
 
+        # The way down.
         params: Params = {
             "embedding": embed.init(layer),
             "stem": layer(3, 3, in_channels, width),
@@ -182,6 +188,8 @@ def unet(
             if level < deepest:
                 stage["resize"] = layer(3, 3, now, now)
                 left.append(now)
+
+        # The middle and the way up, and the last layer.
         params["middle"] = {
             "block0": init_block(now, now),
             "attention0": init_attend(now),
@@ -201,6 +209,7 @@ def unet(
         params["conv"] = layer(3, 3, now, outputs, initializer=_ZEROS)
         return params
 
+    # The network; `left` are the pictures that the way up takes again.
     def apply(
         params: Params, x: jax.Array, t: jax.Array, condition: Any = None
     ) -> jax.Array:
@@ -220,6 +229,7 @@ def unet(
             attend = partial(attention, heads=heads, tokens=tokens, dense=dense)
             return _attend(stage[name], x, norm, layout, attend)
 
+        # The way down.
         x = swap_layout(x) if layout == "CHWN" else x
         x = conv(params["stem"], x)
         left = [x]
@@ -231,6 +241,8 @@ def unet(
             if level < deepest:
                 x = conv(stage["resize"], x, stride=2)
                 left.append(x)
+
+        # The middle and the way up, and the last layer.
         x = run(params["middle"], 1, run(params["middle"], 0, x))
         for level in reversed(range(deepest + 1)):
             stage = params[f"up{level}"]

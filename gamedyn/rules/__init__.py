@@ -4,126 +4,94 @@ Every rule is a function that builds a `Rule` from optax transformations (or fro
 step size that the scheme owns); `names`, `entries` and `make` give the registry.
 """
 
-import gamedyn.rules.table  # noqa: F401  fills the registry
-from gamedyn.rules.adaptive import (
-    adaptive_mirror_prox,
-    golden_ratio,
-    universal_mirror_prox,
+# ruff: noqa: I001  Within a family, tables show rules in the order of these imports.
+from gamedyn.rules.base import (
+    InnerSolve as InnerSolve,
+    Rule as Rule,
+    RuleState as RuleState,
 )
-from gamedyn.rules.anchored import (
-    anchored_descent,
-    anchored_extragradient,
-    decaying_anchor_extragradient,
-    halpern,
-)
-from gamedyn.rules.base import InnerSolve, Rule, RuleState
-from gamedyn.rules.competitive import (
-    adaptive_competitive_gradient,
-    competitive_gradient,
-)
-from gamedyn.rules.constrained import interior_point
-from gamedyn.rules.extrapolation import (
-    extragradient,
-    fast_optimistic,
-    optimistic,
-    past_extragradient,
-)
-from gamedyn.rules.integrators import proximal_point, runge_kutta
 from gamedyn.rules.registry import (
-    NEEDS,
-    RuleEntry,
-    entries,
-    make,
-    names,
-    register,
-    unregister,
+    FAMILIES as FAMILIES,
+    NEEDS as NEEDS,
+    RuleEntry as RuleEntry,
+    entries as entries,
+    entry as entry,
+    from_transformations as from_transformations,
+    make as make,
+    names as names,
+    owned as owned,
+    register as register,
+    unregister as unregister,
 )
-from gamedyn.rules.simplices import (
-    fictitious_play,
-    frank_wolfe,
-    magnetic_mirror_descent,
-    regret_matching,
-    replicator,
+from gamedyn.rules.turns import (
+    alternating as alternating,
+    simultaneous as simultaneous,
 )
-from gamedyn.rules.splitting import (
-    adaptive_golden_ratio,
-    alex_gda,
-    forward_backward_forward,
-    forward_reflected_backward,
-    projected_reflected_gradient,
+from gamedyn.rules.extragradient import (
+    extragradient as extragradient,
+    past_extragradient as past_extragradient,
 )
-from gamedyn.rules.stochastic import (
-    compressed_descent,
-    reshuffled,
-    stochastic_hamiltonian,
-)
-from gamedyn.rules.turns import alternating, simultaneous
-from gamedyn.rules.variance_reduction import (
-    alternating_variance_reduced,
-    extragradient_variance_reduced,
-    forward_reflected_variance_reduced,
-    loopless_svrgda,
-    svre,
+from gamedyn.rules.optimistic import (
+    fast_optimistic as fast_optimistic,
+    optimistic as optimistic,
 )
 from gamedyn.rules.weak_minty import (
-    bias_corrected_extragradient,
-    curvature_extragradient,
-    half_step_extragradient,
+    bias_corrected_extragradient as bias_corrected_extragradient,
+    curvature_extragradient as curvature_extragradient,
+    half_step_extragradient as half_step_extragradient,
 )
-from gamedyn.rules.wrappers import anderson, averaged, lookahead, restarted
-
-__all__ = [
-    "NEEDS",
-    "InnerSolve",
-    "Rule",
-    "RuleEntry",
-    "RuleState",
-    "adaptive_competitive_gradient",
-    "adaptive_golden_ratio",
-    "adaptive_mirror_prox",
-    "alex_gda",
-    "alternating",
-    "alternating_variance_reduced",
-    "anchored_descent",
-    "anchored_extragradient",
-    "anderson",
-    "averaged",
-    "bias_corrected_extragradient",
-    "competitive_gradient",
-    "compressed_descent",
-    "curvature_extragradient",
-    "decaying_anchor_extragradient",
-    "entries",
-    "extragradient",
-    "extragradient_variance_reduced",
-    "fast_optimistic",
-    "fictitious_play",
-    "forward_backward_forward",
-    "forward_reflected_backward",
-    "forward_reflected_variance_reduced",
-    "frank_wolfe",
-    "golden_ratio",
-    "half_step_extragradient",
-    "halpern",
-    "interior_point",
-    "lookahead",
-    "loopless_svrgda",
-    "magnetic_mirror_descent",
-    "make",
-    "names",
-    "optimistic",
-    "past_extragradient",
-    "projected_reflected_gradient",
-    "proximal_point",
-    "register",
-    "regret_matching",
-    "replicator",
-    "reshuffled",
-    "restarted",
-    "runge_kutta",
-    "simultaneous",
-    "stochastic_hamiltonian",
-    "svre",
-    "universal_mirror_prox",
-    "unregister",
-]
+from gamedyn.rules.anchored import (
+    anchored_descent as anchored_descent,
+    anchored_extragradient as anchored_extragradient,
+    decaying_anchor_extragradient as decaying_anchor_extragradient,
+    halpern as halpern,
+)
+from gamedyn.rules.integrators import (
+    proximal_point as proximal_point,
+    runge_kutta as runge_kutta,
+)
+from gamedyn.rules.splitting import (
+    adaptive_golden_ratio as adaptive_golden_ratio,
+    alex_gda as alex_gda,
+    forward_backward_forward as forward_backward_forward,
+    forward_reflected_backward as forward_reflected_backward,
+    projected_reflected_gradient as projected_reflected_gradient,
+)
+from gamedyn.rules.adaptive import (
+    adaptive_mirror_prox as adaptive_mirror_prox,
+    golden_ratio as golden_ratio,
+    universal_mirror_prox as universal_mirror_prox,
+)
+from gamedyn.rules.constrained import (
+    interior_point as interior_point,
+)
+from gamedyn.rules.simplices import (
+    fictitious_play as fictitious_play,
+    frank_wolfe as frank_wolfe,
+    magnetic_mirror_descent as magnetic_mirror_descent,
+    regret_matching as regret_matching,
+    replicator as replicator,
+)
+from gamedyn.rules.stochastic import (
+    compressed_descent as compressed_descent,
+    reshuffled as reshuffled,
+    stochastic_hamiltonian as stochastic_hamiltonian,
+)
+from gamedyn.rules.variance_reduction import (
+    alternating_variance_reduced as alternating_variance_reduced,
+    extragradient_variance_reduced as extragradient_variance_reduced,
+    forward_reflected_variance_reduced as forward_reflected_variance_reduced,
+    loopless_svrgda as loopless_svrgda,
+    svre as svre,
+)
+from gamedyn.rules.competitive import (
+    adaptive_competitive_gradient as adaptive_competitive_gradient,
+    competitive_gradient as competitive_gradient,
+)
+from gamedyn.rules.wrappers import (
+    anderson as anderson,
+    averaged as averaged,
+    lookahead as lookahead,
+    restarted as restarted,
+)
+from gamedyn.rules import combinations as combinations

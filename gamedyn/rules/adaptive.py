@@ -9,25 +9,25 @@ from gamedyn.checks import check_positive
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    PROJECTED,
     Rule,
-    add,
     apply_updates,
     build,
     check_geometry,
     check_step_size,
-    copy,
-    inner,
-    scale,
-    subtract,
-    working_dtype,
 )
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import add, copy, inner, scale, subtract, working_dtype
 
-_PROJECTED = ("euclidean", "projected")
 _GOLDEN = (1 + 5**0.5) / 2
 
 
 class GoldenState(NamedTuple):
-    """The averaged point of the step before."""
+    """The state of the golden ratio algorithm.
+
+    Attributes:
+        average: the averaged point of the step before.
+    """
 
     average: Params
 
@@ -62,7 +62,7 @@ def golden_ratio(
         arXiv:1803.08832.
     """
     check_step_size(step_size, "golden_ratio")
-    check_geometry(geometry, _PROJECTED, "golden_ratio")
+    check_geometry(geometry, PROJECTED, "golden_ratio")
 
     def init(params):
         per_player(geometry, len(params), "geometry")
@@ -71,6 +71,7 @@ def golden_ratio(
     def update(field, params, rule_state, batches):
         gap = subtract(params, rule_state.average)
         average = add(rule_state.average, scale(1 - 1 / _GOLDEN, gap))
+        # The field at the iterate, the step from the average: not both at one point.
         step = scale(-step_size, field(params, batches[0]))
         return apply_updates(geometry, average, step), GoldenState(average)
 
@@ -78,7 +79,7 @@ def golden_ratio(
 
 
 class AdaptiveState(NamedTuple):
-    """What an adaptive extragradient method remembers.
+    """The state of an adaptive extragradient method.
 
     Attributes:
         total: the sum that the step size falls with.
@@ -190,7 +191,7 @@ def _adaptive(name, step_size, geometry, step_and_gain) -> Rule:
     what is added to the total.
     """
     check_step_size(step_size, name)
-    check_geometry(geometry, _PROJECTED, name)
+    check_geometry(geometry, PROJECTED, name)
 
     def init(params):
         per_player(geometry, len(params), "geometry")
@@ -211,3 +212,41 @@ def _adaptive(name, step_size, geometry, step_and_gain) -> Rule:
         return end, AdaptiveState(total, average, weight)
 
     return build(init, update, output=lambda params, rule_state: rule_state.average)
+
+
+# The registered rules.
+
+register(
+    "golden_ratio",
+    owned(golden_ratio),
+    family="field and constraint split",
+    summary="steps from a golden-ratio average of the iterates (GRAAL)",
+    formula="w = ((p - 1) z + w-)/p; z' = P(w - h F(z)), p = 1.618",
+    source="Malitsky 2020, arXiv:1803.08832",
+    guarantee="monotone: converges for h <= 1.618/(2L)",
+    geometries=PROJECTED,
+)
+register(
+    "universal_mirror_prox",
+    owned(universal_mirror_prox),
+    family="field and constraint split",
+    summary="extragradient whose step falls with the distances moved; averaged",
+    formula="h_t = D/sqrt(D^2/h^2 + sum Z_s^2)",
+    source="Bach and Levy 2019, arXiv:1902.01637",
+    guarantee="monotone on a compact set: O(1/T) gap, O(1/sqrt(T)) if rough or noisy",
+    evaluations=2,
+    geometries=PROJECTED,
+)
+register(
+    "adaptive_mirror_prox",
+    owned(adaptive_mirror_prox),
+    family="field and constraint split",
+    summary="extragradient whose step falls with how the field turns; "
+    "averaged (AdaProx)",
+    formula="h_t = h/sqrt(1 + sum |F(w_s) - F(z_s)|^2)",
+    source="Antonakopoulos et al. 2021, arXiv:2010.12100; "
+    "Kavis et al. 2019, arXiv:1910.13857",
+    guarantee="monotone: O(1/T) gap if smooth, O(1/sqrt(T)) if not, without constants",
+    evaluations=2,
+    geometries=PROJECTED,
+)

@@ -10,17 +10,16 @@ from gamedyn.checks import check_positive, is_known
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    EUCLIDEAN,
+    PROJECTED,
     Rule,
-    add,
     apply_updates,
     build,
     check_geometry,
     check_step_size,
-    copy,
-    scale,
-    subtract,
-    working_dtype,
 )
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import add, copy, scale, subtract, working_dtype
 
 
 class _Variant(NamedTuple):
@@ -148,7 +147,7 @@ def anchored_extragradient(
         inclusion, 2022, arXiv:2206.05248.
     """
     check_step_size(step_size, "anchored_extragradient")
-    check_geometry(geometry, ("euclidean", "projected"), "anchored_extragradient")
+    check_geometry(geometry, PROJECTED, "anchored_extragradient")
     if variant not in _VARIANTS:
         raise ValueError(
             f"variant must be one of {', '.join(_VARIANTS)}, got {variant!r}"
@@ -170,6 +169,7 @@ def anchored_extragradient(
         k = num_steps.astype(ratio.dtype)
         beta = 1 / (k + offset)
         eta = jnp.asarray(step_size, ratio.dtype) * ratio
+        # Towards z_0, the start of the run, in both half steps.
         pull = scale(beta, subtract(anchor, params))
 
         def move(direction, length):
@@ -192,7 +192,12 @@ def anchored_extragradient(
 
 
 class DecayingState(NamedTuple):
-    """The anchor z_0, and the number k of steps done."""
+    """The state of a method with a decaying pull.
+
+    Attributes:
+        anchor: the start z_0.
+        num_steps: the number k of steps done.
+    """
 
     anchor: Params
     num_steps: jax.Array
@@ -233,7 +238,7 @@ def decaying_anchor_extragradient(
         convergence and fast residual decay, 2024, arXiv:2410.14369.
     """
     check_step_size(step_size, "decaying_anchor_extragradient")
-    check_geometry(geometry, ("euclidean",), "decaying_anchor_extragradient")
+    check_geometry(geometry, EUCLIDEAN, "decaying_anchor_extragradient")
     if is_known(alpha) and is_known(beta) and not 0 < alpha <= beta:
         raise ValueError(f"expected 0 < alpha <= beta, got {alpha} and {beta}")
 
@@ -289,7 +294,7 @@ def anchored_descent(
         anchoring for minimax problems, 2019, arXiv:1905.10899.
     """
     check_step_size(step_size, "anchored_descent")
-    check_geometry(geometry, ("euclidean", "projected"), "anchored_descent")
+    check_geometry(geometry, PROJECTED, "anchored_descent")
     check_positive("pull", pull)
 
     def init(params):
@@ -309,7 +314,13 @@ def anchored_descent(
 
 
 class HalpernState(NamedTuple):
-    """The inner rule's state, the start z_0, and the number k of steps done."""
+    """The state of Halpern's iteration.
+
+    Attributes:
+        inner: the inner rule's state.
+        anchor: the start z_0.
+        num_steps: the number k of steps done.
+    """
 
     inner: Any
     anchor: Params
@@ -358,3 +369,75 @@ def halpern(rule: Rule) -> Rule:
         output=lambda params, rule_state: rule.output(params, rule_state.inner),
         period=rule.period,
     )
+
+
+# The registered rules.
+
+register(
+    "eag_c",
+    owned(anchored_extragradient, variant="eag_c"),
+    family="anchored to the start",
+    summary="extragradient pulled back to the start, constant step; h = 1/(8L)",
+    formula="w = z + (z0 - z)/(k+2) - h F(z); z' = z + (z0 - z)/(k+2) - h F(w)",
+    source="Yoon and Ryu 2021, arXiv:2102.07922",
+    guarantee="monotone: |F(z_k)|^2 <= 260 L^2 D^2/(k+1)^2",
+    evaluations=2,
+    geometries=PROJECTED,
+)
+register(
+    "eag_v",
+    owned(anchored_extragradient, variant="eag_v"),
+    family="anchored to the start",
+    summary="extragradient pulled back to the start, slowly decreasing step; "
+    "h = .618/L",
+    formula="w = z + (z0 - z)/(k+2) - h_k F(z); z' = z + (z0 - z)/(k+2) - h_k F(w)",
+    source="Yoon and Ryu 2021, arXiv:2102.07922",
+    guarantee="monotone: |F(z_k)|^2 <= 27 L^2 D^2/((k+1)(k+2))",
+    evaluations=2,
+    geometries=PROJECTED,
+)
+register(
+    "feg",
+    owned(anchored_extragradient, variant="feg"),
+    family="anchored to the start",
+    summary="fast extragradient, anchored with a shortened look-ahead; h = 1/L",
+    formula="b = 1/(k+1): w = z + b(z0 - z) - (1-b) h F(z); "
+    "z' = z + b(z0 - z) - h F(w)",
+    source="Lee and Kim 2021, arXiv:2106.02326",
+    guarantee="monotone: |F(z_k)|^2 <= 4 L^2 D^2/k^2",
+    evaluations=2,
+    geometries=PROJECTED,
+)
+register(
+    "anchored_popov",
+    owned(anchored_extragradient, variant="popov"),
+    family="anchored to the start",
+    summary="anchored, looking ahead with the past half point's field; "
+    "h = 1/(2 sqrt(3) L)",
+    formula="b = 1/(k+2): w = z + b(z0 - z) - (1-b) h_k F(w-); "
+    "z' = z + b(z0 - z) - h_k F(w)",
+    source="Tran-Dinh and Luo 2021, arXiv:2110.08150",
+    guarantee="monotone: |F(z_k)|^2 in O(1/k^2)",
+    geometries=PROJECTED,
+)
+register(
+    "decaying_anchor_extragradient",
+    owned(decaying_anchor_extragradient),
+    family="anchored to the start",
+    summary="extragradient on the field plus a vanishing pull to the start",
+    formula="w = z - e_k (z - z0) - h F(z); z' = z0 + (z - z0 - h F(w))/(1 + e_{k+1})",
+    source="Bot and Chenchene 2024, arXiv:2410.14369",
+    guarantee="monotone: |F(z_k)| in O(1/k), strongly to the nearest solution",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+)
+register(
+    "anchored_descent",
+    owned(anchored_descent),
+    family="anchored to the start",
+    summary="simultaneous steps, ever smaller, with a pull to the start",
+    formula="z' = z - h/k^.7 F(z) + .3/k^.9 (z0 - z)",
+    source="Ryu et al. 2019, arXiv:1905.10899",
+    guarantee="monotone, also noisy: converges, |F|^2 in O(1/k^(2 - 2p))",
+    geometries=PROJECTED,
+)

@@ -1,6 +1,5 @@
 """The protocol of an update rule, and what all rules share."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,8 +13,14 @@ from gamedyn.checks import is_known
 from gamedyn.fields import Field
 from gamedyn.game import Batch, Params, PyTree, check_params
 from gamedyn.geometry import Geometry, per_player
+from gamedyn.trees import flatten
 
 RuleState = Any
+
+# The kinds of geometry on which a scheme may be defined.
+ANY = ("euclidean", "projected", "entropic")
+PROJECTED = ("euclidean", "projected")
+EUCLIDEAN = ("euclidean",)
 
 
 def _params(params: Params, rule_state: RuleState) -> Params:
@@ -36,7 +41,7 @@ class Rule(NamedTuple):
         num_batches: how many independent batches one step uses.
         output: `output(params, rule_state) -> params`, the point to report (an
             average, the slow weights); by default the current one.
-        period: the update map repeats every `period` steps.
+        period: the number of steps after which the update map repeats.
         domain: `domain(params)`, a boolean scalar, says whether a run may start there;
             anywhere if `None`. Under jit, where `init` cannot see the values, `solve`
             makes a status of it.
@@ -48,6 +53,16 @@ class Rule(NamedTuple):
     output: Callable[[Params, RuleState], Params] = _params
     period: int = 1
     domain: Callable[[Params], jax.Array] | None = None
+
+
+class StepCount(NamedTuple):
+    """The state of a rule that remembers nothing but how far it is.
+
+    Attributes:
+        num_steps: the number of steps done.
+    """
+
+    num_steps: jax.Array
 
 
 class InnerSolve(NamedTuple):
@@ -202,17 +217,14 @@ class Stepper(NamedTuple):
 
     def apply(self, params: Params, updates: Params) -> Params:
         """Move all players at once."""
-        return tuple(
-            self.apply_one(player, params, update)
-            for player, update in enumerate(updates)
-        )
+        return apply_updates(self.geometry, params, updates)
 
 
 def stepper(
     optimizers: tuple[Any, ...],
     geometry: Any,
     *,
-    supports: tuple[str, ...] = ("euclidean", "projected", "entropic"),
+    supports: tuple[str, ...] = ANY,
     rule: str = "this rule",
 ) -> Stepper:
     """Check transformations and geometry when a rule is built, and bundle them.
@@ -261,16 +273,6 @@ def check_geometry(geometry: Any, supports: tuple[str, ...], rule: str) -> None:
             )
 
 
-def copy(tree: PyTree) -> PyTree:
-    """Copy every array, so that no two parts of a state share a buffer."""
-    return jax.tree.map(jnp.copy, tree)
-
-
-def select(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
-    """Choose between two trees leaf by leaf, `condition` being a scalar."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), on_true, on_false)
-
-
 class OnBoundary(ValueError):
     """A start that multiplicative steps cannot leave: some share is zero."""
 
@@ -278,7 +280,7 @@ class OnBoundary(ValueError):
 def check_simplex(
     player: int, point: PyTree, rule: str, *, inside: bool = False
 ) -> None:
-    """Raise `ValueError` where a player is seen to be off the probability simplex.
+    """Raise `ValueError` if a player's point is known and off the probability simplex.
 
     All leaves of one player's parameters together are one simplex.
 
@@ -350,45 +352,28 @@ def check_players(params: Params, expected: int, rule: str) -> None:
         raise ValueError(f"{rule} is for {expected} players, got {len(params)}")
 
 
-def inner(left: PyTree, right: PyTree, dtype: Any) -> jax.Array:
-    """Sum the products of all entries of two trees, a scalar of the given dtype."""
-    products = jax.tree.map(
-        lambda a, b: jnp.sum(a.astype(dtype) * b.astype(dtype)), left, right
-    )
-    return functools.reduce(jnp.add, jax.tree.leaves(products), jnp.zeros((), dtype))
-
-
 def project(geometry: Geometry | tuple[Geometry, ...], params: Params) -> Params:
     """Project all players' points, each onto their own domain."""
     domains = per_player(geometry, len(params), "geometry")
     return tuple(d.project(own) for d, own in zip(domains, params, strict=True))
 
 
-def working_dtype(params: Params) -> Any:
-    """Choose the dtype of scalars: the widest of the leaves, float32 at least."""
-    dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(params)]
-    return max([jnp.dtype(jnp.float32), *dtypes], key=lambda d: jnp.finfo(d).bits)
+def projected_output(
+    geometry: Geometry | tuple[Geometry, ...],
+) -> Callable[[Params, RuleState], Params]:
+    """Report the projected point, for schemes whose iterates may leave the domain."""
 
+    def output(params: Params, rule_state: RuleState) -> Params:
+        del rule_state
+        return project(geometry, params)
 
-def scale(weight: Any, tree: PyTree) -> PyTree:
-    """Multiply every leaf by a scalar, in the leaf's own dtype."""
-    return jax.tree.map(lambda leaf: jnp.asarray(weight, leaf.dtype) * leaf, tree)
-
-
-def add(*trees: PyTree) -> PyTree:
-    """Add trees leaf by leaf, from the left."""
-    return jax.tree.map(lambda *leaves: functools.reduce(jnp.add, leaves), *trees)
-
-
-def subtract(left: PyTree, right: PyTree) -> PyTree:
-    """Subtract one tree from another leaf by leaf."""
-    return jax.tree.map(jnp.subtract, left, right)
+    return output
 
 
 def initial_state(rule: Rule, params: Params) -> RuleState:
-    """Initialise a rule at a point that is looked at, not started from.
+    """Initialise a rule at a point to be analysed, from which no run starts.
 
-    That may be a vertex of a simplex, where multiplicative steps are defined, too.
+    It may be a vertex of a simplex, where multiplicative steps are defined, too.
     """
     try:
         return rule.init(params)
@@ -405,23 +390,3 @@ def apply_updates(
         domain.apply(point, update)
         for domain, point, update in zip(domains, params, updates, strict=True)
     )
-
-
-def flatten(tree: Params) -> jax.Array:
-    """Lay all leaves out in one vector of the widest dtype."""
-    dtype = working_dtype(tree)
-    return jnp.concatenate(
-        [leaf.ravel().astype(dtype) for leaf in jax.tree.leaves(tree)]
-    )
-
-
-def unflatten(vector: jax.Array, like: Params) -> Params:
-    """Undo `flatten`, with the shapes and dtypes of `like`."""
-    leaves, treedef = jax.tree.flatten(like)
-    pieces = []
-    first = 0
-    for leaf in leaves:
-        piece = vector[first : first + leaf.size]
-        pieces.append(piece.reshape(leaf.shape).astype(leaf.dtype))
-        first += leaf.size
-    return jax.tree.unflatten(treedef, pieces)

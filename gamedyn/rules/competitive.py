@@ -13,24 +13,23 @@ from gamedyn.fields.linear import Krylov
 from gamedyn.game import Batch, Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    PROJECTED,
     InnerSolve,
     Rule,
     apply_updates,
     build,
     check_geometry,
     check_step_size,
-    working_dtype,
 )
-from gamedyn.trees import scale
-
-_GEOMETRIES = ("euclidean", "projected")
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import scale, working_dtype
 
 
 class CompetitiveState(NamedTuple):
-    """What a competitive step leaves to the next.
+    """The state of competitive gradient descent.
 
     Attributes:
-        start: the solution of the last inner system, where the next one starts; empty
+        start: the solution of the last inner system, where the next one starts; `()`
             without warm starts.
         inner: the inner solver's report, its residual relative to the right-hand side.
     """
@@ -40,7 +39,14 @@ class CompetitiveState(NamedTuple):
 
 
 class AdaptiveCompetitiveState(NamedTuple):
-    """The same, with the average of squared gradients and the number of steps."""
+    """The state of adaptive competitive gradient descent.
+
+    Attributes:
+        start: as in `CompetitiveState`.
+        inner: as in `CompetitiveState`.
+        squares: v, the moving average of squared gradients.
+        num_steps: the number of steps done.
+    """
 
     start: Any
     inner: InnerSolve
@@ -61,7 +67,7 @@ def competitive_gradient(
     $$z^+ = z - \eta (I + \eta H_o)^{-1} F(z).$$
 
     The steps of `simultaneous` on `fields.competitive`, with a memory: the inner solver
-    starts where it ended before, and reports its residual. On a bilinear game
+    starts at its last solution, and reports its residual. On a bilinear game
     $\rho = 1/\sqrt{1 + \eta^2\sigma^2}$. Solved by conjugate gradients, for one player,
     where the field is known to be the gradient of a zero-sum game of two; otherwise by
     conjugate gradients on the normal equations. For any number of players.
@@ -99,7 +105,7 @@ def competitive_gradient(
         Schaefer, Anandkumar, Competitive gradient descent, 2019, arXiv:1905.12103.
     """
     check_step_size(step_size, "competitive_gradient")
-    check_geometry(geometry, _GEOMETRIES, "competitive_gradient")
+    check_geometry(geometry, PROJECTED, "competitive_gradient")
     how = Krylov(tolerance, max_steps)
 
     def init(params):
@@ -108,7 +114,7 @@ def competitive_gradient(
 
     def update(field, params, rule_state, batches):
         root = jnp.sqrt(jnp.asarray(step_size, working_dtype(params)))
-        change, solution, inner = _competitive_step(
+        change, solution, report = _competitive_step(
             field,
             params,
             batches[0],
@@ -118,7 +124,7 @@ def competitive_gradient(
             warm_start,
         )
         after = apply_updates(geometry, params, change)
-        return after, CompetitiveState(solution, inner)
+        return after, CompetitiveState(solution, report)
 
     return build(init, update)
 
@@ -165,7 +171,7 @@ def adaptive_competitive_gradient(
     """
     name = "adaptive_competitive_gradient"
     check_step_size(step_size, name)
-    check_geometry(geometry, _GEOMETRIES, name)
+    check_geometry(geometry, PROJECTED, name)
     check_positive("eps", eps)
     if is_known(decay) and not 0 <= decay < 1:
         raise ValueError(f"decay must lie in [0, 1), got {decay}")
@@ -193,7 +199,7 @@ def adaptive_competitive_gradient(
             return jnp.sqrt(step / (jnp.sqrt(v / correction) + eps))
 
         roots = jax.tree.map(root, squares)
-        change, solution, inner = _competitive_step(
+        change, solution, report = _competitive_step(
             field,
             params,
             batches[0],
@@ -203,7 +209,7 @@ def adaptive_competitive_gradient(
             warm_start,
         )
         after = apply_updates(geometry, params, change)
-        return after, AdaptiveCompetitiveState(solution, inner, squares, count)
+        return after, AdaptiveCompetitiveState(solution, report, squares, count)
 
     return build(init, update)
 
@@ -220,7 +226,7 @@ def _competitive_step(
     """The change -R (I + R H_o R)^-1 R F, R being `weigh`; the next start; a report."""
     direction, coupled = linearised(field, params, batch)
     right = weigh(direction)
-    found = solve_coupled(
+    solved = solve_coupled(
         lambda vector: weigh(coupled(weigh(vector))),
         right,
         how,
@@ -229,12 +235,12 @@ def _competitive_step(
     )
     dtype = state.inner.residual.dtype
     # Not `residual > goal`: a NaN is a failure, too.
-    failed = state.inner.failed | ~(found.residual <= how.goal(right))
-    inner = InnerSolve(
-        found.residual.astype(dtype), found.steps.astype(jnp.int32), failed
+    failed = state.inner.failed | ~(solved.residual <= how.goal(right))
+    report = InnerSolve(
+        solved.residual.astype(dtype), solved.steps.astype(jnp.int32), failed
     )
-    change = scale(-1, weigh(found.solution))
-    return change, found.solution if warm_start else (), inner
+    change = scale(-1, weigh(solved.solution))
+    return change, solved.solution if warm_start else (), report
 
 
 def _cold(params: Params, warm_start: bool) -> Any:
@@ -244,3 +250,39 @@ def _cold(params: Params, warm_start: bool) -> Any:
 def _nothing_yet(params: Params) -> InnerSolve:
     zero = jnp.zeros((), working_dtype(params))
     return InnerSolve(zero, jnp.zeros((), jnp.int32), jnp.array(False))
+
+
+# The registered rules.
+
+
+def _krylov_evaluations(size: int) -> int:
+    """Count as many turns of the inner solver as there are parameters, at most 100."""
+    return 4 + 4 * min(size, 100)
+
+
+register(
+    "competitive_gradient",
+    owned(competitive_gradient),
+    family="the local game solved",
+    summary="step to the equilibrium of the local bilinear game, warm-started (CGD)",
+    formula="z' = z - h (I + h H_o)^-1 F(z)",
+    source="Schaefer and Anandkumar 2019, arXiv:1905.12103",
+    guarantee="bilinear: 1/sqrt(1 + h^2 s^2), the proximal point method",
+    evaluations=_krylov_evaluations,
+    geometries=PROJECTED,
+    products=4,
+    flops=7.2,
+)
+register(
+    "adaptive_competitive_gradient",
+    owned(adaptive_competitive_gradient),
+    family="the local game solved",
+    summary="competitive steps, sizes following the gradients' second moments (ACGD)",
+    formula="z' = z - R (I + R H_o R)^-1 R F(z), R^2 = diag(h/(sqrt(v) + eps))",
+    source="Schaefer et al. 2020, arXiv:1910.05852",
+    guarantee="none",
+    evaluations=_krylov_evaluations,
+    geometries=PROJECTED,
+    products=4,
+    flops=7.2,
+)

@@ -10,20 +10,18 @@ import numpy as np
 from gamedyn.checks import check_positive, check_positive_integer, is_known
 from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, euclidean
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import (
+    EUCLIDEAN,
     InnerSolve,
     Rule,
-    add,
     build,
     check_geometry,
     check_step_size,
-    flatten,
-    scale,
-    subtract,
-    unflatten,
-    working_dtype,
 )
-from gamedyn.rules.integrators import default_tolerance, resolvent
+from gamedyn.rules.integrators import default_tolerance, newton_evaluations, resolvent
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import add, flatten, scale, subtract, unflatten, working_dtype
 
 _NEWTON_STEPS = 200
 _HALVINGS = 40
@@ -36,7 +34,7 @@ class InteriorState(NamedTuple):
         inside: y, the copy of the parameters that stays strictly inside.
         dual: lambda, the multiplier of x = y.
         num_steps: the number of steps done.
-        report: how the implicit step for x ended.
+        report: the inner solver's report on the implicit step for x.
     """
 
     inside: Params
@@ -101,7 +99,7 @@ def interior_point(
             f"got {type(constraints).__name__}"
         )
     check_step_size(step_size, "interior_point")
-    check_geometry(geometry, ("euclidean",), "interior_point")
+    check_geometry(geometry, EUCLIDEAN, "interior_point")
     check_positive("barrier", barrier)
     check_positive_integer("outer_steps", outer_steps)
     if is_known(barrier_decay) and not 0 < barrier_decay <= 1:
@@ -122,10 +120,14 @@ def interior_point(
     def update(field, params, rule_state, batches):
         (batch,) = batches
         inside, dual, num_steps, report = rule_state
+
+        # The weight mu of the barrier, lowered before each of the first steps.
         dtype = working_dtype(params)
         step = jnp.asarray(step_size, dtype)
         rounds = jnp.minimum(num_steps + 1, outer_steps).astype(dtype)
         mu = jnp.asarray(barrier, dtype) * jnp.asarray(barrier_decay, dtype) ** rounds
+
+        # x: an implicit step from y, shifted by the multiplier.
         goal = default_tolerance(params)
         params, residual, inner_steps = resolvent(
             lambda point: field(point, batch),
@@ -135,6 +137,8 @@ def interior_point(
             max_steps=20,
             guess=params,
         )
+
+        # y: strictly inside, near x.
         centre = flatten(add(params, scale(step, dual)))
         moved = _barrier_step(
             lambda y: flatten(constraints(unflatten(y, params))),
@@ -143,6 +147,8 @@ def interior_point(
             mu * step,
         )
         inside = unflatten(moved, params)
+
+        # lambda: pulls the two together.
         dual = add(dual, scale(1 / step, subtract(params, inside)))
         failed = report.failed | ~(residual <= goal)
         report = InnerSolve(residual, inner_steps, failed)
@@ -170,38 +176,53 @@ def _barrier_step(constraints, start, centre, weight):
         total = 0.5 * jnp.sum((y - centre) ** 2) - weight * logs
         return jnp.where(inside, total, jnp.inf)
 
-    def unfinished(carry):
-        y, current, moved, count = carry
+    def unfinished(iterate):
+        y, current, moved = iterate
         far = jnp.linalg.norm(moved) > tolerance * (1 + jnp.linalg.norm(y))
-        return ((current > weight) | far) & (count < _NEWTON_STEPS)
+        return (current > weight) | far
 
-    def newton(carry):
-        y, current, _, count = carry
+    def newton(iterate):
+        y, current, _ = iterate
         slope = jax.grad(value)(y, current)
         direction = -jnp.linalg.solve(jax.hessian(value)(y, current), slope)
         decrement = -jnp.vdot(slope, direction) / current
         room, height = -constraints(y), value(y, current)
 
-        def rejected(trial):
-            size, halvings = trial
+        def rejected(size):
             there = y + size * direction
             # Keep a hundredth of the way to the border, and do not climb.
             kept = jnp.all(-constraints(there) >= 0.01 * room)
             slack = tolerance * (1 + jnp.abs(height))
             ok = kept & (value(there, current) <= height + slack)
-            return ~ok & (halvings < _HALVINGS)
+            return ~ok
 
-        size, halvings = jax.lax.while_loop(
-            rejected,
-            lambda trial: (0.5 * trial[0], trial[1] + 1),
-            (jnp.ones((), y.dtype), jnp.zeros((), jnp.int32)),
-        )
+        one = jnp.ones((), y.dtype)
+        size, halvings = bounded_while(rejected, lambda s: 0.5 * s, one, _HALVINGS)
         moved = jnp.where(halvings < _HALVINGS, size, 0) * direction
         lower = jnp.maximum(weight, 0.1 * current)
         current = jnp.where(decrement < 0.25, lower, current)
-        return y + moved, current, moved, count + 1
+        return y + moved, current, moved
 
     first = jnp.maximum(weight, jnp.sum((start - centre) ** 2))
     everywhere = jnp.full_like(start, jnp.inf)
-    carry = start, first, everywhere, jnp.zeros((), jnp.int32)
-    return jax.lax.while_loop(unfinished, newton, carry)[0]
+    iterate = start, first, everywhere
+    (y, _, _), _ = bounded_while(unfinished, newton, iterate, _NEWTON_STEPS)
+    return y
+
+
+# The registered rules.
+
+register(
+    "interior_point",
+    owned(interior_point),
+    family="field and constraint split",
+    summary="implicit steps coupled with a copy kept inside by a barrier (ACVI)",
+    formula="x' + h F(x') = y - h l; y' = barrier step to x' + h l; "
+    "l' = l + (x' - y')/h",
+    source="Yang et al. 2023, arXiv:2206.10575",
+    guarantee="monotone: O(1/sqrt(K)) gap of the last iterate",
+    evaluations=newton_evaluations,
+    geometries=EUCLIDEAN,
+    flops=float("nan"),
+    needs=("constraints",),
+)

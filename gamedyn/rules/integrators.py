@@ -9,24 +9,24 @@ import jax.numpy as jnp
 import optax
 
 from gamedyn.checks import check_positive, check_positive_integer
+from gamedyn.fields.linear import least_residual
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import (
+    EUCLIDEAN,
     InnerSolve,
     Rule,
-    add,
     build,
     check_geometry,
     check_step_size,
-    flatten,
-    scale,
     stepper,
-    unflatten,
-    working_dtype,
 )
+from gamedyn.rules.registry import from_transformations, owned, register
+from gamedyn.trees import add, flatten, scale, unflatten, working_dtype
 
-# Where each stage is evaluated, as a share of a full step along the stage before, and
-# how much each stage weighs in the end.
+# For each order, where the later stages are evaluated, as a share of a full step along
+# the stage before, and the weights of all stages.
 _TABLEAUS = {
     2: ((1.0,), (1 / 2, 1 / 2)),
     4: ((1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
@@ -71,7 +71,7 @@ def runge_kutta(
     if order not in _TABLEAUS:
         raise ValueError(f"order must be 2 or 4, got {order!r}")
     nodes, weights = _TABLEAUS[order]
-    steps = stepper(optimizers, geometry, supports=("euclidean",), rule="runge_kutta")
+    steps = stepper(optimizers, geometry, supports=EUCLIDEAN, rule="runge_kutta")
 
     def update(field, params, rule_state, batches):
         (batch,) = batches
@@ -130,7 +130,7 @@ def proximal_point(
         algorithm, 1976.
     """
     check_step_size(step_size, "proximal_point")
-    check_geometry(geometry, ("euclidean",), "proximal_point")
+    check_geometry(geometry, EUCLIDEAN, "proximal_point")
     if tolerance is not None:
         check_positive("tolerance", tolerance)
     check_positive_integer("max_steps", max_steps)
@@ -186,6 +186,8 @@ def resolvent(
     def gap(point):
         return point - start + eta * flatten(slope(unflatten(point, params)))
 
+    # Newton's method: the fixed-point iteration w <- z - eta F(w) converges only for
+    # eta L < 1.
     newton = functools.partial(_newton, tolerance=tolerance, max_steps=max_steps)
     tangent_solve = functools.partial(_linear_solve, tolerance=tolerance)
     point, (residual, inner_steps) = jax.lax.custom_root(
@@ -204,22 +206,21 @@ def _newton(function, start, *, tolerance, max_steps):
     size = jnp.linalg.norm(start) + jnp.linalg.norm(value)
     size = jnp.where(size > 0, size, 1)
 
-    def unfinished(carry):
-        _, value, count = carry
-        missed = jnp.linalg.norm(value) > tolerance * size
-        # One step at least: near a solution far from the origin the start may be
-        # within the tolerance, and the iteration would stand still.
-        return (count == 0) | (missed & (count < max_steps))
+    def missed(iterate):
+        return jnp.linalg.norm(iterate[1]) > tolerance * size
 
-    def step(carry):
-        point, value, count = carry
+    def step(iterate):
+        point, value = iterate
         _, tangent = jax.linearize(function, point)
         loose = jnp.finfo(point.dtype).eps ** 0.5
         point = point - _linear_solve(tangent, value, tolerance=loose)
-        return point, function(point), count + 1
+        return point, function(point)
 
-    carry = start, value, jnp.zeros((), jnp.int32)
-    point, value, count = jax.lax.while_loop(unfinished, step, carry)
+    # One step at least: near a solution far from the origin the start may be within
+    # the tolerance, and the iteration would stand still.
+    (point, value), count = bounded_while(
+        missed, step, (start, value), max_steps, at_least=1
+    )
     # custom_root cannot differentiate beside an integer: the count leaves as a float.
     return point, (jnp.linalg.norm(value) / size, count.astype(value.dtype))
 
@@ -231,16 +232,9 @@ def _linear_solve(tangent, right, *, tolerance):
         return jnp.linalg.solve(matrix, right)
 
     def krylov(matvec, right):
-        return jax.scipy.sparse.linalg.gmres(
-            matvec,
-            right,
-            tol=tolerance,
-            restart=50,
-            maxiter=20,
-            solve_method="incremental",
-        )[0]
+        return least_residual(matvec, right, tolerance)
 
-    # gmres alone cannot be transposed: its threshold depends on the right-hand side.
+    # The iterations alone cannot be transposed: they depend on the right-hand side.
     return jax.lax.custom_linear_solve(tangent, right, krylov, krylov)
 
 
@@ -248,3 +242,51 @@ def default_tolerance(params: Params) -> float:
     """The three-quarter power of the machine precision of the coarsest parameter."""
     leaves = jax.tree.leaves(params)
     return max(float(jnp.finfo(leaf.dtype).eps) for leaf in leaves) ** 0.75
+
+
+# The registered rules.
+
+# One Newton step with one step of GMRES, in joint gradients: values, linearisation,
+# products, updates.
+NEWTON = 9.6
+
+
+def newton_evaluations(size: int) -> int:
+    """Count one Newton step: its residual before and after, and a dense Jacobian."""
+    return size + 2
+
+
+register(
+    "runge_kutta_2",
+    from_transformations(runge_kutta, order=2),
+    family="following the flow",
+    summary="Heun's method, average of the field at both ends of the step",
+    formula="w = z - h F(z); z' = z - h/2 (F(z) + F(w))",
+    source="Qin et al. 2020, arXiv:2010.15040",
+    guarantee="follows the flow to second order; diverges on every bilinear game",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+)
+register(
+    "runge_kutta_4",
+    from_transformations(runge_kutta, order=4),
+    family="following the flow",
+    summary="the classical Runge-Kutta method (ODE-GAN)",
+    formula="z' = z - h/6 (k1 + 2 k2 + 2 k3 + k4)",
+    source="Qin et al. 2020, arXiv:2010.15040",
+    guarantee="follows the flow to fourth order; bilinear: linear for h < 2 sqrt(2)/L",
+    evaluations=4,
+    geometries=EUCLIDEAN,
+)
+register(
+    "proximal_point",
+    owned(proximal_point),
+    family="following the flow",
+    summary="step along the field of the point reached (implicit, by Newton's method)",
+    formula="z' = z - h F(z')",
+    source="Martinet 1970; Rockafellar 1976",
+    guarantee="monotone: converges for every h; strongly monotone: factor 1/(1 + h mu)",
+    evaluations=newton_evaluations,
+    geometries=EUCLIDEAN,
+    flops=NEWTON,
+)

@@ -8,9 +8,22 @@ from typing import Any, NamedTuple
 import optax
 
 from gamedyn.checks import is_known
-from gamedyn.geometry import Geometry, entropic, euclidean
+from gamedyn.geometry import Geometry, euclidean
 from gamedyn.registry import Registry
-from gamedyn.rules.base import Rule, is_real_scalar
+from gamedyn.rules.base import ANY, Rule, is_real_scalar
+
+FAMILIES = (
+    "moves in turn or at once",
+    "looking ahead",
+    "anchored to the start",
+    "following the flow",
+    "field and constraint split",
+    "entropic steps",
+    "best responses and regrets",
+    "stochastic",
+    "the local game solved",
+)
+"""The families of rules, in the order in which names and tables show them."""
 
 NEEDS = (
     "two players",
@@ -75,17 +88,17 @@ class RuleEntry(NamedTuple):
     guarantee: str = ""
 
 
-_REGISTRY: Registry[RuleEntry] = Registry("rule")
+_REGISTRY: Registry[RuleEntry] = Registry("rule", FAMILIES)
 
 
 def names() -> tuple[str, ...]:
-    """The names of all registered rules."""
+    """The names of all registered rules, in the order of their families."""
     return _REGISTRY.names()
 
 
 def entries() -> dict[str, RuleEntry]:
-    """All registered rules by name."""
-    return {name: _REGISTRY[name] for name in _REGISTRY}
+    """All registered rules by name, in the order of `FAMILIES`; others come last."""
+    return _REGISTRY.entries()
 
 
 def entry(name: str) -> RuleEntry:
@@ -130,19 +143,17 @@ def make(
         >>> import gamedyn as gd
         >>> rule = gd.rules.make("extragradient", 0.1)
     """
-    found = entry(name)
-    if found.num_players not in (None, num_players):
-        raise ValueError(
-            f"{name} is for {found.num_players} players, got {num_players}"
-        )
-    if not found.takes_transformation and (
+    rule = entry(name)
+    if rule.num_players not in (None, num_players):
+        raise ValueError(f"{name} is for {rule.num_players} players, got {num_players}")
+    if not rule.takes_transformation and (
         "transformation" in options or isinstance(step_size, tuple)
     ):
         raise ValueError(
             f"{name} owns its steps: expected one step size and no transformation"
         )
-    check_steps(step_size, name, schedules=found.takes_transformation)
-    return found.make(step_size, num_players=num_players, geometry=geometry, **options)
+    check_steps(step_size, name, schedules=rule.takes_transformation)
+    return rule.make(step_size, num_players=num_players, geometry=geometry, **options)
 
 
 def check_steps(step_size: Any, name: str, *, schedules: bool) -> None:
@@ -151,7 +162,7 @@ def check_steps(step_size: Any, name: str, *, schedules: bool) -> None:
     Args:
         step_size: what to check.
         name: the method, for messages.
-        schedules: whether functions of the step's number will do.
+        schedules: whether schedules, functions of the number of steps, are allowed.
 
     Raises:
         TypeError: if one is no real scalar.
@@ -170,42 +181,70 @@ def check_steps(step_size: Any, name: str, *, schedules: bool) -> None:
             )
 
 
-def options_for(name: str, num_components: int | None) -> dict[str, Any]:
-    """The options that a rule must be given for a problem of so many components."""
-    if "finite sum" in entry(name).needs:
-        return {"num_components": num_components}
-    return {}
-
-
-ANY = ("euclidean", "projected", "entropic")
-PROJECTED = ("euclidean", "projected")
-EUCLIDEAN = ("euclidean",)
-
-
 def register(
     name: str,
+    make: Callable[..., Rule] | None = None,
+    *,
     family: str,
-    make: Callable[..., Rule],
     summary: str,
     formula: str,
     source: str,
+    guarantee: str,
     evaluations: int | Callable[[int], int] = 1,
     geometries: tuple[str, ...] = ANY,
     num_players: int | None = None,
     on_simplex: bool = False,
-    *,
-    guarantee: str,
     products: int = 0,
     flops: float | None = None,
     needs: tuple[str, ...] = (),
-) -> None:
-    """Add a rule to the registry; see `RuleEntry`.
+) -> Any:
+    """Add a rule to the registry: one call beside its builder, or a decorator.
 
-    `flops` is the number of evaluations if not given. The needs that follow from
-    `num_players` and `on_simplex` are added.
+    The facts are those of `RuleEntry`, given by keyword. `from_transformations`,
+    `owned`, `wrapped` and their like make a `make` of a rule's builder.
+
+    Args:
+        name: the name, in snake case.
+        make: `make(step_size, num_players=2, geometry=euclidean, **options) -> Rule`;
+            if `None`, the function that is decorated.
+        family: one of `FAMILIES`, or another, which `names` puts last.
+        summary: one line in words.
+        formula: the update in one line.
+        source: authors, year, arXiv id.
+        guarantee: what is proven, in one line.
+        evaluations: joint field evaluations per step, a number or a function of the
+            number of scalar parameters.
+        geometries: the kinds of geometry on which the rule is defined.
+        num_players: the number of players it is for; any if `None`.
+        on_simplex: whether every player needs a simplex.
+        products: products with the field's Jacobian or its transpose, per step.
+        flops: operations per step in units of one joint gradient; the number of
+            evaluations if `None`.
+        needs: words of `NEEDS`; "two players" and "simplex" are added where
+            `num_players` and `on_simplex` say so.
+
+    Returns:
+        `make`, unchanged, or the decorator.
 
     Raises:
         ValueError: if the name is taken, or a need is not one of `NEEDS`.
+
+    Example:
+        >>> import gamedyn as gd
+        >>> make = gd.rules.register(
+        ...     "halved",
+        ...     lambda step_size, **options: gd.rules.make(
+        ...         "simultaneous", step_size / 2, **options
+        ...     ),
+        ...     family="moves in turn or at once",
+        ...     summary="simultaneous steps of half the size",
+        ...     formula="z' = z - h/2 F(z)",
+        ...     source="an example",
+        ...     guarantee="that of simultaneous steps",
+        ... )
+        >>> "halved" in gd.rules.names()
+        True
+        >>> gd.rules.unregister("halved")
     """
     count = evaluations if callable(evaluations) else lambda size: evaluations
     if num_players == 2:
@@ -214,25 +253,26 @@ def register(
         needs = (*needs, "simplex")
     if unknown := set(needs) - set(NEEDS):
         raise ValueError(f"{name} needs {', '.join(sorted(unknown))}: not among NEEDS")
-    _REGISTRY.add(
-        name,
-        RuleEntry(
-            family,
-            make,
-            summary,
-            formula,
-            source,
-            count,
-            geometries,
-            num_players,
-            on_simplex,
-            "transformation" in inspect.signature(make).parameters,
-            products,
-            float(count(1) if flops is None else flops),
-            needs,
-            guarantee,
-        ),
-    )
+
+    def describe(make: Callable[..., Rule]) -> RuleEntry:
+        return RuleEntry(
+            family=family,
+            make=make,
+            summary=summary,
+            formula=formula,
+            source=source,
+            evaluations=count,
+            geometries=geometries,
+            num_players=num_players,
+            on_simplex=on_simplex,
+            takes_transformation="transformation" in inspect.signature(make).parameters,
+            products=products,
+            flops=float(count(1) if flops is None else flops),
+            needs=needs,
+            guarantee=guarantee,
+        )
+
+    return _REGISTRY.register(name, describe, make)
 
 
 def unregister(name: str) -> None:
@@ -269,47 +309,5 @@ def owned(builder: Callable[..., Rule], **fixed: Any) -> Callable[..., Rule]:
     def make(step_size, *, num_players=2, geometry=euclidean, **options):
         del num_players
         return builder(step_size, geometry=geometry, **{**fixed, **options})
-
-    return make
-
-
-def wrapped(
-    wrapper: Callable[..., Rule], inner: Callable[..., Rule], **fixed: Any
-) -> Callable[..., Rule]:
-    """Wrap a rule whose scheme owns its step."""
-
-    def make(step_size, *, num_players=2, geometry=euclidean, **options):
-        made = inner(step_size, num_players=num_players, geometry=geometry)
-        return wrapper(made, **{**fixed, **options})
-
-    return make
-
-
-def wrapped_from_transformations(
-    wrapper: Callable[..., Rule], builder: Callable[..., Rule], **fixed: Any
-) -> Callable[..., Rule]:
-    """Wrap a rule made from transformations."""
-
-    def make(
-        step_size,
-        *,
-        num_players=2,
-        geometry=euclidean,
-        transformation=optax.sgd,
-        **options,
-    ):
-        del num_players
-        made = builder(*each(transformation, step_size), geometry=geometry)
-        return wrapper(made, **{**fixed, **options})
-
-    return make
-
-
-def on_simplices(builder: Callable[..., Rule], **fixed: Any) -> Callable[..., Rule]:
-    """Make a rule that is defined by its entropic steps, whatever the geometry."""
-
-    def make(step_size, *, num_players=2, geometry=entropic, **options):
-        del num_players, geometry
-        return builder(optax.sgd(step_size), geometry=entropic, **{**fixed, **options})
 
     return make

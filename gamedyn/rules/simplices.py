@@ -13,12 +13,15 @@ from gamedyn.game import Params, PyTree
 from gamedyn.geometry import Geometry, entropic
 from gamedyn.rules.base import (
     Rule,
+    StepCount,
     build,
     check_simplex,
     check_step_size,
     on_simplices,
 )
+from gamedyn.rules.registry import register
 from gamedyn.rules.turns import simultaneous
+from gamedyn.rules.wrappers import averaged
 
 
 def _check_all(params: Params, rule: str, *, inside: bool = False) -> None:
@@ -50,13 +53,13 @@ def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Ru
 
     def init(params):
         _check_all(params, "frank_wolfe")
-        return jnp.zeros((), jnp.int32)
+        return StepCount(jnp.zeros((), jnp.int32))
 
     def update(field, params, rule_state, batches):
         if weight is None:
-            share = 2 / (rule_state.astype(jnp.result_type(float)) + 2)
+            share = 2 / (rule_state.num_steps.astype(jnp.result_type(float)) + 2)
         else:
-            share = weight(rule_state)
+            share = weight(rule_state.num_steps)
 
         def move(own, slope):
             values, unravel = ravel_pytree(slope)
@@ -68,7 +71,7 @@ def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Ru
             )
 
         moved = tuple(map(move, params, field(params, batches[0])))
-        return moved, rule_state + 1
+        return moved, StepCount(rule_state.num_steps + 1)
 
     return build(init, update, domain=on_simplices)
 
@@ -195,7 +198,11 @@ def magnetic_mirror_descent(
 
 
 class RegretState(NamedTuple):
-    """The cumulative regrets, of the structure of the parameters."""
+    """The state of regret matching.
+
+    Attributes:
+        regrets: the cumulative regrets, of the structure of the parameters.
+    """
 
     regrets: Params
 
@@ -238,6 +245,8 @@ def regret_matching(
 
     def move(own: PyTree, slope: PyTree, past: PyTree) -> tuple[PyTree, PyTree]:
         (shares, unravel), (values, _) = ravel_pytree(own), ravel_pytree(slope)
+        # Of losses: an action is regretted that would have cost less. With payoffs the
+        # sign is the other one.
         regret = jnp.vdot(shares, values) - values
         total = ravel_pytree(past)[0] + regret
         if variant != "plain":
@@ -260,3 +269,98 @@ def _proportional(weights: jax.Array) -> jax.Array:
     total = jnp.sum(positive)
     uniform = jnp.full_like(positive, 1 / max(1, positive.size))
     return jnp.where(total > 0, positive / jnp.where(total > 0, total, 1), uniform)
+
+
+def _with_step(builder):
+    """Make a rule on simplices from its step size, whatever the geometry."""
+
+    def make(step_size, *, num_players=2, geometry=entropic, **options):
+        del num_players, geometry
+        return builder(step_size, **options)
+
+    return make
+
+
+def _without_step(builder, average=None):
+    """Make a rule on simplices that has no step size: the number is ignored."""
+
+    def make(step_size, *, num_players=2, geometry=entropic, **options):
+        del step_size, num_players, geometry
+        rule = builder(**options)
+        return rule if average is None else averaged(rule, kind=average)
+
+    return make
+
+
+# The registered rules.
+
+register(
+    "replicator",
+    _with_step(replicator),
+    family="entropic steps",
+    summary="Euler steps of the replicator flow",
+    formula="x'_i = x_i + h x_i (<x, g> - g_i)",
+    source="Taylor and Jonker 1978",
+    guarantee="zero-sum: the flow cycles around an interior solution",
+    on_simplex=True,
+)
+register(
+    "magnetic_mirror_descent",
+    _with_step(magnetic_mirror_descent),
+    family="entropic steps",
+    summary="entropic steps with a pull to the uniform point: quantal response",
+    formula="x' ~ (x exp(-h g) r^(ha))^(1/(1 + ha)), a = 1/2",
+    source="Sokota et al. 2023, arXiv:2206.05825",
+    guarantee="zero-sum: linear to the quantal response for small h",
+    on_simplex=True,
+)
+register(
+    "frank_wolfe",
+    _without_step(frank_wolfe),
+    family="best responses and regrets",
+    summary="steps 2/(t+2) towards the best vertices",
+    formula="z' = z + 2/(t+2) (s - z), s = argmin <F(z), s>",
+    source="Gidel et al. 2017, arXiv:1610.07797",
+    guarantee="strongly convex-concave with interior solution: linear with line search",
+    on_simplex=True,
+)
+register(
+    "fictitious_play",
+    _without_step(fictitious_play),
+    family="best responses and regrets",
+    summary="best responses to the average of past play, averaged",
+    formula="z' = z + (s - z)/(t+2), s = argmin <F(z), s>",
+    source="Brown 1951; Robinson 1951",
+    guarantee="zero-sum matrix games: converges",
+    on_simplex=True,
+)
+register(
+    "regret_matching",
+    _without_step(regret_matching, "uniform"),
+    family="best responses and regrets",
+    summary="play in proportion to the positive regrets; averaged",
+    formula="R' = R + <x, g> - g; x' ~ [R']+",
+    source="Hart and Mas-Colell 2000",
+    guarantee="zero-sum: gap of the average in O(1/sqrt(T))",
+    on_simplex=True,
+)
+register(
+    "regret_matching_plus",
+    _without_step(lambda: regret_matching(variant="plus"), "linear"),
+    family="best responses and regrets",
+    summary="regret matching that forgets negative regrets; linearly averaged (RM+)",
+    formula="R' = [R + <x, g> - g]+; x' ~ R'",
+    source="Tammelin 2014, arXiv:1407.5042",
+    guarantee="zero-sum: gap of the average in O(1/sqrt(T))",
+    on_simplex=True,
+)
+register(
+    "predictive_regret_matching_plus",
+    _without_step(lambda: regret_matching(variant="predictive"), "linear"),
+    family="best responses and regrets",
+    summary="RM+ that counts the last regret once more; linearly averaged (PRM+)",
+    formula="R' = [R + r]+, r = <x, g> - g; x' ~ [R' + r]+",
+    source="Farina et al. 2021, arXiv:2007.14358",
+    guarantee="zero-sum: gap of the average in O(1/sqrt(T)), in practice far faster",
+    on_simplex=True,
+)

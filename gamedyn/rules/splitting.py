@@ -8,23 +8,21 @@ import optax
 
 from gamedyn.checks import check_positive
 from gamedyn.game import Params, PyTree
-from gamedyn.geometry import Geometry, euclidean, per_player
+from gamedyn.geometry import Geometry, euclidean, per_player, proximal
 from gamedyn.rules.base import (
+    PROJECTED,
     Rule,
-    add,
     apply_updates,
     build,
     check_geometry,
     check_step_size,
-    copy,
-    scale,
+    projected_output,
     stepper,
-    subtract,
-    working_dtype,
 )
-from gamedyn.rules.extrapolation import optimistic
-
-_PROJECTED = ("euclidean", "projected")
+from gamedyn.rules.optimistic import optimistic
+from gamedyn.rules.registry import from_transformations, owned, register
+from gamedyn.rules.turns import IN_TURN
+from gamedyn.trees import add, copy, scale, subtract, working_dtype
 
 
 def forward_backward_forward(
@@ -40,8 +38,8 @@ def forward_backward_forward(
 
     Args:
         *optimizers: one optax transformation T for all players, or one each, in place
-            of $-\eta F$; the first half step forgets what it learned. Only scalar step
-            sizes are covered by the theory.
+            of $-\eta F$; its state advances with the second half step only. Only
+            scalar step sizes are covered by the theory.
         geometry: euclidean or projected, one for all players, or a tuple of one each.
 
     Returns:
@@ -56,7 +54,7 @@ def forward_backward_forward(
         mappings, 2000.
     """
     steps = stepper(
-        optimizers, geometry, supports=_PROJECTED, rule="forward_backward_forward"
+        optimizers, geometry, supports=PROJECTED, rule="forward_backward_forward"
     )
 
     def update(field, params, rule_state, batches):
@@ -64,14 +62,10 @@ def forward_backward_forward(
         first, _ = steps.updates(field(params, batch), rule_state, params)
         middle = steps.apply(params, first)
         second, rule_state = steps.updates(field(middle, batch), rule_state, params)
+        # The correction is added to `middle`, not to `params`.
         return optax.apply_updates(middle, subtract(second, first)), rule_state
 
-    def output(params, rule_state):
-        del rule_state
-        domains = per_player(geometry, len(params), "geometry")
-        return tuple(d.project(own) for d, own in zip(domains, params, strict=True))
-
-    return build(steps.init, update, output=output)
+    return build(steps.init, update, output=projected_output(geometry))
 
 
 def forward_reflected_backward(
@@ -81,6 +75,9 @@ def forward_reflected_backward(
     r"""Correct the step by its last change, then project: `optimistic`, constrained.
 
     $$z^+ = P(z - 2\eta F(z) + \eta F(z_-)), \qquad F(z_-) := F(z_0) \text{ at first}.$$
+
+    Mind the sign: the past field is subtracted from twice the current one; with
+    $-2\eta F(z) - \eta F(z_-)$ the method diverges on xy.
 
     Without constraints this is OGDA exactly. Converges on monotone games for
     $\eta < 1/(2L)$. One field evaluation and one projection per step.
@@ -100,12 +97,17 @@ def forward_reflected_backward(
         Malitsky and Tam, A forward-backward splitting method for monotone inclusions
         without cocoercivity, 2020, arXiv:1808.04162.
     """
-    check_geometry(geometry, _PROJECTED, "forward_reflected_backward")
+    check_geometry(geometry, PROJECTED, "forward_reflected_backward")
     return optimistic(*optimizers, geometry=geometry)
 
 
 class ReflectedState(NamedTuple):
-    """The transformation states, and the point before the current one."""
+    """The state of the projected reflected gradient method.
+
+    Attributes:
+        optimizer: every player's transformation state.
+        previous: the point before the current one.
+    """
 
     optimizer: tuple[Any, ...]
     previous: Params
@@ -139,7 +141,7 @@ def projected_reflected_gradient(
         inequalities, 2015, arXiv:1502.04968.
     """
     steps = stepper(
-        optimizers, geometry, supports=_PROJECTED, rule="projected_reflected_gradient"
+        optimizers, geometry, supports=PROJECTED, rule="projected_reflected_gradient"
     )
 
     def init(params):
@@ -217,7 +219,7 @@ def adaptive_golden_ratio(
         arXiv:1803.08832.
     """
     check_step_size(initial_step, "adaptive_golden_ratio")
-    check_geometry(geometry, _PROJECTED, "adaptive_golden_ratio")
+    check_geometry(geometry, PROJECTED, "adaptive_golden_ratio")
     phi = golden_ratio
     if not 1 < phi <= (1 + 5**0.5) / 2:
         raise ValueError(f"golden_ratio must lie in (1, (1 + sqrt 5)/2], got {phi}")
@@ -275,7 +277,12 @@ def _squares(left: PyTree, right: PyTree, dtype: Any) -> tuple[jax.Array, jax.Ar
 
 
 class AlexState(NamedTuple):
-    """The transformation states, and the extrapolated point of player 1."""
+    """The state of alternation with extrapolated moves.
+
+    Attributes:
+        optimizer: every player's transformation state.
+        ahead: the extrapolated point of player 1.
+    """
 
     optimizer: tuple[Any, ...]
     ahead: PyTree
@@ -319,7 +326,7 @@ def alex_gda(
         optimization, 2024, arXiv:2402.10475; Chambolle and Pock, A first-order
         primal-dual algorithm for convex problems with applications to imaging, 2011.
     """
-    steps = stepper(optimizers, geometry, supports=_PROJECTED, rule="alex_gda")
+    steps = stepper(optimizers, geometry, supports=PROJECTED, rule="alex_gda")
 
     def init(params):
         if len(params) != 2:
@@ -335,6 +342,7 @@ def alex_gda(
         (batch,) = batches
         (first, second), ahead = rule_state
         x, y = params
+        # Each mover stands at their own current point and sees the other ahead.
         slope = field((x, ahead), batch)[0]
         x, x_ahead, first = move(0, slope, first, params, gamma)
         slope = field((x_ahead, y), batch)[1]
@@ -342,3 +350,86 @@ def alex_gda(
         return (x, y), AlexState((first, second), ahead)
 
     return build(init, update)
+
+
+# The registered rules.
+
+register(
+    "forward_backward_forward",
+    from_transformations(forward_backward_forward),
+    family="field and constraint split",
+    summary="look ahead and project, then correct without projecting (Tseng)",
+    formula="w = P(z - h F(z)); z' = w - h (F(w) - F(z))",
+    source="Tseng 2000",
+    guarantee="monotone: converges for h < 1/L",
+    evaluations=2,
+    geometries=PROJECTED,
+)
+register(
+    "forward_reflected_backward",
+    from_transformations(forward_reflected_backward),
+    family="field and constraint split",
+    summary="optimistic steps, projected once",
+    formula="z' = P(z - 2h F(z) + h F(z-))",
+    source="Malitsky and Tam 2020, arXiv:1808.04162",
+    guarantee="monotone: converges for h < 1/(2L)",
+    geometries=PROJECTED,
+)
+register(
+    "projected_reflected_gradient",
+    from_transformations(projected_reflected_gradient),
+    family="field and constraint split",
+    summary="step along the field of the reflected point",
+    formula="z' = P(z - h F(2z - z-))",
+    source="Malitsky 2015, arXiv:1502.04968",
+    guarantee="monotone: converges for h < (sqrt(2) - 1)/L",
+    geometries=PROJECTED,
+)
+register(
+    "adaptive_golden_ratio",
+    owned(adaptive_golden_ratio),
+    family="field and constraint split",
+    summary="steps from an averaged point, "
+    "their size following the local curvature (aGRAAL)",
+    formula="w = (z + 2 w-)/3; z' = P(w - h_k F(z)), h_0 = h",
+    source="Malitsky 2020, arXiv:1803.08832",
+    guarantee="monotone, locally Lipschitz: converges without knowing L",
+    geometries=PROJECTED,
+)
+register(
+    "alex_gda",
+    from_transformations(alex_gda),
+    family="moves in turn or at once",
+    summary="alternation in which each answers an extrapolated move of the other",
+    formula="x' = x - h F1(x, v); y' = y - h F2(2x' - x, y); v' = 2y' - y",
+    source="Lee et al. 2024, arXiv:2402.10475",
+    guarantee="strongly convex-concave: linear, O(kappa) steps",
+    geometries=PROJECTED,
+    num_players=2,
+    flops=IN_TURN,
+)
+
+
+@register(
+    "primal_dual",
+    family="moves in turn or at once",
+    summary="primal-dual hybrid gradient, with proximal maps if given "
+    "(PDHG, Chambolle-Pock)",
+    formula="x' = prox(x - h F1(x, y)); y' = prox(y - h F2(2x' - x, y))",
+    source="Chambolle and Pock 2011",
+    guarantee="bilinear plus convex: O(1/T) gap of the average for h < 1/|A|",
+    geometries=PROJECTED,
+    num_players=2,
+    flops=IN_TURN,
+)
+def _primal_dual(
+    step_size, *, num_players=2, geometry=euclidean, ratio=1.0, prox=None, **options
+):
+    """PDHG: steps h and `ratio` times h, and `prox`, one `prox(point, step)` each."""
+    del num_players
+    sizes = step_size, step_size * ratio
+    if prox is not None:
+        pairs = zip(per_player(prox, 2, "proximal map"), sizes, strict=True)
+        geometry = tuple(proximal(one, size) for one, size in pairs)
+    optimizers = map(optax.sgd, sizes)
+    return alex_gda(*optimizers, gamma=2.0, delta=1.0, geometry=geometry, **options)

@@ -10,19 +10,16 @@ from gamedyn.checks import check_positive_integer
 from gamedyn.game import Batch, Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    EUCLIDEAN,
+    PROJECTED,
     Rule,
-    add,
     apply_updates,
     build,
     check_geometry,
     check_step_size,
-    copy,
-    flatten,
-    scale,
     stepper,
-    subtract,
-    unflatten,
 )
+from gamedyn.rules.registry import from_transformations, owned, register
 from gamedyn.rules.variance_reduction import (
     Snapshot,
     batch_size,
@@ -33,10 +30,11 @@ from gamedyn.rules.variance_reduction import (
     refreshed,
     tossed,
 )
+from gamedyn.trees import add, copy, flatten, scale, size, subtract, unflatten
 
 
 class ReshuffledState(NamedTuple):
-    """The inner rule's state and the place in the order of the current epoch.
+    """The state of a reshuffled rule.
 
     Attributes:
         inner: the inner rule's state.
@@ -97,18 +95,18 @@ def reshuffled(
 
     def update(field, params, rule_state, batches):
         inner, order, position, epoch = rule_state
-        size = batch_size(batches[0]) or 1
-        if size > n:
-            raise ValueError(f"a batch of {size} indices, of {n} components")
-        over = position + size > n
+        taken = batch_size(batches[0]) or 1
+        if taken > n:
+            raise ValueError(f"a batch of {taken} indices, of {n} components")
+        over = position + taken > n
         epoch = epoch + over.astype(jnp.int32)
         order = jax.lax.cond(
             over, lambda: permuted(epoch).astype(jnp.int32), lambda: order
         )
         position = jnp.where(over, 0, position)
-        sample = jax.lax.dynamic_slice(order, (position,), (size,))
+        sample = jax.lax.dynamic_slice(order, (position,), (taken,))
         params, inner = rule.update(field, params, inner, (sample,))
-        return params, ReshuffledState(inner, order, position + size, epoch)
+        return params, ReshuffledState(inner, order, position + taken, epoch)
 
     return build(
         init,
@@ -147,7 +145,7 @@ def stochastic_hamiltonian(
         arXiv:2007.04202.
     """
     steps = stepper(
-        optimizers, geometry, supports=("euclidean",), rule="stochastic_hamiltonian"
+        optimizers, geometry, supports=EUCLIDEAN, rule="stochastic_hamiltonian"
     )
 
     def update(field, params, rule_state, batches):
@@ -162,7 +160,13 @@ def stochastic_hamiltonian(
 
 
 class CompressedState(NamedTuple):
-    """What the workers remember of their fields, the snapshot, and the key."""
+    """The state of compressed descent.
+
+    Attributes:
+        memory: what every worker remembers of their field, `None` without memory.
+        snapshot: that of the variance reduction, `None` without one.
+        key: from which the entries kept are drawn.
+    """
 
     memory: tuple[Params, ...] | None
     snapshot: Snapshot | None
@@ -217,7 +221,7 @@ def compressed_descent(
         efficient methods, 2023, arXiv:2202.07262.
     """
     check_step_size(step_size, "compressed_descent")
-    check_geometry(geometry, ("euclidean", "projected"), "compressed_descent")
+    check_geometry(geometry, PROJECTED, "compressed_descent")
     check_positive_integer("num_workers", num_workers)
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share}")
@@ -235,6 +239,8 @@ def compressed_descent(
 
     def update(field, params, rule_state, batches):
         remembered, snapshot, own_key = rule_state
+
+        # A new snapshot if one is due, and a key for every worker.
         own_key, *keys = jax.random.split(own_key, num_workers + 1)
         if num_components is not None:
             check_indices(batches, "compressed_descent")
@@ -245,6 +251,7 @@ def compressed_descent(
                 return field(params, batch)
             return snapshot.estimate(field, params, batch)
 
+        # Every worker sends the compressed news beyond what is remembered of them.
         directions, states = [], []
         for worker, (batch, coins) in enumerate(zip(batches, keys, strict=True)):
             known = None if remembered is None else remembered[worker]
@@ -254,6 +261,8 @@ def compressed_descent(
             directions.append(kept if known is None else add(known, kept))
             if known is not None:
                 states.append(add(known, scale(_kept_share(news, share), kept)))
+
+        # The step, and the coin that says whether the snapshot is renewed.
         mean = scale(1 / num_workers, add(*directions))
         moved = apply_updates(geometry, params, scale(-step_size, mean))
         if num_components is not None:
@@ -276,17 +285,77 @@ def keep_some(key: jax.Array, tree: Params, share: float) -> Params:
         The tree with zeros elsewhere.
     """
     vector = flatten(tree)
-    size = vector.size
-    kept = _number_kept(size, share)
-    chosen = jax.random.permutation(key, size)[:kept]
-    mask = jnp.zeros_like(vector).at[chosen].set(size / max(kept, 1))
+    kept = _number_kept(vector.size, share)
+    chosen = jax.random.permutation(key, vector.size)[:kept]
+    # Multiplied by d/k: without, the direction is too short by that factor on average.
+    mask = jnp.zeros_like(vector).at[chosen].set(vector.size / max(kept, 1))
     return unflatten(vector * mask, tree)
 
 
-def _number_kept(size: int, share: float) -> int:
-    return min(size, max(1, round(share * size)))
+def _number_kept(num_entries: int, share: float) -> int:
+    return min(num_entries, max(1, round(share * num_entries)))
 
 
 def _kept_share(tree: Params, share: float) -> float:
-    size = sum(leaf.size for leaf in jax.tree.leaves(tree))
-    return _number_kept(size, share) / max(size, 1)
+    num_entries = size(tree)
+    return _number_kept(num_entries, share) / max(num_entries, 1)
+
+
+# The registered rules.
+
+register(
+    "stochastic_hamiltonian",
+    from_transformations(stochastic_hamiltonian),
+    family="stochastic",
+    summary="descent on half the squared norm of the field, on two independent samples",
+    formula="z' = z - h/2 (J_i' F_j + J_j' F_i)",
+    source="Loizou et al. 2020, arXiv:2007.04202",
+    guarantee="stochastic bilinear: linear up to a ball of noise",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+    products=2,
+    flops=3.4,
+    needs=("independent batches",),
+)
+register(
+    "quantised_descent",
+    owned(compressed_descent),
+    family="stochastic",
+    summary="simultaneous steps along a quarter of the entries, at random (QSGDA)",
+    formula="z' = z - h Q(F_i(z)), Q unbiased",
+    source="Beznosikov et al. 2023, arXiv:2202.07262",
+    guarantee="strongly monotone and cocoercive: linear up to a ball of noise",
+    geometries=PROJECTED,
+)
+register(
+    "diana",
+    owned(compressed_descent, memory=True),
+    family="stochastic",
+    summary="simultaneous steps from compressed differences to what is remembered",
+    formula="d = Q(F_i(z) - m); z' = z - h (m + d); m' = m + a d",
+    source="Mishchenko et al. 2019, arXiv:1901.09269",
+    guarantee="strongly monotone and cocoercive: linear without noise of compression",
+    geometries=PROJECTED,
+)
+
+
+def _vr_diana(step_size, *, num_components=None, **options):
+    check_components(num_components, "vr_diana")
+    return compressed_descent(
+        step_size, memory=True, num_components=num_components, **options
+    )
+
+
+register(
+    "vr_diana",
+    owned(_vr_diana),
+    family="stochastic",
+    summary="DIANA with variance-reduced fields",
+    formula="d = Q(F_i(z) - F_i(w) + F(w) - m); z' = z - h (m + d); m' = m + a d",
+    source="Beznosikov et al. 2023, arXiv:2202.07262",
+    guarantee="strongly monotone and cocoercive: linear",
+    evaluations=3,
+    geometries=PROJECTED,
+    flops=2,
+    needs=("finite sum",),
+)

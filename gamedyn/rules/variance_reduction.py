@@ -1,4 +1,4 @@
-"""Variance reduction on finite sums: estimators that lean on a snapshot.
+"""Variance reduction on finite sums: estimators corrected by a snapshot.
 
 The batch is an array of indices of components; the full field is the field at all of
 them. Coins are tossed from a key in the rule's state, which the builder is given.
@@ -15,18 +15,17 @@ from gamedyn.fields import Field
 from gamedyn.game import Batch, Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 from gamedyn.rules.base import (
+    PROJECTED,
     Rule,
-    add,
     apply_updates,
     build,
     check_geometry,
     check_players,
     check_step_size,
-    scale,
-    subtract,
 )
-
-_PROJECTED = ("euclidean", "projected")
+from gamedyn.rules.registry import owned, register
+from gamedyn.rules.turns import IN_TURN
+from gamedyn.trees import add, scale, subtract
 
 
 class Snapshot(NamedTuple):
@@ -46,6 +45,7 @@ class Snapshot(NamedTuple):
 
     def estimate(self, field: Field, params: Params, batch: Batch) -> Params:
         """Estimate the full field at a point from one batch: F_i(z) - F_i(w) + F(w)."""
+        # The same components at both points: with others it would add noise.
         change = subtract(field(params, batch), field(self.point, batch))
         return add(change, self.slope)
 
@@ -136,7 +136,7 @@ def _build(
     `move(base, direction)` steps by the step size and projects.
     """
     check_step_size(step_size, name)
-    check_geometry(geometry, _PROJECTED, name)
+    check_geometry(geometry, PROJECTED, name)
     n = check_components(num_components, name)
     if probability is not None and is_known(probability) and not 0 < probability <= 1:
         raise ValueError(f"probability must lie in (0, 1], got {probability}")
@@ -373,7 +373,13 @@ def forward_reflected_variance_reduced(
 
 
 class AlternatingSnapshotState(NamedTuple):
-    """The snapshot, its full field, and the steps done since."""
+    """The state of alternating variance reduction.
+
+    Attributes:
+        point: the point w of the snapshot.
+        slope: the full field there, F(w).
+        num_steps: the number of steps done since.
+    """
 
     point: Params
     slope: Params
@@ -420,7 +426,7 @@ def alternating_variance_reduced(
         a class of nonconvex-nonconcave minimax problems, 2020, arXiv:2002.09621.
     """
     check_step_size(step_size, "alternating_variance_reduced")
-    check_geometry(geometry, _PROJECTED, "alternating_variance_reduced")
+    check_geometry(geometry, PROJECTED, "alternating_variance_reduced")
     n = check_components(num_components, "alternating_variance_reduced")
     if period is not None:
         check_positive_integer("period", period)
@@ -449,3 +455,73 @@ def alternating_variance_reduced(
         return params, AlternatingSnapshotState(point, slope, count)
 
     return build(init, update, num_batches=2, period=period or n)
+
+
+# The registered rules.
+
+register(
+    "svre",
+    owned(svre),
+    family="stochastic",
+    summary="extragradient, both half steps variance reduced",
+    formula="d_i(z) = F_i(z) - F_i(w) + F(w); u = z - h d_i(z); z' = z - h d_j(u)",
+    source="Chavdarova et al. 2019, arXiv:1904.08598",
+    guarantee="strongly monotone: linear in O(n + L/mu) for h = 1/(40L)",
+    evaluations=5,
+    geometries=PROJECTED,
+    flops=4,
+    needs=("finite sum", "independent batches"),
+)
+register(
+    "extragradient_variance_reduced",
+    owned(extragradient_variance_reduced),
+    family="stochastic",
+    summary="extragradient from between point and snapshot, variance reduced (EG-VR)",
+    formula="v = a z + (1-a) w; u = v - h F(w); z' = v - h (F(w) + F_i(u) - F_i(w))",
+    source="Alacaoglu and Malitsky 2022, arXiv:2102.08352",
+    guarantee="monotone: O(n + sqrt(n) L/eps); strongly: linear, O(n + sqrt(n) L/mu)",
+    evaluations=3,
+    geometries=PROJECTED,
+    flops=2,
+    needs=("finite sum",),
+)
+register(
+    "loopless_svrgda",
+    owned(loopless_svrgda),
+    family="stochastic",
+    summary="simultaneous steps, variance reduced (L-SVRGDA)",
+    formula="z' = z - h (F_i(z) - F_i(w) + F(w))",
+    source="Beznosikov et al. 2023, arXiv:2202.07262",
+    guarantee="strongly monotone and cocoercive: linear",
+    evaluations=3,
+    geometries=PROJECTED,
+    flops=2,
+    needs=("finite sum",),
+)
+register(
+    "forward_reflected_variance_reduced",
+    owned(forward_reflected_variance_reduced),
+    family="stochastic",
+    summary="forward-reflected-backward, variance reduced (VR-FoRB)",
+    formula="z' = z - h (F(w) + F_i(z) - F_i(w-))",
+    source="Alacaoglu et al. 2021",
+    guarantee="monotone: converges almost surely; strongly monotone: linear",
+    evaluations=3,
+    geometries=PROJECTED,
+    flops=2,
+    needs=("finite sum",),
+)
+register(
+    "alternating_variance_reduced",
+    owned(alternating_variance_reduced),
+    family="stochastic",
+    summary="alternating steps, each move variance reduced (VR-AGDA)",
+    formula="x' = x - h d_i(x, y); y' = y - h d_j(x', y), d_i = F_i(z) - F_i(w) + F(w)",
+    source="Yang et al. 2020, arXiv:2002.09621",
+    guarantee="two-sided Polyak-Lojasiewicz: linear",
+    evaluations=3,
+    geometries=PROJECTED,
+    num_players=2,
+    flops=2 * IN_TURN,
+    needs=("finite sum", "independent batches"),
+)

@@ -9,21 +9,20 @@ import jax.numpy as jnp
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.game import Params
 from gamedyn.geometry import Geometry, euclidean, per_player
+from gamedyn.loops import bounded_while
 from gamedyn.rules.base import (
+    EUCLIDEAN,
+    PROJECTED,
     Rule,
-    add,
+    StepCount,
     build,
     check_geometry,
     check_step_size,
-    copy,
-    inner,
     project,
-    scale,
-    subtract,
-    working_dtype,
+    projected_output,
 )
-
-_PROJECTED = ("euclidean", "projected")
+from gamedyn.rules.registry import owned, register
+from gamedyn.trees import add, copy, inner, scale, subtract, working_dtype
 
 Weight = float | Callable[[jax.Array], Any]
 
@@ -64,12 +63,12 @@ def half_step_extragradient(
         projection: Pethick et al., 2022, arXiv:2302.09831.
     """
     check_step_size(step_size, "half_step_extragradient")
-    check_geometry(geometry, _PROJECTED, "half_step_extragradient")
+    check_geometry(geometry, PROJECTED, "half_step_extragradient")
     _check_weight(weight)
 
     def init(params):
         per_player(geometry, len(params), "geometry")
-        return jnp.zeros((), jnp.int32)
+        return StepCount(jnp.zeros((), jnp.int32))
 
     def update(field, params, rule_state, batches):
         (batch,) = batches
@@ -77,15 +76,22 @@ def half_step_extragradient(
         ahead = subtract(params, scale(step_size, field(params, batch)))
         middle = project(geometry, ahead)
         pull = scale(step_size, field(middle, batch))
-        alpha = _weight_at(weight, rule_state, dtype)
+        alpha = _weight_at(weight, rule_state.num_steps, dtype)
         move = add(subtract(ahead, middle), pull)
-        return subtract(params, scale(alpha, move)), rule_state + 1
+        moved = subtract(params, scale(alpha, move))
+        return moved, StepCount(rule_state.num_steps + 1)
 
-    return build(init, update, output=_projected_output(geometry))
+    return build(init, update, output=projected_output(geometry))
 
 
 class CorrectedState(NamedTuple):
-    """The point before, its look-ahead point before projecting, and the step count."""
+    """The state of bias-corrected extragradient.
+
+    Attributes:
+        previous: the point before the current one.
+        ahead: its look-ahead point, before projecting.
+        num_steps: the number of steps done.
+    """
 
     previous: Params
     ahead: Params
@@ -129,7 +135,7 @@ def bias_corrected_extragradient(
         variational inequalities without increasing batch size, 2023, arXiv:2302.09029.
     """
     check_step_size(step_size, "bias_corrected_extragradient")
-    check_geometry(geometry, _PROJECTED, "bias_corrected_extragradient")
+    check_geometry(geometry, PROJECTED, "bias_corrected_extragradient")
     weight = _half_decaying if weight is None else weight
     _check_weight(weight)
 
@@ -141,6 +147,7 @@ def bias_corrected_extragradient(
         shared, fresh = batches
         previous, ahead, num_steps = rule_state
         alpha = _weight_at(weight, num_steps, working_dtype(params))
+        # One sample for both: with two, the difference would not cancel the noise.
         now, before = field(params, shared), field(previous, shared)
         noise = add(subtract(ahead, previous), scale(step_size, before))
         ahead = subtract(params, scale(step_size, now))
@@ -150,7 +157,7 @@ def bias_corrected_extragradient(
         moved = subtract(params, scale(alpha, move))
         return moved, CorrectedState(params, ahead, num_steps + 1)
 
-    return build(init, update, num_batches=2, output=_projected_output(geometry))
+    return build(init, update, num_batches=2, output=projected_output(geometry))
 
 
 def _half_decaying(num_steps: jax.Array) -> jax.Array:
@@ -204,7 +211,7 @@ def curvature_extragradient(
         arXiv:2302.09831.
     """
     check_step_size(step_size, "curvature_extragradient")
-    check_geometry(geometry, ("euclidean",), "curvature_extragradient")
+    check_geometry(geometry, EUCLIDEAN, "curvature_extragradient")
     check_positive_integer("max_trials", max_trials)
     for name, value, low, high in (
         ("relaxation", relaxation, 0, 2),
@@ -228,23 +235,23 @@ def curvature_extragradient(
         def look(gamma):
             return field(subtract(params, scale(gamma, slope)), batch)
 
-        def too_far(carry):
-            _, ahead, trials = carry
+        def too_far(trial):
+            _, ahead = trial
             # Both sides of the condition hold gamma, as |w - z| = gamma |F(z)|.
             turned = subtract(ahead, slope)
             bend = inner(turned, turned, dtype)
             allowed = jnp.asarray(safety, dtype) ** 2 * inner(slope, slope, dtype)
-            return (bend > allowed) & (trials < max_trials)
+            return bend > allowed
 
-        def retry(carry):
-            gamma = carry[0] * jnp.asarray(shrink, dtype)
-            return gamma, look(gamma), carry[2] + 1
+        def retry(trial):
+            gamma = trial[0] * jnp.asarray(shrink, dtype)
+            return gamma, look(gamma)
 
         gamma = jnp.asarray(step_size, dtype)
-        carry = gamma, look(gamma), jnp.zeros((), jnp.int32)
+        trial = gamma, look(gamma)
         if line_search:
-            carry = jax.lax.while_loop(too_far, retry, carry)
-        gamma, ahead, _ = carry
+            trial, _ = bounded_while(too_far, retry, trial, max_trials)
+        gamma, ahead = trial
         size = inner(ahead, ahead, dtype)
         # Where the field ahead vanishes there is nowhere to move: 0/0 is avoided.
         ratio = inner(slope, ahead, dtype) / jnp.where(size > 0, size, 1)
@@ -263,9 +270,54 @@ def _weight_at(weight: Weight, num_steps: jax.Array, dtype: Any) -> jax.Array:
     return jnp.asarray(weight(num_steps) if callable(weight) else weight, dtype)
 
 
-def _projected_output(geometry: Geometry | tuple[Geometry, ...]) -> Any:
-    def output(params, rule_state):
-        del rule_state
-        return project(geometry, params)
+# The registered rules.
 
-    return output
+register(
+    "half_step_extragradient",
+    owned(half_step_extragradient),
+    family="looking ahead",
+    summary="EG+ with a single projection",
+    formula="u = z - h F(z); w = P(u); z' = z - (u - w + h F(w))/2",
+    source="Diakonikolas et al. 2021, arXiv:2011.00364; "
+    "Pethick et al. 2022, arXiv:2302.09831",
+    guarantee="weak Minty, rho > -1/(4L): best |F|^2 in O(1/k)",
+    evaluations=2,
+    geometries=PROJECTED,
+)
+register(
+    "adaptive_extragradient_plus",
+    owned(curvature_extragradient, line_search=False),
+    family="looking ahead",
+    summary="EG+ that moves onto the separating half-space (AdaptiveEG+)",
+    formula="w = z - h F(z); z' = z - a h F(w), a = <F(z), F(w)>/|F(w)|^2",
+    source="Pethick et al. 2022, arXiv:2302.09831",
+    guarantee="weak Minty, rho >= d > -h/2 for h < 1/L: best |F|^2 in O(1/k)",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+)
+register(
+    "curvature_extragradient_plus",
+    owned(curvature_extragradient),
+    family="looking ahead",
+    summary="AdaptiveEG+ that looks ahead as far as local curvature allows "
+    "(CurvatureEG+)",
+    formula="the largest g <= h with g |F(w) - F(z)| <= .99 |w - z|, "
+    "then as AdaptiveEG+",
+    source="Pethick et al. 2022, arXiv:2302.09831",
+    guarantee="weak Minty, rho >= d > -g/2: converges without knowing L",
+    evaluations=2,
+    geometries=EUCLIDEAN,
+    flops=3,
+)
+register(
+    "bias_corrected_extragradient",
+    owned(bias_corrected_extragradient),
+    family="looking ahead",
+    summary="SEG+ that looks ahead with an average of past noise (BCSEG+)",
+    formula="w = z - h F_i(z) + (1-a)(w- - z- + h F_i(z-)); z' = z - a h F_j(w)",
+    source="Pethick et al. 2023, arXiv:2302.09029",
+    guarantee="weak Minty: converges with a constant look-ahead, also under noise",
+    evaluations=3,
+    geometries=PROJECTED,
+    needs=("independent batches",),
+)

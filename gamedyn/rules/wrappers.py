@@ -8,11 +8,18 @@ import jax.numpy as jnp
 
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.game import Params
-from gamedyn.rules.base import Rule, build, flatten, select, unflatten
+from gamedyn.rules.base import Rule, build
+from gamedyn.trees import flatten, select, unflatten
 
 
 class LookaheadState(NamedTuple):
-    """The inner rule's state, the slow weights, and the steps since the last sync."""
+    """The state of lookahead.
+
+    Attributes:
+        inner: the inner rule's state.
+        slow: the slow weights.
+        num_steps: the number of steps since the slow weights moved.
+    """
 
     inner: Any
     slow: Params
@@ -54,6 +61,7 @@ def lookahead(rule: Rule, *, period: int, strength: float) -> Rule:
         inner, slow, count = rule_state
         fast, inner = rule.update(field, params, inner, batches)
         count = (count + 1) % period
+        # All players go back together: one after the other would be another method.
         synced = jax.tree.map(lambda s, f: s + strength * (f - s), slow, fast)
         due = count == 0
         slow = select(due, synced, slow)
@@ -79,7 +87,13 @@ def _backtrack(inner: Any, params: Params, due: jax.Array) -> Any:
 
 
 class AveragedState(NamedTuple):
-    """The inner rule's state, the average, and the number of points it holds."""
+    """The state of an averaged rule.
+
+    Attributes:
+        inner: the inner rule's state.
+        average: the average of the start and all iterates.
+        num_steps: the number of steps done.
+    """
 
     inner: Any
     average: Params
@@ -98,9 +112,9 @@ def averaged(
       \text{linear: } w_t = w_{t-1} + \frac{2 (z_t - w_{t-1})}{t + 2},$$
     $$\text{exponential: } w_t = \beta w_{t-1} + (1 - \beta) z_t, \qquad w_0 = z_0.$$
 
-    Uniform averages of extragradient and mirror-prox have an O(1/T) gap in
-    convex-concave games; linear ones give $z_t$ the weight t + 1, so that the start is
-    forgotten sooner.
+    In convex-concave games the uniform average of the *middle* points of extragradient
+    and mirror-prox has an O(1/T) gap; averaged here are the iterates. Linear averages
+    give $z_t$ the weight t + 1, so that the start is forgotten sooner.
 
     Args:
         rule: the rule whose output is averaged.
@@ -157,7 +171,12 @@ def averaged(
 
 
 class RestartedState(NamedTuple):
-    """The inner rule's state, and the steps since the last restart."""
+    """The state of a restarted rule.
+
+    Attributes:
+        inner: the inner rule's state.
+        num_steps: the number of steps since the last restart.
+    """
 
     inner: Any
     num_steps: jax.Array
@@ -212,12 +231,12 @@ def restarted(rule: Rule, *, period: int) -> Rule:
 
 
 class AndersonState(NamedTuple):
-    """The memory of Anderson mixing.
+    """The state of Anderson mixing.
 
     Attributes:
         inner: the inner rule's state.
         point: the point before, as one vector.
-        gap: what the inner rule moved it by.
+        gap: the inner rule's update there, as one vector.
         points: the last m differences of points, the newest first, shape `(m, d)`.
         gaps: the last m differences of gaps.
         first: whether no step has been done yet.

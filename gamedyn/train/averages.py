@@ -1,4 +1,4 @@
-"""Averages of the players' parameters along a run, for sampling and evaluation."""
+"""Running averages of the players' parameters, for sampling and evaluation."""
 
 import math
 from collections.abc import Callable
@@ -12,22 +12,40 @@ from gamedyn.game import Params, PyTree
 
 
 class Average(NamedTuple):
-    """How the average of what a rule reports moves; its state is the average itself.
+    r"""A running average of the point that a rule reports, kept by `fit`.
+
+    After t steps it is $a_t = (1 - w_t)\, a_{t-1} + w_t\, z_t$, where z is that point.
 
     Attributes:
-        weight: `weight(count) -> w` after `count` steps, a floating-point scalar: the
-            new average is `(1 - w) average + w output`. At weight 1 it is the output.
+        weight: `weight(t) -> w_t`, of floating-point scalars. At weight 1 the average
+            is the current point.
     """
 
     weight: Callable[[jax.Array], Any]
 
     def init(self, output: Params) -> Params:
-        """Begin with a copy, of at least 32 bits: small steps must not be lost."""
+        """Start with a copy of the initial point.
+
+        Args:
+            output: the point that the rule reports before the first step.
+
+        Returns:
+            The average, in at least 32 bits: in bfloat16 small weights would be lost.
+        """
         return jax.tree.map(lambda leaf: jnp.array(leaf, dtype=_wide(leaf)), output)
 
     def update(self, average: Params, output: Params, count: jax.Array) -> Params:
-        """Take in the output after `count` steps."""
-        # The count is a float, so that the weight is as exact as what it weighs.
+        """Include the point after `count` steps.
+
+        Args:
+            average: the average after `count - 1` steps.
+            output: the point that the rule reports after `count` steps.
+            count: t, an integer scalar, from 1 on.
+
+        Returns:
+            The new average, in the dtypes of the old one.
+        """
+        # Compute the weight in the widest dtype that is averaged, to be as exact.
         dtypes = [jnp.dtype(jnp.float32), *map(_wide, jax.tree.leaves(average))]
         widest = max(dtypes, key=lambda dtype: dtype.itemsize)
         weight = jnp.asarray(self.weight(count.astype(widest)))
@@ -39,15 +57,25 @@ class Average(NamedTuple):
         return jax.tree.map(mix, average, output)
 
 
-def ema(decay: float, start: int = 0) -> Average:
-    r"""Average exponentially: $a_t = \beta\, a_{t-1} + (1 - \beta)\, z_t$.
+def ema(decay: float, start: int = 0, *, warmup: bool = False) -> Average:
+    r"""Average exponentially: $a_t = \beta_t\, a_{t-1} + (1 - \beta_t)\, z_t$.
 
-    Before and at step `start` the average is the current point, so a warm-up leaves no
-    trace; with `start=0` it begins at the initial parameters.
+    By default $\beta_t$ is the constant `decay`, and the average starts at the initial
+    parameters $a_0 = z_0$, whose weight after t steps is $\beta^t$: at .999, still 67 %
+    after 400 steps. In a run that is not many times longer than $1 / (1 - \beta)$ steps
+    use `warmup`, which forgets the start and tends to the same average:
+
+    $$\beta_t = \min\Bigl(\beta, \frac{1 + t}{10 + t}\Bigr).$$
+
+    Until it reaches `decay` (at .999 after 8,990 steps), this is polynomial-decay
+    averaging over about the last tenth of the steps, and the weight of the start falls
+    like $t^{-9}$.
 
     Args:
         decay: $\beta$, in [0, 1): .999 in short runs, .9999 in long ones.
-        start: the number of steps after which averaging begins.
+        start: s, the number of steps before averaging begins. Up to then the average is
+            the current point, and t in the warm-up is counted from s.
+        warmup: whether the decay grows to `decay` as above.
 
     Returns:
         The average.
@@ -58,28 +86,42 @@ def ema(decay: float, start: int = 0) -> Average:
     References:
         Y. Yazıcı et al., The unusual effectiveness of averaging in GAN training, 2019.
         <https://arxiv.org/abs/1806.04498>
+        TensorFlow, `tf.train.ExponentialMovingAverage` with `num_updates`, for the
+        warm-up. <https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage>
+        O. Shamir, T. Zhang, Stochastic gradient descent for non-smooth optimization:
+        convergence results and optimal averaging schemes, 2013, for polynomial decay.
+        <https://arxiv.org/abs/1212.1824>
     """
     _check_start(start)
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be at least 0 and below 1, got {decay}")
-    return Average(lambda count: jnp.where(count > start, 1.0 - decay, 1.0))
+    if not warmup:
+        return Average(lambda count: jnp.where(count > start, 1.0 - decay, 1.0))
+
+    def weight(count: jax.Array) -> jax.Array:
+        since = jnp.maximum(count - start, 0)
+        # 1 - (1 + t) / (10 + t), in the form that does not cancel.
+        growing = jnp.maximum(1.0 - decay, 9 / (10 + since))
+        return jnp.where(since > 0, growing, 1.0)
+
+    return Average(weight)
 
 
 def ema_half_life(
     half_life: float, batch_size: int, *, ramp: float | None = None
 ) -> Average:
-    r"""Average exponentially, the memory given in examples seen.
+    r"""Average exponentially, with a memory given in training examples.
 
-    $$\beta = 2^{-B/h}, \qquad h_t = \min(h, \text{ramp} \cdot t B),$$
+    $$\beta_t = 2^{-B/h_t}, \qquad h_t = \min(h, \text{ramp} \cdot t B):$$
 
-    so that an example's step counts half after h more examples, and early on the
-    average forgets the start.
+    the weight of a point halves over the next $h_t$ examples. With a `ramp` the memory
+    is short at first, so that the average forgets the start.
 
     Args:
         half_life: h, in examples.
-        batch_size: B, the examples of one step.
-        ramp: the largest half-life as a share of the examples seen, .05 in StyleGAN2;
-            no ramp if `None`.
+        batch_size: B, examples per step.
+        ramp: the largest half-life as a share of the examples seen so far, .05 in
+            StyleGAN2; if `None`, the half-life is h from the start.
 
     Returns:
         The average.
@@ -100,13 +142,16 @@ def ema_half_life(
         memory = half_life / batch_size  # in steps
         if ramp is not None:
             memory = jnp.minimum(memory, ramp * count)
+        # 1 - 2^(-1 / memory), exact also where the memory is long.
         return -jnp.expm1(-math.log(2) / jnp.asarray(memory, count.dtype))
 
     return Average(weight)
 
 
 def uniform(start: int = 0) -> Average:
-    r"""Average all points after `start` steps equally: $a_t = \frac{1}{t - s} \sum z$.
+    r"""Average all points after step s equally.
+
+    $$a_t = \frac{1}{t - s} \sum_{i=s+1}^t z_i .$$
 
     Args:
         start: s; up to then the average is the current point.
@@ -127,5 +172,6 @@ def _check_start(start: int) -> None:
 
 
 def _wide(leaf: PyTree) -> Any:
+    """Return the dtype in which a leaf is averaged: its own, of at least 32 bits."""
     dtype = jnp.result_type(leaf)
     return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Batches from the host: loaded ahead in a thread, finished inside the step."""
+"""Batches: loaded ahead on the host in a thread, completed inside the compiled step."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +15,19 @@ Made = TypeVar("Made")
 
 
 class Batches(NamedTuple):
-    """Where the batches of a run come from.
+    """Where the batches of a run come from: loaded on the host, completed in the step.
 
     Attributes:
         load: `load(index) -> arrays` on the host, a pure function of the number of the
             field evaluation (evaluation j of step k has index `num_batches * k + j`),
-            so that a resumed run sees what the uninterrupted one saw. With several
-            processes: this process's share, its leading axis the examples.
+            so that a resumed run sees the same data as an uninterrupted one. The
+            arrays' leading axis is that of the examples; with several processes, each
+            loads its own share.
         build: `build(arrays, key) -> batch`, traced inside the step: scaling,
-            augmentation, the game's own kind of batch. May be `Numbered`.
-        resident: a pytree that stays on the devices, or `None`. If given, what `load`
-            returns are row numbers into its leading axis, and `build` gets those rows.
+            augmentation, the batch type that the game expects. May be `Numbered`.
+        resident: a pytree that stays on the devices, or `None`. If given, `load`
+            returns indices into its leading axis, shape (examples,), and `build` gets
+            the rows at these indices.
     """
 
     load: Callable[[int], PyTree]
@@ -34,22 +36,24 @@ class Batches(NamedTuple):
 
 
 class Numbered(NamedTuple):
-    """A function that makes batches and is told the number of the player's step.
+    """A function that makes batches and also gets the number of the player's step.
 
-    It stands for `build` in `Batches` and `from_arrays`, or for the function
-    `key -> batch`, where a loss changes from step to step: a lazy penalty,
-    `gamedyn.gan.lazy`, asks for the number of the discriminator's step. The number is
-    derived from the step k of the run: no cut into calls and no resume changes it.
+    Use it in place of `build` in `Batches` and `from_arrays`, or of the function
+    `key -> batch`, if a loss changes from step to step: a lazy penalty,
+    `gamedyn.gan.lazy`, needs the number of the discriminator's step. The number
+    depends on the step k of the run alone, so neither `steps_per_call` nor a resume
+    changes it.
 
     Attributes:
         function: `function(arrays, key, number)`, or `function(key, number)`; `number`
             is an int32 scalar, traced.
-        order: the word of moves of `gamedyn.alternating(..., resample=True)`, where
-            every move has a batch and a number of its own: the number of moves that
-            `player` made before, in all. If `None`, all batches of step k have the
-            number k, as all other rules need it: an extragradient's two evaluations
-            must agree on what is being minimised.
-        player: whose steps are counted, the discriminator's of `gamedyn.gan.game`.
+        order: `None`: all batches of step k have the number k. This suits every rule
+            that evaluates one loss several times: an extragradient's two evaluations
+            must minimise the same function. Otherwise the `order` given to
+            `gamedyn.alternating(..., resample=True)`, where each move has a batch of
+            its own: its number counts the earlier moves of `player`, over all steps.
+        player: the player whose moves are counted; 1 is the discriminator of
+            `gamedyn.gan.game`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -66,18 +70,27 @@ class Numbered(NamedTuple):
     player: int = 1
 
     def number(self, step: jax.Array, evaluation: int, num_batches: int) -> jax.Array:
-        """Number the batch of an evaluation in step k.
+        """Compute the number that `function` gets.
+
+        Args:
+            step: k, the index of the step, an int32 scalar.
+            evaluation: j, the index of the batch within the step.
+            num_batches: how many batches the rule takes per step.
+
+        Returns:
+            The number, an int32 scalar.
 
         Raises:
-            ValueError: if the rule has not one batch for each move of the order.
+            ValueError: if the rule does not take one batch for each move of `order`,
+                or `player` makes no move in it.
         """
         if self.order is None:
             return step
         moves = tuple(self.order)
         if len(moves) != num_batches or self.player not in moves:
             raise ValueError(
-                f"the order of a rule with {num_batches} batches per step has so many "
-                f"moves, one of player {self.player} among them; got {moves}"
+                f"the order of a rule with {num_batches} batches per step must have so "
+                f"many moves, at least one of player {self.player}; got {moves}"
             )
         before = moves[:evaluation].count(self.player)
         return moves.count(self.player) * step + before
@@ -91,25 +104,25 @@ def from_arrays(
     seed: int = 0,
     on_device: bool = False,
 ) -> Batches:
-    """Draw batches from arrays, every epoch in a fresh order.
+    """Draw batches from arrays, shuffled anew in every epoch.
 
-    The order is `gamedyn.data.BatchOrder`: a pure function of (seed, epoch), each
-    process taking its part of every batch.
+    The order is `gamedyn.data.BatchOrder`: a pure function of (seed, epoch); each
+    process takes its part of every batch.
 
     Args:
         arrays: a pytree of host arrays with one leading axis, the examples.
-        batch_size: the examples of one field evaluation, over all processes.
+        batch_size: examples per field evaluation, over all processes.
         build: `build(rows, key) -> batch`, traced inside the step; or `Numbered`.
-        seed: of the order.
+        seed: of the shuffling.
         on_device: keep the whole set on every device and gather there, which saves the
             transfer of each batch.
 
     Returns:
-        The batches.
+        The batches, to be passed to `fit`.
 
     Raises:
-        ValueError: if the leading axes differ, or the batch is larger than the set or
-            does not divide by the number of processes.
+        ValueError: if the leading axes differ, or the batch size exceeds the number of
+            examples or is not a multiple of the number of processes.
 
     Example:
         >>> import numpy as np
@@ -142,7 +155,8 @@ def from_arrays(
 def stacked(load: Callable[[int], PyTree], indices: Iterable[int], length: int) -> Any:
     """Load several batches and stack them, repeating the last up to `length`.
 
-    A call of fewer steps than usual then needs no program of its own.
+    With a constant length, a call of fewer steps than usual needs no compilation of its
+    own; it does not use the repeated ones.
     """
     loaded = [load(index) for index in indices]
     loaded += loaded[-1:] * (length - len(loaded))
@@ -152,7 +166,7 @@ def stacked(load: Callable[[int], PyTree], indices: Iterable[int], length: int) 
 def ahead(
     make: Callable[[Item], Made], items: Iterable[Item]
 ) -> Generator[tuple[Item, Made]]:
-    """Yield every item with what is made of it, made one item ahead in a thread."""
+    """Yield `(item, make(item))` for each item, the next one being made in a thread."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         before = None
         for item in items:

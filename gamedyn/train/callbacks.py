@@ -1,4 +1,4 @@
-"""What a run tells its caller, and what the caller may answer."""
+"""Callbacks: functions called on the host during a run, which may stop it."""
 
 import enum
 from collections.abc import Callable
@@ -15,18 +15,19 @@ class _Answer(enum.Enum):
 
 
 STOP = _Answer.STOP
-"""Returned by a callback, ends the run after the current step, as if it were done."""
+"""A callback that returns it ends the run after the current step, with a checkpoint."""
 
 
 class Callback(NamedTuple):
-    """A function called on the host while a run goes on.
+    """A function that is called on the host during a run.
 
     Attributes:
-        function: `function(state, metrics)`: the `TrainState`, whose arrays live until
-            the function returns (the next step overwrites them), and the metrics of
-            the last step. It may return `STOP`, or a dictionary of further metrics,
-            which are logged. With several processes it is called in each of them.
-        every: call it each such number of steps; wherever the run logs, if `None`.
+        function: `function(state, metrics)` gets the `TrainState` and the metrics of
+            the last step. The state's arrays are valid until the function returns (the
+            next step overwrites them): copy what is to be kept. It may return `STOP`,
+            or a dictionary of further metrics, which are logged. With several processes
+            it is called in each of them.
+        every: steps between two calls; if `None`, as often as the run logs.
     """
 
     function: Callable[[Any, dict[str, Any]], Any]
@@ -34,7 +35,12 @@ class Callback(NamedTuple):
 
 
 def as_callback(callback: Any, log_every: int) -> Callback:
-    """Give a function the logging period, check the period of a `Callback`."""
+    """Return a `Callback` with a period, by default the logging period.
+
+    Raises:
+        TypeError: if it is not a function.
+        ValueError: if its period is not a positive integer.
+    """
     if not isinstance(callback, Callback):
         callback = Callback(callback)
     if not callable(callback.function):
@@ -48,10 +54,10 @@ def as_callback(callback: Any, log_every: int) -> Callback:
 
 
 def metrics_of(answer: Any) -> dict[str, Any]:
-    """The further metrics in a callback's answer, as plain numbers.
+    """Return the further metrics in a callback's answer, as plain numbers.
 
     Raises:
-        TypeError: if the answer is of no known kind.
+        TypeError: if the answer is neither `None`, `STOP` nor a dictionary.
     """
     if answer is None or answer is STOP:
         return {}

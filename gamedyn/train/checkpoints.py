@@ -1,8 +1,9 @@
-"""Checkpoints that are whole or not there, and that prove it before they are used.
+"""Checkpoints: written atomically, verified by checksums before they are used.
 
 A checkpoint is a folder `checkpoints/<step>`: the arrays as a plain nested dictionary
 (orbax), `metadata.json`, and `manifest.json` with the size and SHA-256 of every other
-file. It is written beside its place and renamed into it.
+file. It is written under a temporary name and then renamed, so that a crash at any
+moment leaves no half-written checkpoint under its name.
 """
 
 import errno
@@ -31,19 +32,20 @@ FORMAT = 1
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or none could be read."""
+    """A checkpoint could not be written, or no intact one could be read."""
 
 
 class Checkpoint(NamedTuple):
-    """What is stored of a run.
+    """The stored state of a run.
 
     Attributes:
         step: the number of steps done.
-        arrays: nested dictionaries of numpy arrays: "params", "rule_state", "average"
-            where there is one, and "key", the words of the run's key. Tuples, lists and
-            NamedTuples are dictionaries too: `arrays["params"]["0"]` is player 0.
-        metadata: JSON values: the structure, what the run was made of, the settings,
-            the versions.
+        arrays: nested dictionaries of numpy arrays: "step", "params", "rule_state", and
+            "average" where there is one; PRNG keys as their data, uint32. Tuples, lists
+            and NamedTuples are dictionaries too: `arrays["params"]["0"]` is player 0.
+        metadata: JSON values: "format", "step", "structure" (shape and dtype of every
+            array), "about" (what the run depends on, compared on resume), "seconds",
+            "rows" (the number of rows logged) and "score".
     """
 
     step: int
@@ -55,23 +57,24 @@ def load(directory: str | os.PathLike[str], step: int | None = None) -> Checkpoi
     """Read a checkpoint, without the code that made it.
 
     Args:
-        directory: of the run.
-        step: which one; the newest that is whole if `None`, a damaged one being named
-            in a warning.
+        directory: the directory of the run.
+        step: the step of the checkpoint; if `None`, the newest intact one is read, with
+            a warning about every damaged one after it.
 
     Returns:
         The checkpoint.
 
     Raises:
-        FileNotFoundError: if there is none, or none of that step.
-        CheckpointError: if all, or the one asked for, are damaged.
+        FileNotFoundError: if there is no checkpoint, or none of that step.
+        CheckpointError: if the checkpoint of that step, or every checkpoint, is
+            damaged.
     """
     folder = Path(directory) / FOLDER
     if step is None:
-        found = newest(folder)
-        if found is None:
+        checkpoint = newest(folder)
+        if checkpoint is None:
             raise FileNotFoundError(f"no checkpoint in {folder}")
-        return found
+        return checkpoint
     if step not in steps(folder):
         raise FileNotFoundError(
             f"no checkpoint of step {step} in {folder}, expected one of {steps(folder)}"
@@ -80,13 +83,16 @@ def load(directory: str | os.PathLike[str], step: int | None = None) -> Checkpoi
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """Read the newest checkpoint that is whole, warning of every damaged one.
+    """Read the newest intact checkpoint, with a warning about every damaged one.
+
+    Args:
+        folder: the folder of the checkpoints.
 
     Returns:
-        The checkpoint; `None` if the folder holds none at all.
+        The checkpoint; `None` if the folder has no checkpoints.
 
     Raises:
-        CheckpointError: if it holds some, and all are damaged.
+        CheckpointError: if the folder has checkpoints and all are damaged.
     """
     reasons = []
     for step in reversed(steps(folder)):
@@ -96,27 +102,33 @@ def newest(folder: Path) -> Checkpoint | None:
             reasons.append(str(error))
             continue
         for reason in reasons:
-            warnings.warn(f"{reason}; step {step} is used", stacklevel=3)
+            warnings.warn(f"{reason}; using that of step {step}", stacklevel=3)
         return checkpoint
     if reasons:
-        raise CheckpointError("no checkpoint is whole: " + "; ".join(reasons))
+        raise CheckpointError("every checkpoint is damaged: " + "; ".join(reasons))
     return None
 
 
 def steps(folder: Path) -> list[int]:
-    """List the steps of the checkpoints in a folder, whole or not, in order."""
+    """List the steps of the checkpoints in a folder, intact or not, in order."""
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
 
 
 def place(folder: Path, step: int) -> Path:
-    """Name the folder of a step's checkpoint."""
+    """Return the path of a step's checkpoint."""
     return folder / f"{step:09d}"
 
 
 def read(path: Path) -> Checkpoint:
-    """Read one checkpoint after checking every byte of it.
+    """Read one checkpoint, after verifying it.
+
+    Args:
+        path: the folder of the checkpoint.
+
+    Returns:
+        The checkpoint.
 
     Raises:
         CheckpointError: if it is damaged, or of another format.
@@ -130,6 +142,7 @@ def read(path: Path) -> Checkpoint:
     leaves = metadata["structure"]
     with _orbax() as reader:
         arrays = reader.restore((path / ARRAYS).absolute())
+    # Arrays without entries are not stored (see `_nested`): make them anew.
     for name, (shape, dtype) in leaves.items():
         if 0 in shape:
             _put(arrays, name.split("/"), np.zeros(shape, jax.numpy.dtype(dtype)))
@@ -137,10 +150,13 @@ def read(path: Path) -> Checkpoint:
 
 
 def verify(path: Path) -> None:
-    """Check a checkpoint against its manifest.
+    """Check the size and SHA-256 of every file of a checkpoint against its manifest.
+
+    Args:
+        path: the folder of the checkpoint.
 
     Raises:
-        CheckpointError: if a file is missing, cut short or changed.
+        CheckpointError: if a file is missing, truncated or changed.
     """
 
     def damaged(reason: str) -> CheckpointError:
@@ -169,12 +185,12 @@ def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
     """Write one checkpoint atomically.
 
     Args:
-        path: the folder to be; its parent is made.
+        path: the folder to write; its parent is created.
         arrays: a pytree of numpy arrays.
-        metadata: JSON values, completed by the format, step and structure.
+        metadata: JSON values with the "step"; format and structure are added.
 
     Raises:
-        CheckpointError: if it cannot be written; nothing is left of it then.
+        CheckpointError: if it cannot be written; what was written of it is removed.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -194,6 +210,8 @@ def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
             if file.is_file()
         }
         (partial / MANIFEST).write_text(json.dumps({"files": files}) + "\n", "utf-8")
+        # Force all to the disk before the new name appears there, so that a checkpoint
+        # that has its name is complete even after a loss of power.
         for file in partial.rglob("*"):
             _sync(file)
         _sync(partial)
@@ -205,7 +223,7 @@ def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder in which orbax's threads may still be at work."""
+    """Remove a folder into which orbax's threads may still be writing."""
     for _ in range(20):
         shutil.rmtree(path, ignore_errors=True)
         time.sleep(0.05)
@@ -215,6 +233,7 @@ def _remove(path: Path) -> None:
 
 def _why(path: Path, error: Exception) -> str:
     text = str(error)
+    # orbax may pass the error of the system on as text only.
     full = os.strerror(errno.ENOSPC)
     if getattr(error, "errno", None) == errno.ENOSPC or full in text:
         text = "the disk is full"
@@ -226,26 +245,30 @@ def _why(path: Path, error: Exception) -> str:
 
 
 class Store:
-    """The checkpoints of a run, written by one thread, old ones removed.
+    """The checkpoints of a run: writes new ones in a thread and removes old ones.
 
     Args:
-        folder: where they are.
+        folder: the folder of the checkpoints.
         keep_last: how many of the newest to keep.
-        best_sign: +1 keeps the one with the lowest score too, -1 the highest; 0 none.
+        best_sign: +1 also keeps the one with the lowest score, -1 that with the
+            highest; 0 keeps none for its score.
     """
 
     def __init__(self, folder: Path, keep_last: int, best_sign: int):
-        """Touch nothing yet."""
+        """Create the store; files are touched by `clean` and `save` only."""
         self.folder, self.keep_last, self.best_sign = folder, keep_last, best_sign
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._pending: Future[None] | None = None
         self._scores: dict[int, float] = {}
 
     def clean(self, after: int) -> None:
-        """Make way: drop what a crash left, set aside what lies beyond a step.
+        """Prepare the folder for a run that starts at a step.
+
+        Temporary files that a crash left are removed. Checkpoints of later steps are
+        damaged, or the run would start from them; they are renamed to `*.damaged`.
 
         Args:
-            after: checkpoints of later steps are damaged ones; they are renamed.
+            after: the step at which the run starts.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
@@ -261,16 +284,21 @@ class Store:
                 self._remember(path, step)
 
     def save(self, step: int, arrays: PyTree, metadata: dict[str, Any]) -> None:
-        """Write a checkpoint in the background, after the one before it is written.
+        """Write a checkpoint in the background, once the previous one is written.
+
+        Args:
+            step: the number of steps done.
+            arrays: a pytree of numpy arrays, not to be changed afterwards.
+            metadata: JSON values; a number under "score" serves to find the best.
 
         Raises:
-            CheckpointError: if the one before it could not be written.
+            CheckpointError: if the previous one could not be written.
         """
         self.wait()
         self._pending = self._thread.submit(self._save, step, arrays, metadata)
 
     def wait(self) -> None:
-        """Wait for the checkpoint in the making.
+        """Wait until the last checkpoint is written.
 
         Raises:
             CheckpointError: if it could not be written.
@@ -280,12 +308,12 @@ class Store:
             pending.result()
 
     def close(self, wait: bool) -> None:
-        """End the thread, a checkpoint in the making being finished if `wait`."""
+        """End the thread; `wait` says whether the last checkpoint is finished first."""
         self._thread.shutdown(wait=wait, cancel_futures=not wait)
 
     def _save(self, step: int, arrays: PyTree, metadata: dict[str, Any]) -> None:
         path = place(self.folder, step)
-        if path.exists():  # the state at a step is always the same
+        if path.exists():  # by an earlier run to this step: it has the same state
             return
         write(path, arrays, {"step": step, **metadata})
         score = metadata.get("score")
@@ -300,7 +328,8 @@ class Store:
             kept.add(min(scores, key=lambda step: self.best_sign * scores[step]))
         for step in set(present) - kept:
             path = place(self.folder, step)
-            # Renamed first: half a checkpoint must not look like a damaged one.
+            # Rename it first, so that a crash amid the removal does not leave a part of
+            # it under its name, which would be reported as damaged.
             going = path.with_name(f".{path.name}.going")
             path.rename(going)
             shutil.rmtree(going, ignore_errors=True)
@@ -318,25 +347,28 @@ def fill(like: PyTree, arrays: dict[str, Any]) -> PyTree:
     """Put stored arrays into a tree's structure.
 
     Args:
-        like: a tree whose leaves are all among the stored ones.
-        arrays: nested dictionaries.
+        like: a tree whose leaves are all stored.
+        arrays: the stored arrays, as nested dictionaries.
 
     Returns:
-        A tree like it, of numpy arrays.
+        A tree of the structure of `like`, of numpy arrays.
     """
 
     def pick(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
         del leaf
-        found: Any = arrays
+        node: Any = arrays
         for name in names(path):
-            found = found[name]
-        return found
+            node = node[name]
+        return node
 
     return jax.tree_util.tree_map_with_path(pick, like)
 
 
 def _nested(tree: PyTree) -> dict[str, Any]:
-    """Turn any tree into nested dictionaries; arrays without entries are left out."""
+    """Turn any tree into nested dictionaries.
+
+    Arrays without entries are left out, since orbax does not store them.
+    """
     nested: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if leaf.size:
@@ -352,7 +384,10 @@ def _put(nested: dict[str, Any], path: Iterable[str], leaf: Any) -> None:
 
 
 def _orbax() -> Any:
-    """Make orbax's writer of plain arrays; one process writes, so none is awaited."""
+    """Make orbax's writer of plain arrays for this process alone.
+
+    By default orbax waits for all processes, but only process 0 comes here.
+    """
     import orbax.checkpoint as ocp
 
     alone = ocp.options.MultiprocessingOptions(

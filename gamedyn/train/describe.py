@@ -1,4 +1,4 @@
-"""What a run is made of, in words that can be stored and compared."""
+"""Descriptions of what a run depends on, as strings that can be stored and compared."""
 
 import dataclasses
 import enum
@@ -18,7 +18,7 @@ Structure = dict[str, list[Any]]
 
 
 def names(path: tuple[Any, ...]) -> list[str]:
-    """Name the steps of a leaf's path, the same for dicts, tuples and NamedTuples."""
+    """Return the keys of a leaf's path as strings, alike for dicts and tuples."""
     return [jax.tree_util.keystr((entry,), simple=True) for entry in path]
 
 
@@ -31,17 +31,17 @@ def structure(tree: PyTree) -> Structure:
 
 
 def ingredients(thing: Any) -> dict[str, str]:
-    """Describe what a function is made of: names, and the constants it closes over.
+    """Describe a function by its name and the constants that it closes over.
 
     Rules, games and transformations are functions that close over numbers and other
-    functions; listing them tells Adam at 1e-3 from Adam at 1e-4. What hides in a
-    global variable, or in an object of unknown kind, is not seen.
+    functions; listing these distinguishes Adam at 1e-3 from Adam at 1e-4. Global
+    variables and the attributes of unknown objects are not looked at.
 
     Args:
         thing: a function, NamedTuple, dataclass, container or constant.
 
     Returns:
-        A table from paths to names, numbers, and digests of arrays.
+        A dictionary from paths to names of functions, numbers, and hashes of arrays.
 
     Example:
         >>> def power(n):
@@ -60,13 +60,14 @@ def _walk(path: str, thing: Any, table: dict[str, str], seen: dict[int, Any]) ->
         table[path] = word
     if id(thing) in seen:  # its parts are listed already
         return
-    seen[id(thing)] = thing  # kept, so that its id is not given away again
+    # Keep the object alive: a later one at its address would have the same id.
+    seen[id(thing)] = thing
     for name, part in parts.items():
         _walk(f"{path}.{name}" if path else str(name), part, table, seen)
 
 
 def _look(thing: Any) -> tuple[str | None, dict[str, Any]]:
-    """Give the word for a thing, if it needs one, and its parts."""
+    """Return the string that stands for an object, if any, and its parts by name."""
     if isinstance(thing, enum.Enum):
         return str(thing), {}
     if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
@@ -122,12 +123,12 @@ def _digest(array: Any) -> str:
 
 
 def differences(stored: Any, given: Any, path: str = "") -> list[str]:
-    """Say where two tables of words differ, one line each.
+    """List the differences between two nested dictionaries, one line each.
 
     Args:
-        stored: what a checkpoint holds, of JSON values.
-        given: what the run has.
-        path: where both are found, for the messages.
+        stored: the description in a checkpoint, JSON values.
+        given: the description of the present run.
+        path: the path of both in the whole, for the messages.
 
     Returns:
         Lines such as `"params/0/w: stored [[2, 3], 'float32'], got [...]"`.

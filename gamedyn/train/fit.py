@@ -1,4 +1,4 @@
-"""Train a game: a host loop over one jitted, donated call of several steps."""
+"""Train a game: a loop on the host over one compiled call of several steps."""
 
 import contextlib
 import os
@@ -19,19 +19,13 @@ from gamedyn.checks import check_positive_integer
 from gamedyn.fields import Field
 from gamedyn.game import Game, Params, PyTree
 from gamedyn.rules.base import Rule
-from gamedyn.solve import _inner_status, _prepare, all_finite
+from gamedyn.solve import all_finite, inner_status, prepare
 from gamedyn.train import checkpoints, sharding
 from gamedyn.train.averages import Average
 from gamedyn.train.batches import Batches, ahead, stacked
 from gamedyn.train.callbacks import STOP, Callback, as_callback, metrics_of
 from gamedyn.train.describe import ingredients
-from gamedyn.train.folder import (
-    Origin,
-    any_process,
-    from_first,
-    opened,
-    origin_of,
-)
+from gamedyn.train.folder import Origin, any_process, from_first, opened, origin_of
 from gamedyn.train.ledger import Ledger
 from gamedyn.train.log import Row, progress_bar
 from gamedyn.train.state import Carry, Ending, TrainState
@@ -44,7 +38,9 @@ from gamedyn.train.step import (
     losses_of,
 )
 
-_SMALL = 2**17  # parameters up to which the CPU gains from several steps per call
+# The number of parameters up to which several steps per call are faster on the CPU:
+# above it a step takes so long that starting one costs nothing beside it.
+_SMALL = 2**17
 
 _finite = jax.jit(all_finite)
 _copied = jax.jit(partial(jax.tree.map, jnp.copy))
@@ -74,61 +70,62 @@ def fit(
     config: dict[str, Any] | None = None,
     progress: bool | None = None,
 ) -> TrainState:
-    """Do steps of a rule until `num_steps` are done, from the host.
+    """Train for `num_steps` steps of a rule, with a loop on the host.
 
     Does what `gamedyn.solve` does, step for step and key for key, for runs that are
     long, large or fed with data: evaluation j of step k gets its batch from
-    `split(fold_in(key, k), num_batches)[j]`. The state is donated from call to call;
-    `params` itself is copied first. Nothing is fetched from the device but every
-    `log_every` steps.
+    `split(fold_in(key, k), num_batches)[j]`. `params` is copied first; from then on the
+    state is donated from call to call, so that it is in memory only once. Metrics are
+    fetched only every `log_every` steps.
 
     With a `directory` the run keeps checkpoints there, and the metrics in
     `metrics.jsonl`, one JSON object per line: `step` (the number of steps done),
-    `seconds`, `steps_per_second`, and what `record` says of the last of these steps,
-    before its update. A run that is killed at any moment and resumed ends, on the same
-    machine, with the same bits and the same rows as one that was not.
+    `seconds`, `steps_per_second`, and what `record` returned for the last of these
+    steps, before its update. A run that is killed at any moment and resumed ends, on
+    the same machine, with the same bits and the same rows as one that was not.
 
     SIGTERM and Ctrl-C end the run after the current call, with a checkpoint, if `fit`
-    runs in the main thread; a second Ctrl-C leaves at once.
+    runs in the main thread; a second Ctrl-C exits at once, without one.
 
     Args:
         game_or_field: a game, whose gradient field is descended, or any field.
         rule: the update rule.
         params: the start, a tuple with one floating-point pytree per player.
         batches: host data (`Batches`, see `from_arrays`), a function `key -> batch`
-            traced in the step (`Numbered`, if it must know the step), or `None` for a
-            deterministic game.
-        num_steps: the number of steps in the end, those before a resume included.
+            traced in the step (`Numbered`, if it needs the number of the step), or
+            `None` for a deterministic game.
+        num_steps: total number of steps, including those before a resume.
         key: the PRNG key of the run.
         steps_per_call: steps in one compiled loop. "auto": 20 up to 2**17 parameters
-            (on accelerators 10 in any case), else 1. More than 1 does not suit
-            convolutions left to XLA's own on the CPU.
+            (always 10 on accelerators), else 1. With XLA's own convolutions on the CPU
+            choose 1: inside a loop they are slower.
         directory: where checkpoints and metrics go; nothing is written if `None`.
         checkpoint_every: steps between two checkpoints; one at the end if `None`.
-        resume: continue from the newest whole checkpoint in `directory`, or begin if
-            there is none. "anyway": even where game, rule or `config` have changed, the
-            structure of the state being the same.
-        overwrite: remove an earlier run's checkpoints and metrics, instead of refusing.
+        resume: continue from the newest intact checkpoint in `directory`, or start
+            afresh if there is none. "anyway": even if game, rule or `config` have
+            changed, as long as the state has the same structure.
+        overwrite: remove an earlier run's checkpoints and metrics, instead of raising
+            an error.
         keep_last: how many of the newest checkpoints to keep.
-        best: keep the checkpoint, too, for which this metric is best.
+        best: also keep the checkpoint at which this metric is best.
         best_mode: whether "min" or "max" is best.
         record: `record(params, rule_state, batches, step)` returns a pytree of scalars,
             evaluated before the update, where losses are shared with it. By default a
             game's losses on the first batch of the step, `loss_0` and so on.
-        log_every: the steps between two rows of metrics.
+        log_every: steps between two rows of metrics.
         callbacks: functions `callback(state, metrics)`, or `Callback`s.
-        average: an average of what the rule reports, such as `ema(0.999)`.
+        average: an average of the point that the rule reports, such as `ema(0.999)`.
         mesh: spread each batch over the first axis of this mesh, see `data_mesh`;
             game and rule do not change. With several processes every process calls
             `fit`, and process 0 writes.
-        config: anything of JSON values, stored with each checkpoint and compared on
-            resume.
-        progress: whether to show a bar; on a terminal only, if `None`.
+        config: anything made of JSON values, stored with each checkpoint and compared
+            on resume.
+        progress: whether to show a progress bar; if `None`, only on a terminal.
 
     Returns:
-        The state in the end, or where the run stopped; its `status` is an `Ending`. If
-        the run became non-finite: the state of the last checkpoint (without
-        `checkpoint_every`, of the last row).
+        The final state, or the state where the run was stopped; its `status` is an
+        `Ending`. If the run became non-finite: the state of the last checkpoint, or,
+        without `checkpoint_every`, that of the last logged row.
 
     Raises:
         ValueError: if a number is not a positive integer, `directory` holds a run and
@@ -149,35 +146,31 @@ def fit(
         >>> state.step, len(state.history), state.status == gd.Status.OK
         (200, 4, True)
     """
+    # Check the arguments now: what is wrong with them must not wait for hours.
     for name, value in (
         ("num_steps", num_steps),
         ("log_every", log_every),
         ("keep_last", keep_last),
     ):
         check_positive_integer(name, value)
-    _check_saving(directory, checkpoint_every, resume, best, best_mode)
-    if resume and overwrite:
-        raise ValueError("resume goes on with a run, overwrite removes it: choose one")
+    _check_saving(directory, checkpoint_every, resume, overwrite, best, best_mode)
     log_every = min(log_every, num_steps)
-    told = [as_callback(callback, log_every) for callback in callbacks]
-    field, params, _ = _prepare(game_or_field, rule, params, rule_state=())
+    calls_back = [as_callback(callback, log_every) for callback in callbacks]
+    field, params, _ = prepare(game_or_field, rule, params, rule_state=())
     if record is None and isinstance(game_or_field, Game):
         record = losses_of(game_or_field)
 
-    about = {
-        "config": config,
-        "key": np.asarray(sharding.words(key)).tolist(),
-        "num_batches": rule.num_batches,
-        "batches": batch_structure(batches, key, rule.num_batches),
-        "rule": ingredients(rule),
-        "game": ingredients(game_or_field),
-        "average": ingredients(average),
-    }
+    # Describe the run: a checkpoint stores this, and a resume compares it. Of
+    # `steps_per_call` only a choice of the caller's is compared; "auto" keeps to what
+    # the stored run had.
+    about = _describe(game_or_field, rule, batches, key, average, config)
     if steps_per_call == "auto":
         steps_per_call = _steps_per_call(params)
     else:
         check_positive_integer("steps_per_call", steps_per_call)
         about["steps_per_call"] = steps_per_call
+
+    # Start at step 0, or where the run in `directory` left off. Process 0 reads.
     model = jax.jit(partial(begin, rule, average))(params)
     origin = Origin(sharding.host(model), 0.0, steps_per_call, 0)
     folder = None if directory is None else Path(directory)
@@ -186,7 +179,9 @@ def fit(
         enter = partial(enter, resume=resume, overwrite=overwrite)
         origin = from_first(enter, origin)
     about["steps_per_call"] = steps_per_call = int(origin.steps_per_call)
+    start = int(origin.carry.step)
 
+    # Compile the steps, and open the log and the checkpoints. Process 0 writes.
     call = compiled(
         field,
         rule,
@@ -206,81 +201,120 @@ def fit(
         best_mode=best_mode,
     )
 
-    def revived(origin: Origin) -> Carry:
+    def on_device(origin: Origin) -> Carry:
         return sharding.as_keys(sharding.place(origin.carry, mesh), model)
 
-    def seen(carry: Carry, ending: Ending = Ending.OK) -> TrainState:
+    def state_of(carry: Carry, status: Ending = Ending.OK) -> TrainState:
         _, point, state, mean = carry
         output = rule.output(point, state)
         step = int(carry.step)
-        return TrainState(step, point, state, mean, key, output, ending, ledger.rows)
+        return TrainState(step, point, state, mean, key, output, status, ledger.rows)
 
-    start = int(origin.carry.step)
-    periods = [log_every, *(callback.every for callback in told)]
+    # Cut the steps into calls that end wherever something is due; the data of the next
+    # call are loaded while the current one runs.
+    periods = [log_every, *(callback.every for callback in calls_back)]
     periods += [checkpoint_every or num_steps]
     spans = _spans(start, num_steps, steps_per_call, periods)
     load = partial(_load, batches, rule.num_batches, steps_per_call, mesh)
     words, resident = np.asarray(sharding.words(key)), None
     if isinstance(batches, Batches) and batches.resident is not None:
         resident = sharding.place(sharding.host(batches.resident), mesh)
-    carry, ending, before = revived(origin), Ending.OK, None
-    # The last good state is on the disk, or else a copy at the last row.
+
+    # A run that becomes non-finite goes back to its last good state: to the newest
+    # checkpoint, or, without any, to a copy made at the last row.
+    carry, status = on_device(origin), Ending.OK
     kept = _copied(carry) if checkpoint_every is None else None
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(_closed(ledger))
         signals = stack.enter_context(_signals())
         shown = progress if jax.process_index() == 0 else False
-        tell = stack.enter_context(progress_bar(shown, start, num_steps))
+        report = stack.enter_context(progress_bar(shown, start, num_steps))
         feed = stack.enter_context(contextlib.closing(ahead(load, spans)))
+        previous = None
         for (begun, step), arrays in feed:
+            # Start a call, and wait for the one before it: two are in flight at most,
+            # so that a signal is answered soon.
             count = np.int32(step - begun)
             carry, recorded, done = call(carry, count, words, arrays, resident)
-            # Two calls are in flight at most, so that a signal is soon answered.
-            jax.block_until_ready(before)
-            before = done
+            jax.block_until_ready(previous)
+            previous = done
 
+            # Go on at once unless something is due, since reading a result waits for
+            # it. Several processes must act on a signal at the same step, so they do
+            # it where something is due anyway.
             logs = step % log_every == 0
-            due = [callback for callback in told if step % (callback.every or 1) == 0]
+            due = [each for each in calls_back if step % (each.every or 1) == 0]
             saves = step == num_steps or step % (checkpoint_every or num_steps) == 0
-            # Several processes must agree, so they wait for a step known to all.
-            alone = bool(signals) and jax.process_count() == 1
-            if not (logs or due or saves or alone):
+            interrupted = bool(signals) and jax.process_count() == 1
+            if not (logs or due or saves or interrupted):
                 continue
             if not _finite(carry[1:]):
-                ending = Ending.NON_FINITE
+                status = Ending.NON_FINITE
                 break
+
+            # Fetch the metrics, call back, log.
             row, answers = ledger.measured(step, recorded), []
             for callback in due:
-                answers.append(callback.function(seen(carry), dict(row)))
+                answers.append(callback.function(state_of(carry), dict(row)))
                 row |= metrics_of(answers[-1])
             if logs or any(isinstance(answer, dict) for answer in answers):
                 ledger.add(row)
-            tell(step, row)
+            report(step, row)
+
+            # Save what is due, and what an early end would lose.
             if any_process(bool(signals)) and step < num_steps:
-                ending = Ending.INTERRUPTED
+                status = Ending.INTERRUPTED
             if any_process(STOP in answers):
-                ending = Ending.STOPPED
-            if saves or ending:
+                status = Ending.STOPPED
+            if saves or status:
                 ledger.save(step, carry)
-            if ending:
+            if status:
                 break
             if logs and kept is not None:
                 kept = _copied(carry)
 
-    if ending == Ending.NON_FINITE:
-        carry = revived(_last_good(folder, origin)) if kept is None else kept
-    elif ending == Ending.OK:
-        ending = Ending(int(_inner_status(carry.rule_state)))
-    return seen(carry, ending)
+    # Return the state reached, or the last good one.
+    if status == Ending.NON_FINITE:
+        carry = on_device(_last_good(folder, origin)) if kept is None else kept
+    elif status == Ending.OK:
+        status = Ending(int(inner_status(carry.rule_state)))
+    return state_of(carry, status)
 
 
-def _check_saving(directory, checkpoint_every, resume, best, best_mode) -> None:
+def _describe(
+    game_or_field: Game | Field,
+    rule: Rule,
+    batches: Source,
+    key: jax.Array,
+    average: Average | None,
+    config: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Describe what a run depends on, as JSON values."""
+    return {
+        "config": config,
+        "key": np.asarray(sharding.words(key)).tolist(),
+        "num_batches": rule.num_batches,
+        "batches": batch_structure(batches, key, rule.num_batches),
+        "rule": ingredients(rule),
+        "game": ingredients(game_or_field),
+        "average": ingredients(average),
+    }
+
+
+def _check_saving(
+    directory, checkpoint_every, resume, overwrite, best, best_mode
+) -> None:
     if checkpoint_every is not None:
         check_positive_integer("checkpoint_every", checkpoint_every)
     if resume not in (True, False, "anyway"):
         raise ValueError(f"resume is True, False or 'anyway', got {resume!r}")
     if best_mode not in ("min", "max"):
         raise ValueError(f"best_mode is 'min' or 'max', got {best_mode!r}")
+    if resume and overwrite:
+        raise ValueError(
+            "resume continues an earlier run, overwrite removes it: choose one"
+        )
     wanting = {
         "checkpoint_every": checkpoint_every,
         "resume": resume or None,
@@ -301,7 +335,10 @@ def _steps_per_call(params: Params) -> int:
 def _spans(
     start: int, num_steps: int, longest: int, periods: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """Cut the steps into calls that end wherever something is due."""
+    """Yield (first step, step after the last) of each call.
+
+    A call has at most `longest` steps and ends at every multiple of every period.
+    """
     while start < num_steps:
         due = (start + period - start % period for period in periods)
         stop = min(start + longest, num_steps, *due)
@@ -316,7 +353,7 @@ def _load(
     mesh: Mesh | None,
     span: tuple[int, int],
 ) -> PyTree:
-    """Load what a call needs, shape (steps, evaluations, examples, ...)."""
+    """Load the data of a call, arrays of shape (steps, evaluations, examples, ...)."""
     if not isinstance(batches, Batches):
         return None
     indices = range(num_batches * span[0], num_batches * span[1])
@@ -327,18 +364,20 @@ def _load(
 
 
 def _last_good(folder: Path | None, origin: Origin) -> Origin:
+    """Return to the newest checkpoint, or to the origin if there is none."""
+
     def newest() -> Origin:
-        found = None
+        checkpoint = None
         if folder is not None:
-            found = checkpoints.newest(folder / checkpoints.FOLDER)
-        return origin if found is None else origin_of(found, origin.carry)
+            checkpoint = checkpoints.newest(folder / checkpoints.FOLDER)
+        return origin if checkpoint is None else origin_of(checkpoint, origin.carry)
 
     return from_first(newest, origin)
 
 
 @contextlib.contextmanager
 def _closed(ledger: Ledger) -> Iterator[None]:
-    """Finish the checkpoint in the making, except after a second Ctrl-C."""
+    """Finish a checkpoint that is being written, except after a second Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
@@ -352,8 +391,9 @@ def _closed(ledger: Ledger) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying of them, in the main thread."""
+    """Yield a list that collects SIGTERM and SIGINT, in place of their handlers."""
     came: list[int] = []
+    # Python sets handlers in the main thread only; elsewhere signals stay as they are.
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
@@ -364,11 +404,15 @@ def _signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         came.append(number)
         if number == signal.SIGINT:
-            print("\nfinishing the current steps; Ctrl-C again leaves", file=sys.stderr)
+            message = (
+                "\nfinishing the current steps; press Ctrl-C again to exit at once"
+            )
+            print(message, file=sys.stderr)
 
     earlier = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield came
     finally:
         for number, handler in earlier.items():
+            # `None` stands for a handler set outside Python, which cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

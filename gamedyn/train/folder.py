@@ -1,4 +1,4 @@
-"""Opening a run's directory: afresh, or where an earlier run left off."""
+"""Open the directory of a run: start afresh, or continue an earlier run."""
 
 import json
 import shutil
@@ -21,12 +21,12 @@ Result = TypeVar("Result")
 
 
 class Origin(NamedTuple):
-    """Where a run begins, all of it arrays and numbers.
+    """Where a run starts. Arrays and numbers only: it is broadcast between processes.
 
     Attributes:
         carry: the state, on the host.
-        seconds: spent so far.
-        steps_per_call: how the run is cut into calls.
+        seconds: time spent on the run so far.
+        steps_per_call: steps in one compiled call.
         rows: the number of rows logged so far.
     """
 
@@ -45,21 +45,22 @@ def opened(
     resume: Any,
     overwrite: bool,
 ) -> Origin:
-    """Find where a run begins.
+    """Open a run's directory, and find where the run starts.
 
     Args:
         folder: the run's directory.
-        fresh: where it begins if nothing is stored.
-        about: what the run is made of; a stored one must agree with it.
-        num_steps: in the end.
-        resume: whether to go on from what is stored; "anyway" if `about` differs.
-        overwrite: whether to remove what is stored.
+        fresh: where it starts if nothing is stored.
+        about: the description of the run; that of a stored run must be equal.
+        num_steps: total number of steps.
+        resume: whether to continue a stored run; "anyway" even if `about` differs.
+        overwrite: whether to remove a stored run.
 
     Returns:
-        The origin.
+        Where the run starts: `fresh`, or the newest intact checkpoint.
 
     Raises:
-        ValueError: if something is stored and neither is wanted, or it differs.
+        ValueError: if a run is stored and neither `resume` nor `overwrite` is given, or
+            the stored run differs or has done more than `num_steps` steps.
         CheckpointError: if all checkpoints are damaged.
     """
     stored = folder / checkpoints.FOLDER
@@ -70,16 +71,17 @@ def opened(
         if checkpoints.steps(stored) or (folder / METRICS).exists():
             raise ValueError(
                 f"{folder} holds a run already: choose another directory, resume=True "
-                f"to go on with it, or overwrite=True to remove it"
+                f"to continue it, or overwrite=True to remove it"
             )
         return fresh
-    found = checkpoints.newest(stored)
-    if found is None:
+    checkpoint = checkpoints.newest(stored)
+    if checkpoint is None:
         return fresh
-    lines = differences(found.metadata["structure"], structure(fresh.carry))
+    lines = differences(checkpoint.metadata["structure"], structure(fresh.carry))
     if resume != "anyway":
-        earlier = found.metadata["about"]
+        earlier = checkpoint.metadata["about"]
         chosen = {name: earlier.get(name) for name in about}
+        # Through JSON, as the stored description went: tuples become lists.
         lines += differences(chosen, json.loads(json.dumps(about)))
     if lines:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
@@ -87,33 +89,37 @@ def opened(
             f"the run in {folder} cannot be resumed, it differs in\n  "
             + "\n  ".join(lines[:_SHOWN] + more)
         )
-    if found.step > num_steps:
+    if checkpoint.step > num_steps:
         raise ValueError(
-            f"the run in {folder} has done {found.step} steps, more than "
+            f"the run in {folder} has done {checkpoint.step} steps, more than "
             f"num_steps={num_steps}"
         )
-    return origin_of(found, fresh.carry)
+    return origin_of(checkpoint, fresh.carry)
 
 
-def origin_of(found: Checkpoint, like: Carry) -> Origin:
-    """Begin at a checkpoint."""
-    about = found.metadata
+def origin_of(checkpoint: Checkpoint, like: Carry) -> Origin:
+    """Start at a checkpoint, its arrays in the structure of `like`."""
+    metadata = checkpoint.metadata
     return Origin(
-        checkpoints.fill(like, found.arrays),
-        about["seconds"],
-        about["about"]["steps_per_call"],
-        about["rows"],
+        checkpoints.fill(like, checkpoint.arrays),
+        metadata["seconds"],
+        metadata["about"]["steps_per_call"],
+        metadata["rows"],
     )
 
 
 def from_first(make: Callable[[], Result], like: Result) -> Result:
-    """Let process 0 make something of arrays, and give it to all processes.
+    """Call a function in process 0 only, and broadcast its result to all processes.
 
     Args:
-        make: called in process 0.
-        like: a tree of the same structure and shapes.
+        make: returns a tree of arrays.
+        like: a tree of the same structure, shapes and dtypes.
+
+    Returns:
+        The tree that process 0 made, in every process.
 
     Raises:
+        Exception: in process 0, what `make` raises.
         CheckpointError: in the other processes, when process 0 raises anything.
     """
     if jax.process_count() == 1:
@@ -124,7 +130,7 @@ def from_first(make: Callable[[], Result], like: Result) -> Result:
     if jax.process_index() == 0:
         try:
             made = make()
-        except Exception as error:  # the others wait for word
+        except Exception as error:  # raised below: the other processes wait here
             problem = error
     fine = multihost_utils.broadcast_one_to_all(np.array(problem is None))
     if problem is not None:

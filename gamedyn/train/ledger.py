@@ -1,4 +1,4 @@
-"""What a run keeps of itself: rows of metrics, checkpoints, the time it took."""
+"""What a run writes: rows of metrics, checkpoints, and the time spent."""
 
 import time
 import warnings
@@ -16,15 +16,15 @@ from gamedyn.train.state import Carry
 
 
 class Ledger:
-    """The rows and checkpoints of a run; on disk where there is a folder.
+    """The metrics and checkpoints of a run, in memory and, if it has a folder, on disk.
 
     Args:
-        folder: the run's directory, `None` to keep rows in memory alone.
-        origin: where the run begins.
-        about: what the run is made of, stored with every checkpoint.
-        keep_last: how many checkpoints to keep.
-        best: the metric for which the best one is kept, too.
-        best_mode: "min" or "max".
+        folder: the run's directory; `None` keeps the rows of metrics in memory only.
+        origin: where the run starts.
+        about: the description of the run, stored with every checkpoint.
+        keep_last: how many of the newest checkpoints to keep.
+        best: a metric; the checkpoint at which it is best is kept as well.
+        best_mode: whether "min" or "max" is best.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Ledger:
         best: str | None,
         best_mode: str,
     ):
-        """Go back to the origin: later rows and damaged checkpoints make way."""
+        """Go back to the origin: drop later rows, set damaged checkpoints aside."""
         step = int(origin.carry.step)
         self._about, self._best = about, best
         self._journal, self._store = Journal(None), None
@@ -48,6 +48,8 @@ class Ledger:
             self._journal = Journal(folder / METRICS)
             self._journal.restart(step, int(origin.rows))
         self._saved = step
+        # The last row's step and time, for the speed; and what to add to the clock to
+        # get the seconds spent on the run, those before a resume included.
         self._mark = step, time.perf_counter()
         self._before = float(origin.seconds) - self._mark[1]
 
@@ -57,7 +59,15 @@ class Ledger:
         return self._journal.rows
 
     def measured(self, step: int, recorded: dict[str, jax.Array]) -> Row:
-        """Fetch what a step recorded, and say how fast it went since the last row."""
+        """Fetch the metrics of a step, and make a row of them.
+
+        Args:
+            step: the number of steps done.
+            recorded: the metrics on the device, scalars by name.
+
+        Returns:
+            The row: step, seconds, the speed since the last row, and the metrics.
+        """
         numbers = {name: value.item() for name, value in recorded.items()}
         past, then = self._mark
         now = time.perf_counter()
@@ -71,7 +81,7 @@ class Ledger:
         self._journal.add(row)
 
     def save(self, step: int, carry: Carry) -> None:
-        """Write a checkpoint, in the background."""
+        """Write a checkpoint in the background; nothing without a folder."""
         if self._store is None:
             return
         metadata = {
@@ -84,7 +94,7 @@ class Ledger:
         self._store.save(step, host(carry), metadata)
 
     def close(self, wait: bool = True) -> None:
-        """Finish the checkpoint in the making; without `wait`, leave at once."""
+        """Finish the checkpoint that is being written; without `wait`, drop it."""
         if self._store is None:
             return
         try:
@@ -94,13 +104,13 @@ class Ledger:
             self._store.close(wait)
         if self._best and not any(self._best in row for row in self.rows):
             warnings.warn(
-                f"no row has the metric {self._best!r}, so no checkpoint is the best "
-                f"by it; the last row has {', '.join((self.rows or [{}])[-1])}",
+                f"no row has the metric {self._best!r}, so no checkpoint is kept as "
+                f"the best; the last row has {', '.join((self.rows or [{}])[-1])}",
                 stacklevel=3,
             )
 
     def _score(self) -> float | None:
-        """The newest value of the metric since the checkpoint before."""
+        """Return the metric's newest finite value since the previous checkpoint."""
         for row in reversed(self.rows):
             if row["step"] <= self._saved:
                 break

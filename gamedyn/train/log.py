@@ -1,4 +1,4 @@
-"""The record of a run: a file of JSON lines, a progress bar, TensorBoard."""
+"""The log of a run: a file of JSON lines, a progress bar, TensorBoard."""
 
 import contextlib
 import json
@@ -19,20 +19,20 @@ class Journal:
     """The rows of a run, in memory and in `metrics.jsonl`.
 
     Args:
-        path: the file; rows are kept in memory alone if `None`.
+        path: the file; if `None`, rows are kept in memory only.
     """
 
     def __init__(self, path: Path | None):
-        """Begin with no row, and touch nothing."""
+        """Start without rows; the file is touched by `restart` and `add` only."""
         self.path = path
         self.rows: list[Row] = []
 
     def restart(self, step: int = 0, expected: int = 0) -> None:
-        """Go back to the rows that a checkpoint at `step` knew.
+        """Go back to the rows logged up to a step, and drop later ones from the file.
 
         Args:
-            step: rows of later steps are dropped, from the file, too.
-            expected: how many rows there were; fewer are warned of.
+            step: the step of the checkpoint at which the run starts.
+            expected: the number of rows at that checkpoint; fewer give a warning.
         """
         if self.path is None:
             return
@@ -59,14 +59,17 @@ class Journal:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
-    """Read a run's rows.
+    """Read the metrics of a run.
 
     Args:
         path: a file `metrics.jsonl`, or the directory of a run.
 
     Returns:
-        The rows in order; numbers that JSON lacks are floats again. A last line cut
-        short by a crash is left out.
+        The rows in order; NaN and infinities, which are strings in the file, are floats
+        again. A last line that a crash left incomplete is skipped.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
     """
     path = Path(path)
     path = path / "metrics.jsonl" if path.is_dir() else path
@@ -78,15 +81,15 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
 def progress_bar(
     show: bool | None, start: int, total: int
 ) -> Iterator[Callable[[int, Row], None]]:
-    """Show a bar on standard error.
+    """Show a progress bar with the latest metrics on standard error.
 
     Args:
-        show: whether to; on a terminal only, if `None`.
-        start: the steps already done.
-        total: all steps.
+        show: whether to show it; if `None`, only on a terminal.
+        start: the number of steps already done.
+        total: the total number of steps.
 
     Yields:
-        `update(step, row)`.
+        A function `update(step, row)`.
     """
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda step, row: None
@@ -125,10 +128,10 @@ def tensorboard(directory: str | os.PathLike[str]) -> Callable[[Any, Row], None]
     """Make a callback that writes the metrics for TensorBoard.
 
     Args:
-        directory: where the event files go.
+        directory: the folder of the event files.
 
     Returns:
-        The callback; process 0 writes.
+        A callback for `fit`; process 0 writes.
 
     Raises:
         ImportError: if tensorboardX is not installed.
@@ -138,7 +141,7 @@ def tensorboard(directory: str | os.PathLike[str]) -> Callable[[Any, Row], None]
     except ImportError as error:
         raise ImportError(
             "writing for TensorBoard needs the package tensorboardX, which is not "
-            "installed; metrics.jsonl holds the same numbers"
+            "installed; metrics.jsonl contains the same numbers"
         ) from error
     import jax
 
@@ -158,7 +161,7 @@ _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def _line(row: Row) -> str:
-    # JSON has no NaN: it is written as a string, so that any reader takes the file.
+    # JSON has no NaN or infinity: as strings, every JSON reader accepts the file.
     plain = {key: _plain(value) for key, value in row.items()}
     return json.dumps(plain, allow_nan=False) + "\n"
 

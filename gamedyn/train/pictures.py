@@ -1,4 +1,4 @@
-"""Pictures of a run: grids of samples, and the film they make."""
+"""Pictures of a run: grids of samples, and an animation of them."""
 
 import io
 import math
@@ -17,13 +17,13 @@ from gamedyn.train.callbacks import Callback
 
 
 def to_uint8(x: Any) -> np.ndarray:
-    """Turn values in [-1, 1] into bytes: `clip(round(127.5 x + 127.5), 0, 255)`.
+    """Convert values in [-1, 1] to bytes: `clip(round(127.5 x + 127.5), 0, 255)`.
 
     Args:
-        x: an array of any shape; bytes are returned as they are.
+        x: floats of any shape; uint8 is returned unchanged.
 
     Returns:
-        The bytes, uint8, of the same shape.
+        uint8, of the same shape.
 
     Example:
         >>> to_uint8([-1.0, 0.0, 1.0, 2.0]).tolist()
@@ -38,18 +38,19 @@ def to_uint8(x: Any) -> np.ndarray:
 
 
 def grid(pictures: Any, columns: int | None = None, *, gap: int = 1) -> np.ndarray:
-    """Lay pictures out in rows, on black.
+    """Arrange pictures in a grid, row by row, on a black background.
 
     Args:
-        pictures: shape (N, H, W, C), C 1 or 3: bytes, or floats in [-1, 1].
-        columns: pictures in a row; about as many as rows if `None`.
+        pictures: shape (N, H, W, C), C 1 or 3: uint8, or floats in [-1, 1].
+        columns: pictures per row; if `None`, the square root of N, rounded up.
         gap: pixels between two pictures.
 
     Returns:
         One picture, uint8, of shape (H', W', C).
 
     Raises:
-        ValueError: if the shape is another.
+        ValueError: if `pictures` has another shape, or `columns` is not a positive
+            integer.
 
     Example:
         >>> import numpy as np
@@ -76,14 +77,17 @@ def grid(pictures: Any, columns: int | None = None, *, gap: int = 1) -> np.ndarr
 
 
 def write_png(picture: Any, path: str | os.PathLike[str]) -> Path:
-    """Write one picture, atomically.
+    """Write one picture as PNG, atomically.
 
     Args:
-        picture: shape (H, W, C), C 1 or 3: bytes, or floats in [-1, 1].
-        path: the file; its folder is made.
+        picture: shape (H, W, C), C 1 or 3: uint8, or floats in [-1, 1].
+        path: the file; its folder is created.
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: if `picture` has another shape.
     """
     return _write(_image(to_uint8(picture)), Path(path), format="PNG")
 
@@ -94,15 +98,15 @@ def write_gif(
     *,
     milliseconds: int = 100,
 ) -> Path:
-    """Make a film of pictures of one size, such as those of `sample_grid`.
+    """Write an animation of pictures of one size, such as those of `sample_grid`.
 
     Args:
         paths: the pictures, in order.
-        out: the file to be, atomically written.
+        out: the GIF file, written atomically.
         milliseconds: how long each is shown; the last one ten times as long.
 
     Returns:
-        The path of the film.
+        The path of the animation.
 
     Raises:
         ValueError: if there is no picture, or their sizes differ.
@@ -116,7 +120,7 @@ def write_gif(
     sizes = sorted({frame.size for frame in frames})
     if len(sizes) != 1:
         raise ValueError(
-            f"a film is made of pictures of one size, got {len(frames)} pictures of "
+            f"an animation needs pictures of one size, got {len(frames)} pictures of "
             f"sizes {sizes}"
         )
     durations = [milliseconds] * (len(frames) - 1) + [10 * milliseconds]
@@ -140,17 +144,19 @@ def sample_grid(
     columns: int = 8,
     averaged: bool = True,
 ) -> Callback:
-    """Make a callback that draws a grid of samples every so often.
+    """Make a callback that regularly writes a grid of samples.
 
     Args:
         sampler: `sampler(params) -> pictures` of shape (N, H, W, C), N at least
-            `rows * columns`, always from the same latents, such as
-            `lambda params: generator.apply(params[0], z)`; it is jitted.
-        directory: gets `samples-00001000.png` and so on.
-        every: in steps.
+            `rows * columns`, always from the same latents so that the grids can be
+            compared, such as `lambda params: generator.apply(params[0], z)`; it is
+            jitted.
+        directory: the folder for `samples-00001000.png` and so on.
+        every: steps between two grids.
         rows: of the grid.
         columns: of the grid.
-        averaged: whether to sample from the average, where the run keeps one.
+        averaged: whether to sample with the averaged parameters, if the run has an
+            average.
 
     Returns:
         The callback; process 0 writes.

@@ -1,4 +1,4 @@
-"""Where arrays live: parameters on every device, the examples of a batch spread out."""
+"""Data parallelism: parameters on every device, the examples of a batch divided."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,25 +12,26 @@ from gamedyn.game import PyTree
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """Make the mesh for data-parallel training: all devices in one row.
+    """Make the mesh for data-parallel training: all devices along one axis.
 
     Args:
-        devices: which devices; all of all processes if `None`.
+        devices: the devices; if `None`, all devices of all processes.
 
     Returns:
-        A mesh with the one axis "data".
+        A mesh with one axis, "data".
     """
     devices = jax.devices() if devices is None else list(devices)
+    # With Auto axes the compiler places the all-reduces; game and rule do not change.
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The layout of parameters: whole, on every device."""
+    """Return the sharding of parameters: complete on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def place(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """Copy a tree from the host to where a run keeps its state."""
+    """Copy a tree from the host to the device, or to every device of a mesh."""
     if mesh is None:
         return jax.tree.map(jnp.array, tree)
     layout = replicated(mesh)
@@ -40,10 +41,18 @@ def place(tree: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def spread(stack: PyTree, mesh: Mesh | None) -> PyTree:
-    """Put stacked batches, shape (steps, evaluations, examples, ...), on the devices.
+    """Put stacked batches on the devices, the examples divided among those of a mesh.
+
+    Args:
+        stack: host arrays of shape (steps, evaluations, examples, ...), this process's
+            share of the examples.
+        mesh: the mesh; the default device if `None`.
+
+    Returns:
+        Arrays of the same shape, over all processes.
 
     Raises:
-        ValueError: if the examples do not divide by the devices.
+        ValueError: if the number of examples is not a multiple of that of the devices.
     """
     if mesh is None:
         return jax.tree.map(jnp.asarray, stack)
@@ -63,7 +72,10 @@ def spread(stack: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def constrain(batch: PyTree, mesh: Mesh | None) -> PyTree:
-    """Spread the examples of a batch inside a traced function, where they divide."""
+    """Divide the examples of a batch among the devices, inside a traced function.
+
+    Leaves whose leading axis is not a multiple of the devices are left to the compiler.
+    """
     if mesh is None:
         return batch
     axis = mesh.axis_names[0]
@@ -78,16 +90,16 @@ def constrain(batch: PyTree, mesh: Mesh | None) -> PyTree:
 
 
 def host(tree: PyTree) -> PyTree:
-    """Copy a replicated tree to the host, keys as their words.
+    """Copy a replicated tree to the host, PRNG keys as their data (uint32).
 
-    A copy even on the CPU, where an array and its view share memory that the next,
-    donated, step overwrites.
+    It is a copy even on the CPU, where numpy could share the memory of an array: the
+    next step, to which the array is donated, overwrites that memory.
     """
     return jax.tree.map(lambda leaf: np.array(words(leaf)), tree)
 
 
 def as_keys(tree: PyTree, like: PyTree) -> PyTree:
-    """Turn words back into keys wherever `like` has a key."""
+    """Turn the data of keys back into keys wherever `like` has a key."""
 
     def restore(leaf: Any, model: Any) -> Any:
         if not is_key(model):
@@ -103,5 +115,5 @@ def is_key(leaf: Any) -> bool:
 
 
 def words(leaf: Any) -> Any:
-    """The words of a key, any other leaf as it is."""
+    """Return the data of a PRNG key, and any other leaf unchanged."""
     return jax.random.key_data(leaf) if is_key(leaf) else leaf

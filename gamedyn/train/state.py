@@ -1,4 +1,4 @@
-"""The state of a run, on the device and as callers see it."""
+"""The state of a run: as it is carried from step to step, and as callers see it."""
 
 import enum
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ from gamedyn.solve import Status
 
 
 class Ending(enum.IntEnum):
-    """How training ended; equal to the `gamedyn.Status` of the same name.
+    """How training ended; a member equals the `gamedyn.Status` of the same name.
 
-    INTERRUPTED and STOPPED are training's own, and equal to no `Status`: a signal, or a
-    callback's `STOP`, ended the run before `num_steps`.
+    INTERRUPTED and STOPPED occur in training only, and equal no `Status`: a signal, or
+    a callback's `STOP`, ended the run before `num_steps`.
     """
 
     OK = Status.OK.value
@@ -25,7 +25,7 @@ class Ending(enum.IntEnum):
 
     @property
     def message(self) -> str:
-        """One sentence for people."""
+        """The ending in one sentence."""
         return _MESSAGES[self]
 
 
@@ -39,17 +39,18 @@ _MESSAGES = {
 
 
 class TrainState(NamedTuple):
-    """Where a run stands.
+    """The state of a run after some steps.
 
     Attributes:
         step: the number of steps done.
-        params: the current point, one pytree per player.
+        params: the current parameters, one pytree per player.
         rule_state: the rule's state.
-        average: the average of the outputs, or `None` if none is kept.
-        key: the run's key; step k draws from `fold_in(key, k)`.
+        average: the average of the outputs, or `None` if the run has no average.
+        key: the run's PRNG key; step k draws from `fold_in(key, k)`.
         output: the point the rule reports (an average, the slow weights, or `params`).
         status: an `Ending`; OK while the run goes on.
-        history: the rows logged, oldest first; on process 0 those before a resume, too.
+        history: the logged rows, oldest first; on process 0 including those before a
+            resume.
     """
 
     step: int
@@ -63,17 +64,24 @@ class TrainState(NamedTuple):
 
     @property
     def averaged(self) -> Params:
-        """The average where one is kept, else what the rule reports."""
+        """The average if the run has one, else the point the rule reports."""
         return self.output if self.average is None else self.average
 
 
 def averaged_params(state: TrainState) -> Params:
-    """Return the parameters to evaluate: see `TrainState.averaged`."""
+    """Return the parameters to sample from and evaluate: `state.averaged`."""
     return state.averaged
 
 
 class Carry(NamedTuple):
-    """What a step hands to the next one: all that a checkpoint must hold, and a key."""
+    """What a step passes to the next one, and what a checkpoint stores.
+
+    Attributes:
+        step: the number of steps done, an int32 scalar.
+        params: the current parameters, one pytree per player.
+        rule_state: the rule's state.
+        average: the average of the outputs, or `None`.
+    """
 
     step: Any
     params: Params

@@ -1,4 +1,4 @@
-"""The compiled part of training: one call does a few steps, the same way each time."""
+"""The compiled part of training: one call does one or several steps."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ Record = Callable[[Params, RuleState, tuple[Batch, ...], jax.Array], PyTree]
 
 
 def losses_of(game: Game) -> Record:
-    """Record a game's losses on the first batch of the step."""
+    """Return the default `record`: a game's losses on the first batch of the step."""
 
     def record(params, rule_state, batches, step):
         del rule_state, step
@@ -32,7 +32,7 @@ def losses_of(game: Game) -> Record:
 
 
 def begin(rule: Rule, average: Average | None, params: Params) -> Carry:
-    """Put together the state before the first step."""
+    """Return the state before the first step."""
     rule_state = rule.init(params)
     output = rule.output(params, rule_state)
     mean = None if average is None else average.init(output)
@@ -48,16 +48,19 @@ def draw(
     resident: PyTree,
     mesh: Mesh | None,
 ) -> tuple[Batch, ...]:
-    """Make the batches of a step, from keys as `gamedyn.solve` draws them.
+    """Make the batches of a step, with the same keys as `gamedyn.solve`.
 
     Args:
         source: where batches come from.
-        key: of the run.
-        step: the index of the step.
-        num_batches: how many there are.
-        arrays: what was loaded for this step, stacked along a leading axis.
-        resident: what is kept on the devices.
-        mesh: over which the examples are spread.
+        key: the PRNG key of the run.
+        step: k, the index of the step, an int32 scalar.
+        num_batches: the number of batches per step.
+        arrays: what was loaded for this step, shape (num_batches, examples, ...).
+        resident: the arrays that stay on the devices, or `None`.
+        mesh: the mesh over which the examples are spread, or `None`.
+
+    Returns:
+        The batches, a tuple of `num_batches`.
     """
     if source is None:
         return (None,) * num_batches
@@ -68,7 +71,7 @@ def draw(
         given = (keys[j],)
         if isinstance(source, Batches):
             rows = jax.tree.map(lambda leaf, j=j: leaf[j], arrays)
-            if resident is not None:
+            if resident is not None:  # then what was loaded are indices
                 rows = jax.tree.map(lambda leaf, rows=rows: leaf[rows], resident)
             given = (rows, *given)
         if isinstance(function, Numbered):
@@ -80,7 +83,7 @@ def draw(
 
 
 def batch_structure(source: Source, key: jax.Array, num_batches: int) -> Structure:
-    """Describe the batches of a step, those of all processes together."""
+    """List the shapes and dtypes of a step's batches, over all processes."""
     arrays = resident = None
     if isinstance(source, Batches):
         resident = source.resident
@@ -114,25 +117,37 @@ def compiled(
     steps_per_call: int,
     mesh: Mesh | None,
 ) -> Callable[..., tuple[Carry, dict[str, jax.Array], jax.Array]]:
-    """Build the call that does up to `steps_per_call` steps.
+    """Compile the function that does up to `steps_per_call` steps.
 
-    How many is an argument, so that one program serves calls of every length: how a
-    run is cut into calls changes no bit of it.
+    The number of steps is an argument, so that one program serves calls of every
+    length, and the result does not depend on how a run is cut into calls, to the bit.
+
+    Args:
+        field: the field.
+        rule: the update rule.
+        source: where batches come from.
+        key: a key of the run's kind; its value is passed as `words`.
+        record: as in `fit`, or `None`.
+        average: as in `fit`, or `None`.
+        steps_per_call: the most steps in a call.
+        mesh: as in `fit`.
 
     Returns:
-        `call(carry, count, words, arrays, resident) -> (carry, row, done)`: the state
-        is donated, `row` is what the last step recorded, `done` can be waited for.
+        `call(carry, count, words, arrays, resident) -> (carry, row, done)`: does
+        `count` steps. `carry` is donated; `words` is the data of the run's key; `row`
+        is what the last step recorded; `done` is an array to wait for, since `carry`
+        is donated to the next call.
     """
 
     def recorded(carry: Carry, batches: tuple[Batch, ...]) -> dict[str, jax.Array]:
         if record is None:
             return {}
-        found = record(carry.params, carry.rule_state, batches, carry.step)
-        return scalars(found)
+        return scalars(record(carry.params, carry.rule_state, batches, carry.step))
 
     def step(carry: Carry, key, arrays, resident):
         count, params, rule_state, mean = carry
         batches = draw(source, key, count, rule.num_batches, arrays, resident, mesh)
+        # Before the update: losses computed here are shared with its gradients.
         row = recorded(carry, batches)
         params, rule_state = rule.update(field, params, rule_state, batches)
         count = count + 1
@@ -151,9 +166,10 @@ def compiled(
             carry, row = one(0, (carry, None))
         else:
             shapes = jax.eval_shape(lambda: one(0, (carry, None))[1])
+            # The loop keeps the row of its last step; this one is never read.
             blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             carry, row = jax.lax.fori_loop(0, count, one, (carry, blank))
-        # Another value than the step, so that it has a buffer of its own.
+        # Negated, so that it does not share the buffer of the step, which is donated.
         return carry, row, -carry.step
 
     layout = None if mesh is None else sharding.replicated(mesh)
@@ -161,10 +177,18 @@ def compiled(
 
 
 def scalars(recorded: PyTree) -> dict[str, jax.Array]:
-    """Name the metrics of a step by their paths.
+    """Flatten what `record` returned into scalars named by their paths.
+
+    Args:
+        recorded: a pytree of scalars.
+
+    Returns:
+        Scalars by name: `{"loss": {"d": x}}` gives `{"loss/d": x}`; a single scalar is
+        called "value".
 
     Raises:
-        ValueError: if one is no scalar, or has the name of a column of the log.
+        ValueError: if a leaf is not a scalar, or has the name of a column that the log
+            writes itself.
     """
     row = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(recorded):

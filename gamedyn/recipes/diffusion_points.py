@@ -1,4 +1,4 @@
-"""Diffusion models of points of the plane, held to the exact denoiser."""
+"""What the recipes for diffusion models of points share, held to the exact denoiser."""
 
 import functools
 import math
@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _images
-from experiments.ddpm import models
 from gamedyn import diffusion, divergences, metrics, train
 from gamedyn.data import mixtures
 from gamedyn.diffusion import exact
+from gamedyn.recipes import pictures
+from gamedyn.recipes.diffusion_models import Model, start
+from gamedyn.recipes.lookup import Commands
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ class PointSet(NamedTuple):
     """
 
     draw: Callable[[jax.Array, int], jax.Array]
-    law: exact.Mixture | None
+    law: exact.GaussianMixture | None
 
 
 def known(name: str) -> bool:
@@ -56,7 +57,7 @@ def point_set(name: str) -> PointSet:
         law = exact.mixture(mixtures.ring(8, 2.0), 0.2, np.arange(1, 9))
         return PointSet(functools.partial(exact.draw, law), law)
     made = mixtures.make(ALIASES.get(name, name))
-    if isinstance(made, mixtures.Mixture):
+    if isinstance(made, mixtures.PlaneMixture):
         centres = np.asarray(made.centres, np.float64)
         scale = centres.std()
         law = exact.mixture(centres / scale, float(made.sigma) / scale)
@@ -69,22 +70,10 @@ def point_set(name: str) -> PointSet:
 
 
 class Setup(NamedTuple):
-    """What the options stand for."""
+    """What a recipe's `setup` returns."""
 
     points: PointSet
-    model: models.Model
-
-
-def setup(config: Any) -> Setup:
-    """Build data, network, game and rule.
-
-    Raises:
-        ValueError: if a name is unknown, or an option is for pictures.
-    """
-    if config.net != "mlp":
-        raise ValueError(f"points need the net mlp, got {config.net!r}")
-    net = models.perceptron((2,), config.width)
-    return Setup(point_set(config.data), models.model(config, net, clip=None))
+    model: Model
 
 
 def fit(config: Any, made: Setup) -> train.TrainState:
@@ -97,7 +86,7 @@ def fit(config: Any, made: Setup) -> train.TrainState:
     return train.fit(
         made.model.game,
         made.model.rule,
-        models.start(config, made.model.net),
+        start(config, made.model.net),
         batches,
         num_steps=config.steps,
         key=jax.random.fold_in(jax.random.key(config.seed), 3),
@@ -109,7 +98,7 @@ def fit(config: Any, made: Setup) -> train.TrainState:
         record=diffusion.monitor(made.model.game, num_bins=4),
         log_every=min(500, config.steps),
         average=train.ema(config.average),
-        mesh=_images.mesh(config),
+        mesh=pictures.mesh(config),
     )
 
 
@@ -201,10 +190,10 @@ def judge(points: PointSet, samples: np.ndarray, seed: int) -> dict[str, float]:
     """Judge one set of samples by the law, and by true points."""
     reference = true_points(points, len(samples), 10_000 + seed)
     distance = _sliced(jax.random.key(0), samples, reference)
-    found = {"sliced W1": float(distance)}
+    scores = {"sliced W1": float(distance)}
     law = points.law
     if law is None:
-        return found
+        return scores
     means, weights = np.asarray(law.means), np.asarray(law.weights)
     y = samples.astype(np.float64)
     nearest = np.argmin(np.sum((y[:, None] - means[None]) ** 2, axis=2), axis=1)
@@ -217,7 +206,7 @@ def judge(points: PointSet, samples: np.ndarray, seed: int) -> dict[str, float]:
     sigma = math.sqrt(float(law.variances[0, 0]))
     coverage = metrics.mode_coverage(y, means, sigma)
     density = exact.log_density(law, jnp.asarray(samples))
-    return found | {
+    return scores | {
         "within-mode standard deviation": math.sqrt(squares / max(own, 1)),
         "mode weights, total variation": float(
             np.abs(counts / len(y) - weights).sum() / 2
@@ -233,36 +222,47 @@ def _sliced(key: jax.Array, x: Any, y: Any) -> jax.Array:
     return divergences.sliced_wasserstein(key, x, y, p=1, num_directions=_DIRECTIONS)
 
 
-def main(config: Any) -> dict[str, Any]:
-    """Train, then measure."""
-    made = setup(config)
-    state = fit(config, made)
-    summary = _images.ending(state)
-    if state.status != train.Ending.OK:
-        return summary
-    theta = state.averaged[0]
-    number = min(5000, config.samples)
-    shown = {
-        "data": true_points(made.points, number, config.seed),
-        _title(config): generate(made, theta, number, config.seed),
-    }
-    figure(made.points, shown).savefig(config.out / "samples.png", dpi=80)
-    return summary | measure(config, made, theta)
+def commands(setup: Callable[[Any], Setup]) -> Commands:
+    """Make the commands of a recipe, of how its options are set up.
 
+    Args:
+        setup: `setup(config)` makes the set of points and builds network, game and
+            rule.
 
-def sample(config: Any, number: int, seed: int) -> tuple[Path, Path]:
-    """Draw points of a run: a picture, and an array."""
-    made = setup(config)
-    points = generate(made, _images.stored(config), number, seed)
-    image, array = (config.out / f"sample-{seed}.{kind}" for kind in ("png", "npz"))
-    figure(made.points, {_title(config): points}).savefig(image, dpi=80)
-    np.savez(array, points=points)
-    return image, array
+    Returns:
+        `main`, `sample` and `evaluate`, see `gamedyn.recipes`.
+    """
 
+    def main(config: Any) -> dict[str, Any]:
+        """Train, then measure."""
+        made = setup(config)
+        state = fit(config, made)
+        summary = pictures.ending(state)
+        if state.status != train.Ending.OK:
+            return summary
+        theta = state.averaged[0]
+        number = min(5000, config.samples)
+        shown = {
+            "data": true_points(made.points, number, config.seed),
+            _title(config): generate(made, theta, number, config.seed),
+        }
+        figure(made.points, shown).savefig(config.out / "samples.png", dpi=80)
+        return summary | measure(config, made, theta)
 
-def evaluate(config: Any) -> dict[str, Any]:
-    """Measure what a run has trained so far."""
-    return measure(config, setup(config), _images.stored(config))
+    def sample(config: Any, number: int, seed: int) -> tuple[Path, Path]:
+        """Draw points of a run: a picture, and an array."""
+        made = setup(config)
+        drawn = generate(made, pictures.stored(config), number, seed)
+        image, array = (config.out / f"sample-{seed}.{kind}" for kind in ("png", "npz"))
+        figure(made.points, {_title(config): drawn}).savefig(image, dpi=80)
+        np.savez(array, points=drawn)
+        return image, array
+
+    def evaluate(config: Any) -> dict[str, Any]:
+        """Measure what a run has trained so far."""
+        return measure(config, setup(config), pictures.stored(config))
+
+    return Commands(main, sample, evaluate)
 
 
 def figure(points: PointSet, shown: Mapping[str, np.ndarray]) -> "Figure":
@@ -290,6 +290,3 @@ def figure(points: PointSet, shown: Mapping[str, np.ndarray]) -> "Figure":
 
 def _title(config: Any) -> str:
     return f"{config.sampler.upper()}, {config.sampling_steps or config.chain} steps"
-
-
-COMMANDS = main, sample, evaluate

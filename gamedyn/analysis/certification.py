@@ -1,7 +1,7 @@
-"""Equilibria of small and middling games: proved, refuted, or honestly left open."""
+"""Certificates of equilibria by dense float64 arithmetic, up to 2000 parameters."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,25 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gamedyn.analysis.certificates import UNIT
+from gamedyn.analysis.constrained import (
+    ConstrainedReport,
+    certify_constrained,
+    is_constrained,
+)
 from gamedyn.analysis.curvature import curvatures
 from gamedyn.analysis.flow import flow_dynamics, with_rule
-from gamedyn.analysis.local import Local, Values, in_float64, ratio, spectral_norm
-from gamedyn.analysis.report import (
+from gamedyn.analysis.local import (
+    Local,
+    Values,
+    check_not_negative,
+    check_point,
+    default_tolerance,
+    in_float64,
+    ratio,
+    spectral_norm,
+)
+from gamedyn.analysis.stackelberg import stackelberg_finding
+from gamedyn.analysis.verdicts import (
     Curvature,
     EquilibriumReport,
     PlayerCurvature,
@@ -20,10 +35,42 @@ from gamedyn.analysis.report import (
     Verdict,
     conclude,
 )
-from gamedyn.analysis.stackelberg import stackelberg_finding
 from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
+from gamedyn.geometry import Geometry, euclidean
 from gamedyn.rules.base import Rule
+
+
+class _Options(TypedDict, total=False):
+    """The options of `certify` on every domain."""
+
+    error: float
+    tolerance: float | None
+    polish: int
+    rule: Rule | None
+    rule_field: Callable[[Game], Field]
+    own_loss_convex: bool
+    lipschitz: float | None
+    eigenvalues: bool | None
+    exact: bool
+    chunk: int | None
+
+
+@overload
+def certify(
+    game: Game, params: Params, batch: Batch = None, **options: Unpack[_Options]
+) -> EquilibriumReport: ...
+
+
+@overload
+def certify(
+    game: Game,
+    params: Params,
+    batch: Batch = None,
+    *,
+    geometry: Geometry | tuple[Geometry, ...],
+    **options: Unpack[_Options],
+) -> EquilibriumReport | ConstrainedReport: ...
 
 
 def certify(
@@ -31,17 +78,18 @@ def certify(
     params: Params,
     batch: Batch = None,
     *,
+    geometry: Geometry | tuple[Geometry, ...] = euclidean,
     error: float = 0.0,
     tolerance: float | None = None,
     polish: int = 0,
     rule: Rule | None = None,
     rule_field: Callable[[Game], Field] = gradient,
-    own_cost_convex: bool = False,
+    own_loss_convex: bool = False,
     lipschitz: float | None = None,
     eigenvalues: bool | None = None,
     exact: bool = False,
     chunk: int | None = None,
-) -> EquilibriumReport:
+) -> EquilibriumReport | ConstrainedReport:
     r"""Report what can be proved about a point of a game.
 
     Three findings: whether the field F vanishes; per player whether the own Hessian
@@ -52,17 +100,22 @@ def certify(
     certified, refuted, or left open. Where the own Hessians vanish, as in every
     bilinear game, the second-order test is silent and the verdict INCONCLUSIVE.
 
+    On constrained domains, given by `geometry`, F need not vanish and these tests do
+    not apply: reported are the natural residual and what best responses would gain, see
+    `certify_constrained`.
+
     Called outside jit. The point, the batch and the game's arrays are cast to float64,
-    which is exact, and the losses traced again, whatever the caller's flags: the report
-    is about that point. It covers the matrices that automatic differentiation returned;
-    for the rounding errors of differentiation itself there is `error`. All matrices are
-    dense: up to about 2000 parameters.
+    which is exact, and the losses traced again, also where jax computes in float32: the
+    report is about that point. It covers the matrices that automatic differentiation
+    returned; for the rounding errors of differentiation itself there is `error`. All
+    matrices are dense: up to about 2000 parameters.
 
     Args:
         game: the game.
         params: the point, one pytree per player.
         batch: the fixed batch of a stochastic game, its randomness drawn beforehand:
             arrays, no key, since float64 would draw other numbers.
+        geometry: the players' domains, one for all or one each.
         error: what to allow for errors of differentiation: an absolute bound in the
             spectral norm, on every own Hessian and on J. It scales with the losses.
         tolerance: largest stationary residual, see `Stationarity`; by default
@@ -72,8 +125,8 @@ def certify(
             as they make |F| smaller; the report says how far they moved the point.
         rule: an update rule whose local convergence is to be reported.
         rule_field: makes the field that the rule descends, `fields.consensus` say.
-        own_cost_convex: the caller's word that every loss is convex in the player's own
-            parameters: a stationary point is then a Nash equilibrium.
+        own_loss_convex: assume that every loss is convex in its own parameters: a
+            stationary point is then a Nash equilibrium.
         lipschitz: a Lipschitz constant L of J near the point, in the spectral norm.
             With beta = |J^-1| and eta = |J^-1 F|, beta L eta <= 1/2 proves a zero of F
             within 2 eta (Newton-Kantorovich), and 2 L eta is added to `error`: the
@@ -85,14 +138,15 @@ def certify(
         chunk: columns of J computed at a time; all, or 128 above 1000 parameters.
 
     Returns:
-        The report; `print` it, or take `to_json()`.
+        The report; `print` it, or take `to_json()`. A `ConstrainedReport` if a domain
+        is constrained.
 
     Raises:
         ValueError: if the point is not finite or the losses cannot be evaluated there
             (wrong structure, a missing batch), a key is left in the batch, the losses
             draw random numbers, a derivative is not finite (a non-smooth loss), an own
             Hessian is not symmetric (a faulty custom derivative), or an option is out
-            of range.
+            of range or does not fit the domains.
         TypeError: if the game, or a parameter, is of the wrong type.
 
     Example:
@@ -105,6 +159,10 @@ def certify(
         >>> silent = certify(gd.zero_sum(lambda x, y: x * y), (0.0, 0.0))
         >>> silent.verdict.name, silent.silent
         ('INCONCLUSIVE', True)
+        >>> dilemma = gd.games.prisoners_dilemma()
+        >>> point, = dilemma.solutions
+        >>> certify(dilemma.game, point, geometry=dilemma.geometry).verdict.name
+        'NASH_EQUILIBRIUM'
 
     References:
         Ratliff, Burden, Sastry, "On the characterization of local Nash equilibria in
@@ -112,20 +170,43 @@ def certify(
         Berard et al., "A closer look at the optimization landscapes of generative
         adversarial networks", 2019, arXiv:1906.04848.
     """
+    # On constrained domains other conditions are tested.
     _check_options(error, tolerance, polish, lipschitz)
+    check_point(game, params, batch)
+    if is_constrained(geometry, game.num_players):
+        if error or polish or lipschitz is not None or exact:
+            raise ValueError(
+                "error, polish, lipschitz and exact belong to the unconstrained tests; "
+                "the players are constrained"
+            )
+        return certify_constrained(
+            game,
+            params,
+            batch,
+            geometry=geometry,
+            tolerance=tolerance,
+            rule=rule,
+            rule_field=rule_field,
+            own_loss_convex=own_loss_convex,
+            eigenvalues=eigenvalues,
+            chunk=chunk,
+        )
     with in_float64(game, params, batch) as (game, params, batch, dtype):
+        # The point, after Newton steps if any were asked for, and the game there.
         local = Local.make(game, params, batch, chunk)
         notes = list(local.notes)
         params, distance, steps = _polish(local, game, params, batch, polish, notes)
         if steps:
             dtype = np.dtype(np.float64)
         values = local.at(game, params, batch)
+
+        # Is it stationary, and how far is a zero of F?
         if tolerance is None:
-            tolerance = float(np.sqrt(np.finfo(np.float64).eps))
-            if dtype != np.float64:
-                tolerance = float(np.sqrt(float(jnp.finfo(dtype).eps)))
+            tolerance = default_tolerance(dtype)
         stationarity = _stationarity(values, tolerance)
         newton, radius, extra = _nearby_zero(values, lipschitz, notes)
+
+        # The own Hessians, the flow and the rule, at a stationary point only.
         players, dynamics = (), None
         if stationarity.stationary:
             players = curvatures(values, local, error + extra, exact)
@@ -140,6 +221,8 @@ def certify(
                     eigenvalues,
                     bool(local.low),
                 )
+
+        # Each of two players as the leader: stationary in another sense.
         stackelberg = ()
         if game.num_players == 2:
             stackelberg = tuple(
@@ -156,10 +239,12 @@ def certify(
                 )
                 for leader in range(2)
             )
+
+        # The verdict.
         verdict = conclude(stationarity, players)
         if lipschitz is not None and radius is None and players:
             verdict = Verdict.INCONCLUSIVE
-        nash = _nash(own_cost_convex, stationarity, players, notes)
+        nash = _nash(own_loss_convex, stationarity, players, notes)
         return EquilibriumReport(
             verdict=verdict,
             stationarity=stationarity,
@@ -184,13 +269,9 @@ def certify(
 def _check_options(
     error: float, tolerance: float | None, polish: int, lipschitz: float | None
 ) -> None:
-    for name, value in (
-        ("error", error),
-        ("tolerance", tolerance),
-        ("lipschitz", lipschitz),
-    ):
-        if value is not None and not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be finite and not negative, got {value}")
+    check_not_negative("error", error)
+    check_not_negative("tolerance", tolerance)
+    check_not_negative("lipschitz", lipschitz)
     if isinstance(polish, bool) or not hasattr(polish, "__index__") or polish < 0:
         raise ValueError(f"polish must be a number of Newton steps, got {polish!r}")
 
@@ -244,7 +325,7 @@ def _polish(
 def _nearby_zero(
     values: Values, lipschitz: float | None, notes: list[str]
 ) -> tuple[float | None, float | None, float]:
-    """Give |J^-1 F|, a radius that certainly holds a zero, and what it adds to err."""
+    """Return |J^-1 F|, a radius that surely holds a zero, and what it adds to err."""
     try:
         eta = float(np.linalg.norm(np.linalg.solve(values.jacobian, values.field)))
     except np.linalg.LinAlgError:
@@ -281,7 +362,7 @@ def _nash(
     for player in players:
         if player.curvature is Curvature.NOT_PSD_CERTIFIED:
             notes.append(
-                f"own_cost_convex=True is wrong: player {player.player} has the own "
+                f"own_loss_convex=True is wrong: player {player.player} has the own "
                 f"curvature {player.quotient:.6g} along a witness"
             )
             return False

@@ -1,4 +1,4 @@
-"""Equilibria of networks: what products with Hessians can prove, without a matrix."""
+"""Certificates of equilibria for networks, by products with Hessians only."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,16 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.analysis.lanczos import (
-    LanczosResult,
+from gamedyn.analysis.bounds import (
     RayleighQuotient,
     SpectrumBounds,
-    lanczos,
     rayleigh_quotient,
-    settled,
     spectrum_bounds,
 )
-from gamedyn.analysis.local import ratio
+from gamedyn.analysis.krylov import LanczosResult, lanczos, pairs_converged
+from gamedyn.analysis.local import (
+    check_not_negative,
+    check_point,
+    default_tolerance,
+    ratio,
+)
 from gamedyn.analysis.operators import (
     Operator,
     full_data,
@@ -28,7 +31,8 @@ from gamedyn.analysis.operators import (
     symmetric_part,
 )
 from gamedyn.analysis.precision import check_finite, float64, inspect, point_dtype
-from gamedyn.analysis.report import (
+from gamedyn.analysis.spectra import update_spectrum
+from gamedyn.analysis.verdicts import (
     Curvature,
     Dynamics,
     EquilibriumReport,
@@ -37,17 +41,16 @@ from gamedyn.analysis.report import (
     Stationarity,
     conclude,
 )
-from gamedyn.analysis.spectra import update_spectrum
-from gamedyn.checks import check_positive_integer, is_known
+from gamedyn.checks import check_positive_integer
 from gamedyn.fields import as_field
-from gamedyn.game import Batch, Game, Params, PyTree, check_params
+from gamedyn.game import Batch, Game, Params, PyTree
 from gamedyn.rules.base import Rule
 
 _POWER_STEPS = 3  # of the estimate of |J_i|, where the own Hessian does not decide
 
 
 class Examination(NamedTuple):
-    """What Lanczos found on one symmetric operator.
+    """The sign of a symmetric operator, as far as Lanczos decides it.
 
     Attributes:
         curvature: the finding.
@@ -55,7 +58,7 @@ class Examination(NamedTuple):
         bounds: what its random start says about the eigenvalues beyond.
         again: the curvature along the smallest Ritz vector, evaluated again.
         matvecs: products spent in all.
-        remark: what is to be said, in words.
+        remark: what limits or explains the finding, in words.
     """
 
     curvature: Curvature
@@ -79,7 +82,7 @@ def certify_large(
     batches: Batch = None,
     rule: Rule | None = None,
 ) -> EquilibriumReport:
-    r"""Report what products with Hessians can tell about a point of a large game.
+    r"""Report what products with Hessians prove about a point of a large game.
 
     The matrix-free form of `certify`, in memory for `num_steps` vectors. Per player the
     ends of the own Hessian's spectrum by `lanczos`, in the precision of the parameters,
@@ -133,7 +136,7 @@ def certify_large(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import gamedyn as gd
-        >>> from gamedyn.analysis.certify_large import certify_large
+        >>> from gamedyn.analysis import certify_large
         >>> game = gd.zero_sum(lambda x, y: x @ x + 2 * x @ y - y @ y / 2)
         >>> zero = jnp.zeros(100)
         >>> report = certify_large(game, (zero, zero), None, jax.random.key(0))
@@ -146,12 +149,13 @@ def certify_large(
         Royer, O'Neill, Wright, "A Newton-CG algorithm with complexity guarantees for
         smooth unconstrained optimization", 2018, arXiv:1803.02924.
     """
+    # Arguments, keys, and operators averaged over the batches where there are several.
     _check(game, params, batch, batches, null_directions, num_steps, tolerance, delta)
     params = jax.tree.map(jnp.asarray, params)
     check_finite(params)
     dtype = point_dtype(params)
     if tolerance is None:
-        tolerance = float(np.sqrt(float(jnp.finfo(dtype).eps)))
+        tolerance = default_tolerance(dtype)
     nulls = null_directions or (None,) * game.num_players
     *player_keys, key_s, key_scale, key_rule = jax.random.split(
         key, game.num_players + 3
@@ -161,6 +165,7 @@ def certify_large(
     def prepared(operator: Operator) -> Operator:
         return operator if batches is None else full_data(operator, batches)
 
+    # The own Hessian of every player by Lanczos.
     examinations = tuple(
         examine(
             prepared(own_hessian(game, params, batch, player=player)),
@@ -173,6 +178,8 @@ def certify_large(
         for player in range(game.num_players)
     )
     players = tuple(map(_player, range(game.num_players), examinations))
+
+    # Whether the field vanishes, in units of the own Hessians just examined.
     norms, precision = _norms(prepared(jacobian(game, params, batch)))
     stationarity, spent = _stationarity(
         norms,
@@ -182,6 +189,8 @@ def certify_large(
         [prepared(f(game, params, batch)) for f in (jacobian, jacobian_transposed)],
         key_scale,
     )
+
+    # The flow by the symmetric part of J, and the rule by its update map.
     if game.zero_sum:
         dynamics = _zero_sum_dynamics(examinations)
     else:
@@ -199,6 +208,8 @@ def certify_large(
             dynamics = _with_rule(dynamics, game, rule, params, batch, key_rule)
         else:
             notes.append("the rule was left out: its update map needs a single batch")
+
+    # What limits the findings.
     if precision != "float64":
         notes.append(
             "the losses draw random numbers: the findings are about what the fixed key "
@@ -238,7 +249,7 @@ def examine(
     null_directions: Sequence[PyTree] | None = None,
     what: str = "the operator",
 ) -> Examination:
-    """Find out what can be said about the sign of a symmetric operator.
+    """Decide the sign of a symmetric operator as far as Lanczos can.
 
     Args:
         operator: the operator.
@@ -254,6 +265,7 @@ def examine(
     Raises:
         ValueError: if a product is not finite.
     """
+    # Lanczos until both ends have converged and the sign of the lower one is decided.
     like = operator.like
     eps = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(like))).eps)
     size = sum(leaf.size for leaf in jax.tree.leaves(like))
@@ -263,7 +275,7 @@ def examine(
         return 10 * eps * np.sqrt(steps) * scale
 
     def decided(diagonal, off_diagonal, scale):
-        if not settled(diagonal, off_diagonal, (1, 1), np.sqrt(eps) * scale):
+        if not pairs_converged(diagonal, off_diagonal, (1, 1), np.sqrt(eps) * scale):
             return False
         slack = rounding(len(diagonal), scale)
         bounds = spectrum_bounds(
@@ -286,6 +298,8 @@ def examine(
             f"products with {what} are not finite at this point: the loss is not "
             "smooth there, so no second-order test applies"
         ) from reason
+
+    # The lowest direction again in float64, and bounds on what lies beyond it.
     again = rayleigh_quotient(
         operator, like, ends.vectors[0], scale=ends.scale, image=ends.images[0]
     )
@@ -296,6 +310,8 @@ def examine(
         delta=delta,
         allowance=rounding(ends.steps, ends.scale) + 10 * again.noise,
     )
+
+    # The finding, and in words what it rests on.
     remarks = [again.remark] if again.remark else []
     tight = ends.null_residual <= np.sqrt(eps) * ends.scale
     if null_directions:
@@ -325,16 +341,11 @@ def examine(
 
 
 def _check(game, params, batch, batches, nulls, num_steps, tolerance, delta) -> None:
-    if not isinstance(game, Game):
-        raise TypeError(f"expected a Game, got {type(game).__name__}")
-    if not all(map(is_known, jax.tree.leaves((game, params, batch)))):
-        raise TypeError("certificates are made outside jit, got traced values")
-    check_params(params, game.num_players)
+    check_point(game, params, batch)
     check_positive_integer("num_steps", num_steps)
     if batch is not None and batches is not None:
         raise ValueError("give either a batch or batches to average over, not both")
-    if tolerance is not None and not (np.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"tolerance must be finite and not negative, got {tolerance}")
+    check_not_negative("tolerance", tolerance)
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, got {delta}")
     if nulls is not None and len(nulls) != game.num_players:
@@ -344,13 +355,13 @@ def _check(game, params, batch, batches, nulls, num_steps, tolerance, delta) -> 
         )
 
 
-def _player(player: int, found: Examination) -> PlayerCurvature:
-    ends, again, bounds = found.ends, found.again, found.bounds
-    negative = found.curvature is Curvature.NOT_PSD_CERTIFIED
-    probable = found.curvature is Curvature.PD_PROBABLE
+def _player(player: int, examination: Examination) -> PlayerCurvature:
+    ends, again, bounds = examination.ends, examination.again, examination.bounds
+    negative = examination.curvature is Curvature.NOT_PSD_CERTIFIED
+    probable = examination.curvature is Curvature.PD_PROBABLE
     return PlayerCurvature(
         player=player,
-        curvature=found.curvature,
+        curvature=examination.curvature,
         smallest=ends.smallest,
         largest=ends.largest,
         bound=again.error if negative else ends.smallest - bounds.lower,
@@ -359,13 +370,13 @@ def _player(player: int, found: Examination) -> PlayerCurvature:
         if again.dtype == ends.dtype
         else f"{ends.dtype}, checked in {again.dtype}",
         dimension=ends.dimension,
-        matvecs=found.matvecs,
+        matvecs=examination.matvecs,
         witness=_unit(ends.vectors[0]) if negative else None,
         quotient=again.quotient if negative else None,
         probability=bounds.probability if probable else None,
         residual=float(ends.residuals[0]),
         converged=bool(ends.converged[0]),
-        remark=found.remark,
+        remark=examination.remark,
     )
 
 
@@ -374,27 +385,35 @@ def _unit(vector: jax.Array) -> np.ndarray:
     return direction / np.linalg.norm(direction)
 
 
-def _zero_sum_dynamics(found: tuple[Examination, ...]) -> Dynamics:
+def _zero_sum_dynamics(examinations: tuple[Examination, ...]) -> Dynamics:
     """S is block diagonal: its finding is the worse one of the own Hessians'."""
-    lowest = min(found, key=lambda e: e.ends.smallest)
-    curvatures = {e.curvature for e in found}
+    lowest = min(examinations, key=lambda e: e.ends.smallest)
+    curvatures = {e.curvature for e in examinations}
     curvature = Curvature.INCONCLUSIVE
     if Curvature.NOT_PSD_CERTIFIED in curvatures:
         curvature = Curvature.NOT_PSD_CERTIFIED
     elif curvatures == {Curvature.PD_PROBABLE}:
         curvature = Curvature.PD_PROBABLE
-    lower = min(e.bounds.lower for e in found)
+    lower = min(e.bounds.lower for e in examinations)
     return _flow(curvature, lowest.ends.smallest, lower, lowest, 0)
 
 
-def _dynamics(found: Examination) -> Dynamics:
+def _dynamics(examination: Examination) -> Dynamics:
     return _flow(
-        found.curvature, found.ends.smallest, found.bounds.lower, found, found.matvecs
+        examination.curvature,
+        examination.ends.smallest,
+        examination.bounds.lower,
+        examination,
+        examination.matvecs,
     )
 
 
 def _flow(
-    curvature: Curvature, smallest: float, lower: float, found: Examination, spent: int
+    curvature: Curvature,
+    smallest: float,
+    lower: float,
+    examination: Examination,
+    spent: int,
 ) -> Dynamics:
     positive = curvature is Curvature.PD_PROBABLE
     negative = curvature is Curvature.NOT_PSD_CERTIFIED
@@ -404,7 +423,7 @@ def _flow(
         method="S is probably positive definite" if positive else "",
         smallest_symmetric=smallest,
         symmetric=curvature,
-        symmetric_bound=found.again.error if negative else smallest - lower,
+        symmetric_bound=examination.again.error if negative else smallest - lower,
         matvecs=spent,
     )
 
@@ -412,15 +431,17 @@ def _flow(
 def _with_rule(dynamics, game, rule, params, batch, key) -> Dynamics:
     """Add the estimated spectral radius of the rule's update map."""
     try:
-        found = update_spectrum(game, rule, params, batch, key, num_pairs=1)
+        estimate = update_spectrum(game, rule, params, batch, key, num_pairs=1)
     except FloatingPointError:
         remark = "the update map has no finite Jacobian at this point"
         return dataclasses.replace(dynamics, update_remark=remark)
-    modulus = float(abs(found.values[0]))
+    modulus = float(abs(estimate.values[0]))
     # A small residual does not bound the error of a non-normal map's eigenvalue.
-    margin = max(float(found.residuals[0]), 10 * float(jnp.finfo(found.dtype).eps))
+    margin = max(
+        float(estimate.residuals[0]), 10 * float(jnp.finfo(estimate.dtype).eps)
+    )
     stability = Stability.UNKNOWN
-    if found.converged[0]:
+    if estimate.converged[0]:
         stability = Stability.NON_HYPERBOLIC
         if abs(modulus - 1) > margin:
             stability = Stability.STABLE if modulus < 1 else Stability.UNSTABLE
@@ -428,9 +449,9 @@ def _with_rule(dynamics, game, rule, params, batch, key) -> Dynamics:
         dynamics,
         update_radius=modulus ** (1 / rule.period),
         update_stability=stability,
-        update_remark=f"estimated by Arnoldi, residual {found.residuals[0]:.3g}"
-        + ("" if found.converged[0] else ", not converged"),
-        matvecs=dynamics.matvecs + found.matvecs,
+        update_remark=f"estimated by Arnoldi, residual {estimate.residuals[0]:.3g}"
+        + ("" if estimate.converged[0] else ", not converged"),
+        matvecs=dynamics.matvecs + estimate.matvecs,
     )
 
 

@@ -1,7 +1,7 @@
 """What the recipes for pictures share: options, data, the run's folder, metrics.
 
-A recipe names its options, a dataclass, and says by `setup(config)` what they stand
-for; `recipe` makes its commands of that, of how it trains and of how it draws.
+A recipe has a dataclass of options and `setup(config)`, which loads the data and builds
+networks, game and rule; `commands` adds how it trains and how it draws.
 """
 
 import dataclasses
@@ -17,9 +17,11 @@ import numpy as np
 import tyro
 
 import gamedyn as gd
-from gamedyn import data, metrics, recipes, train
+from gamedyn import data, metrics, train
 from gamedyn.data import ImageSet, readers, sets
 from gamedyn.data.order import permutation
+from gamedyn.recipes.lookup import Commands
+from gamedyn.recipes.records import write_json
 
 _MOST = 10_000  # pictures to measure
 _FEWEST = 100  # pictures of one's own, of which a tenth is held out
@@ -35,38 +37,27 @@ class Options:
             file of one's own, with the arrays images (uint8) and labels; or that
             of a folder of PNG pictures or of one such folder for each class, with a
             slash in it (./pictures). A tenth of one's own pictures is held out.
-        data_dir: where the files of the registered sets are; the environment variable
-            GAMEDYN_DATA by default.
-        out: the folder of the run.
-        resume: go on with the run in `out`.
-        steps: of the generator.
-        batch_size: real examples, and fakes, of one evaluation.
-        width: channels of the widest pictures inside.
-        dtype: in which the networks compute; parameters and losses stay float32.
-        devices: over how many each batch is spread.
-        average: decay of the moving average that is sampled.
-        checkpoint_every: steps.
-        sample_every: steps between two grids of samples.
-        seed: of parameters, latents and the order of the data.
+        data_dir: folder of the registered sets' files; by default the environment
+            variable GAMEDYN_DATA.
     """
 
     data: str = "digits"
     data_dir: Path | None = None
-    out: Path = Path("results/images")
-    resume: tyro.conf.Suppress[bool] = False
-    steps: int = 2000
-    batch_size: int = 128
-    width: int = 64
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    devices: int = 1
-    average: float = 0.999
-    checkpoint_every: int = 500
-    sample_every: int = 500
-    seed: int = 0
+    out: Path = Path("results/images")  # the folder of the run
+    resume: tyro.conf.Suppress[bool] = False  # go on with the run in `out`
+    steps: int = 2000  # of the generator
+    batch_size: int = 128  # real examples, and fakes, of one evaluation
+    width: int = 64  # channels of the widest pictures inside the networks
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the networks' computations
+    devices: int = 1  # over how many each batch is spread
+    average: float = 0.999  # decay of the moving average that is sampled
+    checkpoint_every: int = 500  # steps between two checkpoints
+    sample_every: int = 500  # steps between two grids of samples
+    seed: int = 0  # of parameters, latents and the order of the data
 
 
 class Setup(Protocol):
-    """What the options of a recipe stand for, as far as all recipes agree."""
+    """What a recipe's `setup` returns, as far as all recipes agree."""
 
     @property
     def training(self) -> ImageSet:
@@ -85,7 +76,7 @@ class Setup(Protocol):
 
 
 Sets = tuple[ImageSet, ImageSet]
-Found = dict[str, metrics.Measurement | float]
+Metrics = dict[str, metrics.Measurement | float]
 Draw = Callable[[int, int, Any], np.ndarray]
 """`draw(number, seed, labels)` returns pictures, uint8, of the classes asked for."""
 Build = Callable[[jax.Array, jax.Array | None, jax.Array], Any]
@@ -103,7 +94,7 @@ def load(options: Options) -> Sets:
     name = options.data
     if name.endswith(".npz"):
         labels = readers.read_npz(name).get("labels", np.zeros(1, int))
-        # What is wrong with the arrays, the set itself will say.
+        # The set itself checks the arrays.
         countable = labels.dtype.kind in "iu"
         whole = sets.from_npz(name, int(labels.max(initial=0)) + 1 if countable else 1)
     elif os.sep in name:
@@ -138,7 +129,7 @@ def fit(
 
     Args:
         options: of the recipe.
-        made: what they stand for.
+        made: data, networks, game and rule of these options.
         game: what is trained.
         rule: by which rule.
         start: the parameters of every player.
@@ -153,6 +144,7 @@ def fit(
     Raises:
         ValueError: if there are not as many devices, or the batch fits no data.
     """
+    # Batches of pictures in [-1, 1], with labels where the recipe is conditional.
     maximum = made.training.maximum
 
     def finish(rows: Any, key: jax.Array) -> Any:
@@ -161,11 +153,14 @@ def fit(
 
     arrays = {"images": made.training.images, "labels": made.training.labels}
     batches = train.from_arrays(arrays, options.batch_size, finish, seed=options.seed)
+
+    # Grids of the same latents, ordered by class.
     labels = jnp.arange(64) % made.training.num_classes if made.conditional else None
     grids = options.out / "samples"
     draw = train.sample_grid(
         lambda params: sampler(params, labels), grids, options.sample_every
     )
+
     state = train.fit(
         game,
         rule,
@@ -182,6 +177,8 @@ def fit(
         average=train.ema(options.average),
         mesh=mesh(options),
     )
+
+    # One film of all grids, those before a resume included.
     paths = train.sample_paths(grids) if grids.is_dir() else []
     if paths:
         train.write_gif(paths, options.out / "training.gif")
@@ -200,23 +197,26 @@ def mesh(options: Options) -> Any:
     return train.data_mesh(present[: options.devices]) if options.devices > 1 else None
 
 
-def measure(made: Setup, draw: Draw, most: int = _MOST) -> Found:
+def measure(made: Setup, draw: Draw, most: int = _MOST) -> Metrics:
     """Measure as many samples as there are held-out pictures (at most `most`).
 
     Beside the samples stand the floor, real training pictures in their place, and the
     trivial baseline, the mean picture of each class.
     """
+    # The features: of a classifier of the set, or random where there are no classes.
     training, held_out = made.training, made.held_out
     if training.num_classes > 1:
         extractor = metrics.classifier(training, held_out)
     else:
         channels = training.images.shape[3]
         extractor = metrics.random_conv(channels, maximum=training.maximum)
+
+    # Samples, real pictures and class means, each against the held-out pictures.
     labels = held_out.labels[:most]
     pictures = draw(len(labels), 0, labels)
     reference = extractor(held_out.images[:most])
     asked = labels if made.conditional else None
-    found = metrics.evaluate(
+    report = metrics.evaluate(
         pictures, reference, extractor, labels=asked, generator="ema"
     )
     number = min(len(labels), len(training))
@@ -227,9 +227,11 @@ def measure(made: Setup, draw: Draw, most: int = _MOST) -> Found:
     baseline = metrics.evaluate(
         means[labels], reference, extractor, generator="baseline"
     )["frechet"]
-    summary: Found = {value.label: value for value in found.values()}
+    summary: Metrics = {value.label: value for value in report.values()}
     summary |= {f"{value.label}, real": value for value in floor.values()}
     summary[f"{baseline.label}, class means"] = baseline
+
+    # How near samples come to the pictures trained on.
     for images, generator, whose in (
         (pictures, "ema", ""),
         (held_out.images, "real", ", held-out"),
@@ -261,12 +263,12 @@ def _nearest(
     )
 
 
-Command = Callable[..., Any]
-
-
-def recipe(
-    setup: Callable[[Any], Any], fit: Command, generate: Command, measure: Command
-) -> tuple[Command, Command, Command]:
+def commands(
+    setup: Callable[[Any], Any],
+    fit: Callable[..., train.TrainState],
+    generate: Callable[..., np.ndarray],
+    measure: Callable[..., Metrics],
+) -> Commands:
     """Make what a recipe for pictures can do, of how its options are set up.
 
     Args:
@@ -282,17 +284,17 @@ def recipe(
     """
 
     def measured(config: Any, made: Setup, theta: Any, step: int) -> dict[str, Any]:
-        found = measure(config, made, theta)
+        report = measure(config, made, theta)
         full = {
             name: dataclasses.asdict(value)
-            for name, value in found.items()
+            for name, value in report.items()
             if isinstance(value, metrics.Measurement)
         }
         content = {"step": step, "measurements": full}
-        recipes.write_json(config.out / "measurements.json", content)
+        write_json(config.out / "measurements.json", content)
         return {
             name: value.value if isinstance(value, metrics.Measurement) else value
-            for name, value in found.items()
+            for name, value in report.items()
         }
 
     def main(config: Any) -> dict[str, Any]:
@@ -323,7 +325,7 @@ def recipe(
         theta = stored.arrays["average"]["0"]
         return measured(config, setup(config), theta, stored.step)
 
-    return main, sample, evaluate
+    return Commands(main, sample, evaluate)
 
 
 def ending(state: train.TrainState) -> dict[str, Any]:

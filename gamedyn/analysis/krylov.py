@@ -1,4 +1,4 @@
-"""Extremal eigenvalues of a symmetric operator by Lanczos, and what they prove.
+"""Extremal eigenvalues of a symmetric operator by Lanczos.
 
 Symbols: H the operator on n numbers, k the steps done, Q the orthonormal basis of the
 Krylov space as rows, T the tridiagonal matrix with diagonal alpha and off-diagonal
@@ -18,21 +18,21 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gamedyn.analysis.operators import as_callable
-from gamedyn.analysis.precision import Findings, float64, inspect
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import PyTree
+from gamedyn.loops import bounded_while
 
 _CHUNK = 10  # steps between two looks at the residuals
 
 
 class Tridiagonal(NamedTuple):
-    """The state of a Lanczos run, arrays of fixed shape whatever the steps done.
+    """The state of a Lanczos run, arrays whose shapes do not depend on the steps done.
 
     Attributes:
         basis: Q in up to eight blocks of at least ten rows (the last one may be
-            smaller), each of shape `(rows, n)`; rows from `steps` on are not meant.
+            smaller), each of shape `(rows, n)`; rows from `steps` on are unused.
         vector: the next basis vector, shape `(n,)`.
-        diagonal: alpha, shape `(num_steps,)`; entries from `steps` on are not meant.
+        diagonal: alpha, shape `(num_steps,)`; entries from `steps` on are unused.
         off_diagonal: beta, shape `(num_steps,)`, beta[j] coupling rows j and j + 1; the
             last one meant, beta[steps - 1], is the norm of what T leaves out.
         scale: the largest norm |H q| met.
@@ -52,7 +52,7 @@ class Tridiagonal(NamedTuple):
 class LanczosResult(NamedTuple):
     """The ends of a symmetric operator's spectrum.
 
-    Multiplicities are not a result: one start finds one copy of an eigenvalue.
+    Multiplicities stay unknown: from one start comes one copy of an eigenvalue.
 
     Attributes:
         values: the reported Ritz values, ascending, float64.
@@ -120,8 +120,9 @@ def lanczos(
 
     each new vector orthogonalised against all before it by two passes of classical
     Gram-Schmidt, so that no eigenvalue appears twice. The steps run in one compiled
-    loop; every ten the host looks whether the wanted pairs have converged. Memory:
-    `num_steps * n` numbers. Called outside jit; `tridiagonalise` is the traceable part.
+    loop; the host tests every ten steps whether the pairs asked for have converged.
+    Memory: `num_steps * n` numbers. Called outside jit; `tridiagonalise` is the
+    traceable part.
 
     The operator must be fixed (batch, keys, no dropout). Give it as an `Operator` or a
     `jax.tree_util.Partial` whose arrays are leaves: arrays closed over are compiled in.
@@ -136,9 +137,9 @@ def lanczos(
             where the error of an isolated eigenvalue is about eps. With 0 all steps are
             done.
         null_directions: known null directions, each of the structure of `like`; they
-            are deflated: what is found holds on their orthogonal complement.
+            are deflated: the results hold on their orthogonal complement.
         start: the start in place of a random one, of the structure of `like`.
-        stop: `stop(diagonal, off_diagonal, scale)`, asked every ten steps in place of
+        stop: `stop(diagonal, off_diagonal, scale)`, called every ten steps in place of
             the test for convergence.
 
     Returns:
@@ -153,7 +154,7 @@ def lanczos(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from gamedyn.analysis.lanczos import lanczos
+        >>> from gamedyn.analysis import lanczos
         >>> eigenvalues = jnp.linspace(-1.0, 2.0, 30)
         >>> result = lanczos(lambda v: eigenvalues * v, eigenvalues, jax.random.key(0))
         >>> print(f"{result.smallest:.4f} {result.largest:.4f}")
@@ -164,6 +165,7 @@ def lanczos(
         linear differential and integral operators", 1950.
         Parlett, The Symmetric Eigenvalue Problem, 1980, chapter 13.
     """
+    # The operator, the known null directions, and the start.
     check_positive_integer("num_steps", num_steps)
     if len(num_pairs) != 2 or min(num_pairs) < 0 or not sum(num_pairs):
         raise ValueError(
@@ -184,6 +186,8 @@ def lanczos(
     else:
         _check_structure("start", start, like)
         flat = ravel_pytree(start)[0].astype(dtype)
+
+    # Steps in compiled blocks, until the test between two of them is met.
     num_steps = min(num_steps, dimension)
     # Where nothing can end the run early, there is nothing to look for on the way.
     chunk = num_steps if tolerance == 0 and stop is None else _CHUNK
@@ -203,8 +207,10 @@ def lanczos(
         if stop is not None:
             if stop(diagonal, off_diagonal, scale):
                 break
-        elif settled(diagonal, off_diagonal, num_pairs, tolerance * scale):
+        elif pairs_converged(diagonal, off_diagonal, num_pairs, tolerance * scale):
             break
+
+    # The Ritz vectors at both ends, and their residuals by products of their own.
     ritz, vectors = tridiagonal_eigh(diagonal, off_diagonal)
     lower = min(num_pairs[0], steps)
     upper = min(num_pairs[1], steps - lower)
@@ -251,7 +257,7 @@ def tridiagonalise(
     num_steps: int,
     null: jax.Array | None = None,
 ) -> Tridiagonal:
-    """Do up to `num_steps` Lanczos steps; a plain traceable function.
+    """Run up to `num_steps` steps of Lanczos, traceable.
 
     One loop, which ends early where the Krylov space is exhausted; see `lanczos`.
 
@@ -270,226 +276,6 @@ def tridiagonalise(
     return _steps(operator, like, null, _first(start, null, num_steps), num_steps)
 
 
-def kuczynski_wozniakowski(dimension: int, num_steps: int, delta: float) -> float:
-    r"""Bound the relative error of the smallest Ritz value a priori.
-
-    $$P\big(\theta_{\min} - \lambda_{\min} > e\,(\lambda_{\max} - \lambda_{\min})\big)
-      \le \delta, \qquad
-      e = \Big( \frac{\ln(1.648 \sqrt{n}/\delta)}{2k - 1} \Big)^2,$$
-
-    for a start drawn uniformly from the sphere and exact arithmetic.
-
-    Args:
-        dimension: n.
-        num_steps: k.
-        delta: the probability of failure allowed, between 0 and 1.
-
-    Returns:
-        e, at most 1; 0 where k reaches n.
-
-    Example:
-        >>> from gamedyn.analysis.lanczos import kuczynski_wozniakowski
-        >>> print(f"{kuczynski_wozniakowski(10**6, 100, 1e-6):.5f}")
-        0.01137
-
-    References:
-        Kuczynski, Wozniakowski, "Estimating the largest eigenvalue by the power and
-        Lanczos algorithms with a random start", SIAM J. Matrix Anal. Appl. 13, 1992.
-    """
-    check_positive_integer("dimension", dimension)
-    check_positive_integer("num_steps", num_steps)
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie between 0 and 1, got {delta}")
-    if num_steps >= dimension:
-        return 0.0
-    e = (math.log(1.648 * math.sqrt(dimension) / delta) / (2 * num_steps - 1)) ** 2
-    return min(e, 1.0)
-
-
-class SpectrumBounds(NamedTuple):
-    """What a random start says about the eigenvalues beyond the outermost Ritz values.
-
-    Attributes:
-        lower: the smallest eigenvalue is no less, with `probability`.
-        upper: the largest eigenvalue is no more, with `probability`.
-        a_priori: the lower bound of Kuczynski and Wozniakowski alone, -inf if vacuous.
-        a_posteriori: the lower bound from the Lanczos polynomial alone.
-        probability: of each statement by itself, 1 - 3 delta.
-        allowance: what was taken off for rounding, an estimate.
-    """
-
-    lower: float
-    upper: float
-    a_priori: float
-    a_posteriori: float
-    probability: float
-    allowance: float
-
-
-def spectrum_bounds(
-    diagonal: np.ndarray,
-    off_diagonal: np.ndarray,
-    dimension: int,
-    *,
-    delta: float = 1e-6,
-    allowance: float = 0.0,
-) -> SpectrumBounds:
-    r"""Bound the spectrum from outside, in probability over the random start.
-
-    The better one of two bounds. A priori, with e of `kuczynski_wozniakowski` used at
-    both ends, needing e < 1/2 and holding with probability 1 - 2 delta:
-
-    $$\lambda_{\min} \ge \theta_{\min} - \tfrac{e}{1 - 2e}
-      (\theta_{\max} - \theta_{\min}).$$
-
-    A posteriori, holding with probability 1 - delta: the last residual is the Lanczos
-    polynomial of H applied to the start q, so its component along a unit eigenvector v
-    of lambda_min gives
-
-    $$|q^\top v| \prod_{i=1}^k (\theta_i - \lambda_{\min}) \le \prod_{j=1}^k \beta_j,
-      \qquad P(|q^\top v| \le t) \le t \sqrt{2n/\pi},$$
-
-    and lambda_min is no less than the root of the product below theta_min. Both are
-    theorems in exact arithmetic about the fixed operator; rounding enters by
-    `allowance`.
-
-    Args:
-        diagonal: of T, shape `(k,)`.
-        off_diagonal: of T and the last residual, shape `(k,)`.
-        dimension: n.
-        delta: the probability of failure of one statement, between 0 and 1.
-        allowance: what to take off for rounding.
-
-    Returns:
-        The bounds.
-
-    References:
-        Kuczynski, Wozniakowski, as in `kuczynski_wozniakowski`.
-        van Dorsselaer, Hochstenbach, van der Vorst, "Computing probabilistic bounds
-        for extreme eigenvalues of symmetric matrices with the Lanczos method", SIAM J.
-        Matrix Anal. Appl. 22, 2000.
-    """
-    ritz = tridiagonal_eigh(diagonal, off_diagonal)[0]
-    width = ritz[-1] - ritz[0]
-    e = kuczynski_wozniakowski(dimension, len(ritz), delta)
-    slack = e / (1 - 2 * e) * width if e < 0.5 else math.inf
-    a_priori = ritz[0] - slack
-    with np.errstate(divide="ignore"):
-        budget = float(np.sum(np.log(off_diagonal)))
-    budget += 0.5 * math.log(2 * dimension / math.pi) - math.log(delta)
-    a_posteriori = ritz[0] - _root(ritz - ritz[0], budget)
-    above = min(slack, _root(ritz[-1] - ritz, budget))
-    return SpectrumBounds(
-        lower=float(max(a_priori, a_posteriori) - allowance),
-        upper=float(ritz[-1] + above + allowance),
-        a_priori=float(a_priori - allowance),
-        a_posteriori=float(a_posteriori - allowance),
-        probability=1 - 3 * delta,
-        allowance=float(allowance),
-    )
-
-
-class RayleighQuotient(NamedTuple):
-    """The curvature along one direction, examined again by itself.
-
-    Attributes:
-        quotient: v'Hv of the unit vector v.
-        error: bound on the error of the quotient. The rounding of v'(Hv) is bounded,
-            that of differentiation estimated by (n + 100) u |H|.
-        residual: |Hv - (v'Hv) v|.
-        noise: |Hv - (Hv in working precision)|, or 0 where that is the same.
-        dtype: the precision of the product.
-        trusted: whether the product is of the operator itself: nothing in it is of a
-            precision below the leaves', and float64 differs by no more than rounding.
-        remark: what is of low precision inside, in words.
-        matvecs: the number of products spent.
-    """
-
-    quotient: float
-    error: float
-    residual: float
-    noise: float
-    dtype: str
-    trusted: bool
-    remark: str
-    matvecs: int
-
-    @property
-    def negative(self) -> bool:
-        """Whether the direction is a witness of negative curvature."""
-        return self.trusted and self.quotient + self.error < 0
-
-
-def rayleigh_quotient(
-    operator: Callable[[PyTree], PyTree],
-    like: PyTree,
-    vector: jax.Array,
-    *,
-    scale: float,
-    image: jax.Array | None = None,
-) -> RayleighQuotient:
-    r"""Evaluate the curvature along a direction with a fresh product, in float64.
-
-    $$q = \frac{v^\top H v}{v^\top v}, \qquad
-      e = \gamma_{2n+2} |v|^\top |Hv| + (n + 100)\, u\, |H|,$$
-
-    a witness of negative curvature where q + e < 0, whatever the vector came from. The
-    leaves of the operator are cast to float64, which is exact, and it is traced anew,
-    unless it draws random numbers: others would be drawn, so that the working precision
-    is kept, and u is that one's.
-
-    Args:
-        operator: `operator(vector) -> vector`, a pytree whose arrays are leaves.
-        like: a vector or pytree of the structure the operator acts on.
-        vector: the direction v, flat, shape `(n,)`.
-        scale: an estimate of |H|.
-        image: the product Hv in working precision, where it is known.
-
-    Returns:
-        The quotient with its error.
-    """
-    operator = as_callable(operator)
-    like = jax.tree.map(jnp.asarray, like)
-    dtype = np.dtype(vector.dtype)
-    known = image is not None
-    if image is None:
-        image = _product(operator, like, vector)
-    working = np.asarray(image, np.float64)
-    double = dtype == np.float64
-    again = not double and not _inspect(operator, like, vector).draws
-    fresh, found = working, Findings()
-    if again or double:
-        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-            arguments = (operator, like, vector)
-            arguments = float64(arguments) if again else arguments
-            found = _inspect(*arguments)
-            fresh = np.asarray(_product(*arguments)) if again else fresh
-    direction = np.asarray(vector, np.float64)
-    norm = float(np.linalg.norm(direction))
-    direction, fresh, working = direction / norm, fresh / norm, working / norm
-    unit = found.unit if again or double else float(jnp.finfo(dtype).eps) / 2
-    size, quotient = direction.size, float(direction @ fresh)
-    gamma = (2 * size + 2) * 2.0**-53
-    error = gamma / (1 - gamma) * float(np.abs(direction) @ np.abs(fresh))
-    error = 1.01 * (error + (size + 100) * unit * scale)
-    noise = float(np.linalg.norm(fresh - working))
-    return RayleighQuotient(
-        quotient=quotient,
-        error=error,
-        residual=float(np.linalg.norm(fresh - quotient * direction)),
-        noise=noise,
-        dtype="float64" if again or double else dtype.name,
-        # float32 leaves differences of 1e-6 |H|; another operator is much further off.
-        trusted=not found.low and bool(np.isfinite(quotient) and noise <= 1e-2 * scale),
-        remark=found.words,
-        matvecs=(not known) + again,
-    )
-
-
-def _inspect(operator, like, vector) -> Findings:
-    return inspect(_product.trace(operator, like, vector).jaxpr)
-
-
 def breakdown(size: int, dtype: Any) -> float:
     r"""Give the relative size of beta below which the Krylov space counts as exhausted.
 
@@ -503,7 +289,7 @@ def breakdown(size: int, dtype: Any) -> float:
     return max(10 * eps, min(100 * math.sqrt(size) * eps, 1e-10))
 
 
-def settled(
+def pairs_converged(
     diagonal: np.ndarray,
     off_diagonal: np.ndarray,
     num_pairs: tuple[int, int],
@@ -607,11 +393,6 @@ def _apply(operator: Callable[[PyTree], PyTree], vector: PyTree) -> PyTree:
 
 
 @jax.jit
-def _product(operator, like, vector) -> jax.Array:
-    return flattened(operator, like)(vector)
-
-
-@jax.jit
 def _combine(basis: tuple[jax.Array, ...], weights: jax.Array) -> jax.Array:
     parts = jnp.split(weights, _firsts(basis)[1:], axis=1)
     pairs = zip(parts, basis, strict=True)
@@ -657,9 +438,6 @@ def _steps(operator, like, null, state: Tridiagonal, goal) -> Tridiagonal:
     threshold = breakdown(size, dtype)
     firsts = _firsts(state.basis)
 
-    def keep_going(state):
-        return (state.steps < goal) & ~state.exhausted
-
     def step(state):
         j, q = state.steps, state.vector
         basis = tuple(
@@ -687,7 +465,8 @@ def _steps(operator, like, null, state: Tridiagonal, goal) -> Tridiagonal:
             exhausted=exhausted,
         )
 
-    return jax.lax.while_loop(keep_going, step, state)
+    more = goal - state.steps
+    return bounded_while(lambda state: ~state.exhausted, step, state, more)[0]
 
 
 def flattened(
@@ -722,20 +501,6 @@ def _with_row(block: jax.Array, index: jax.Array, row: jax.Array) -> jax.Array:
 def tridiagonal_eigh(
     diagonal: np.ndarray, off_diagonal: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Diagonalise the Lanczos matrix; its last beta leads out of it and is left out."""
+    """Diagonalise the Lanczos matrix; its last beta is no entry of it."""
     inner = off_diagonal[:-1]
     return np.linalg.eigh(np.diag(diagonal) + np.diag(inner, 1) + np.diag(inner, -1))
-
-
-def _root(gaps: np.ndarray, budget: float) -> float:
-    """The x > 0 at which `sum(log(gaps + x)) == budget`, found by bisection."""
-    if budget == -math.inf:
-        return 0.0
-    low, high = -700.0, 700.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        if np.sum(np.log(gaps + math.exp(middle))) > budget:
-            high = middle
-        else:
-            low = middle
-    return math.exp(high)

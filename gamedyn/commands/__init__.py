@@ -1,0 +1,1 @@
+"""The commands of `gamedyn`, one module each: its options, and `run`."""

@@ -1,0 +1,223 @@
+"""`gamedyn analyse`: what a point of a game is, and what a rule does near it."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from gamedyn.commands.problems import OneGame, problem_of
+from gamedyn.commands.shared import console, free_folder, load_plugins, positive
+
+
+@dataclasses.dataclass(frozen=True)
+class Analyse(OneGame):
+    """Say what a point of a game is, with proof where there is one, and what is open.
+
+    Stationarity, every player's own curvature, stability of the gradient flow and of a
+    rule, in words and numbers; the eigenvalues of J in the complex plane, with the
+    region in which the rule converges. On constrained domains: the natural residual
+    and, in matrix games, the exploitability.
+
+    Examples:
+        gamedyn analyse quadratic --rule extragradient --step-size 0.05
+        gamedyn analyse --from my_game.py:make_game --at 0.5,-1 --polish 10
+        gamedyn analyse dirac-gan --taus 0.1 1 10
+    """
+
+    at: Annotated[
+        str, tyro.conf.arg(metavar="{equilibrium[:K],X0,X1,...,FILE.npz}")
+    ] = "equilibrium"
+    """The point: the known solutions, or the K-th of them, counted from 0; or numbers,
+    all players' parameters in order; or a file with one array per parameter array, in
+    order."""
+
+    rule: str | None = None
+    """A rule (`gamedyn list rules`), or another method (`gamedyn list methods`), whose
+    local convergence to examine."""
+
+    step_size: str | None = None
+    """Its step size."""
+
+    error: float = 0.0
+    """What to allow for errors of differentiation: an absolute bound on every own
+    Hessian and on J, in the spectral norm."""
+
+    polish: int = 0
+    """The most Newton steps to take towards a zero of the field beforehand."""
+
+    taus: tuple[float, ...] = ()
+    """Ratios of the second player's speed to the first's."""
+
+    own_cost_convex: bool = False
+    """Assume that every loss is convex in the player's own parameters: a stationary
+    point is then a Nash equilibrium."""
+
+
+def run(config: Analyse, command: str) -> None:
+    """Analyse, print what follows for every point, write the folder.
+
+    Args:
+        config: the options.
+        command: the command line, for the report.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from gamedyn import files, runtime
+
+    if (config.rule is None) != (config.step_size is None):
+        raise ValueError("--rule and --step-size belong together, got only one")
+    step_size = None
+    if config.step_size is not None:
+        step_size = positive("--step-size", config.step_size)
+    runtime.configure(x64=config.x64)
+    load_plugins(config.plugins)
+
+    from gamedyn.workbench import report
+    from gamedyn.workbench.analyse import analyse
+
+    # Analyse, into a folder that appears whole or not at all.
+    problem = problem_of(config)
+    points = read_points(problem, config.at)
+    out = config.out or free_folder(problem.info.name)
+    with files.folder(out) as folder:
+        analysis = analyse(
+            problem,
+            points,
+            rule=config.rule,
+            step_size=step_size,
+            error=config.error,
+            polish=config.polish,
+            taus=config.taus,
+            own_loss_convex=config.own_cost_convex,
+        )
+        report.write_analysis(analysis, folder, command)
+        written = sorted(path.name for path in folder.iterdir())
+
+    # One table of keys and sentences per point.
+    shown = console()
+    info = problem.info
+    shown.print(f"{info.name}: {info.summary}", markup=False, highlight=False)
+    for finding in analysis.findings:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column()
+        last = None
+        for key, text in finding.lines():
+            table.add_row(Text("" if key == last else key), Text(text))
+            last = key
+        shown.print(f"\n{finding.label}", markup=False, style="bold underline")
+        shown.print(table)
+    shown.print(f"\nwritten to {out}: {', '.join(written)}", highlight=False)
+
+
+def read_points(problem: Any, text: str) -> list[tuple[str, Any]]:
+    """Read points of a problem from a text.
+
+    Args:
+        problem: the problem.
+        text: `equilibrium`, `equilibrium:K`, all parameters as numbers separated by
+            commas, or a `.npz` file with one array per parameter array, in order.
+
+    Returns:
+        Pairs of a label and a point.
+
+    Raises:
+        ValueError: if no solution is known, or the numbers do not fit the game.
+        OSError: if the file cannot be read.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.flatten_util import ravel_pytree
+
+    word, _, index = text.partition(":")
+    if word == "equilibrium":
+        return _known_solutions(problem, index, text)
+    start = jax.eval_shape(problem.init, None)
+    leaves, treedef = jax.tree.flatten(start)
+    if text.endswith(".npz"):
+        arrays = _read_arrays(Path(text))
+        if len(arrays) != len(leaves):
+            raise ValueError(
+                f"{text} holds {len(arrays)} arrays, the game has {len(leaves)}"
+            )
+        for (name, array), leaf in zip(arrays, leaves, strict=True):
+            if array.shape != leaf.shape:
+                raise ValueError(
+                    f"{text}: {name} has shape {array.shape}, the game expects "
+                    f"{leaf.shape}"
+                )
+            if not np.isfinite(array).all():
+                bad = np.sum(~np.isfinite(array))
+                raise ValueError(f"{text}: {name} holds {bad} NaN or infinity")
+        made = [jnp.asarray(array) for _, array in arrays]
+        return [(f"the point of {Path(text).name}", jax.tree.unflatten(treedef, made))]
+    try:
+        numbers = np.array([float(number) for number in text.split(",")])
+    except ValueError:
+        raise ValueError(
+            "--at must be equilibrium, numbers separated by commas, or a .npz file, "
+            f"got {text}"
+        ) from None
+    size = sum(leaf.size for leaf in leaves)
+    if numbers.size != size:
+        raise ValueError(f"--at has {numbers.size} numbers, the game has {size}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"--at must be finite, got {text}")
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), start)
+    flat, unravel = ravel_pytree(zeros)
+    return [("the point given", unravel(jnp.asarray(numbers, flat.dtype)))]
+
+
+def _known_solutions(problem: Any, index: str, text: str) -> list[tuple[str, Any]]:
+    """All known solutions of a problem, or the one of an index in words."""
+    several = len(problem.solutions)
+    if not several:
+        raise ValueError(
+            f"no solution of {problem.info.name} is known; give a point: --at "
+            "x0,x1,... or --at FILE.npz"
+        )
+    if text == "equilibrium":
+        chosen = range(several)
+    elif index.isdecimal() and int(index) < several:
+        chosen = [int(index)]
+    else:
+        raise ValueError(
+            f"{problem.info.name} has {several} known solutions, counted from 0; "
+            f"got --at {text}"
+        )
+    return [
+        ("the known solution" if several == 1 else f"solution {k}", solution)
+        for k, solution in enumerate(problem.solutions)
+        if k in chosen
+    ]
+
+
+def _read_arrays(path: Path) -> list[tuple[str, Any]]:
+    """The arrays of a .npz file, in order, as floating-point numbers."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("it is not a .npz file")
+        with loaded as file:
+            names = list(file.files)
+            numbered = [name for name in names if re.fullmatch(r"arr_\d+", name)]
+            if len(numbered) == len(names):
+                names.sort(key=lambda name: int(name.removeprefix("arr_")))
+            arrays = [(name, file[name]) for name in names]
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} does not hold arrays of numbers: {error}") from None
+    for name, array in arrays:
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"{path}: {name} holds {array.dtype}, not real numbers")
+    return [
+        (name, array if array.dtype.kind == "f" else array.astype(np.float64))
+        for name, array in arrays
+    ]

@@ -1,0 +1,42 @@
+"""`gamedyn evaluate`: measure what a run has trained."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gamedyn.commands.runs import read_run
+from gamedyn.commands.shared import PluginFiles, load_plugins, print_summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure what a run has trained by the metrics of its recipe.
+
+    Options of the recipe may follow the folder, in place of those of the run.
+
+    Examples:
+        gamedyn evaluate results/dcgan
+        gamedyn evaluate results/ddpm --guidance 1
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """The folder of the run."""
+
+    plugins: PluginFiles = ()
+    """A file that registers what the recipe needs of your own."""
+
+
+def run(config: Evaluate, options: list[str]) -> None:
+    """Measure and print the metrics.
+
+    Args:
+        config: the run.
+        options: options of the recipe, in place of those of the run.
+    """
+    load_plugins(config.plugins)
+    module, chosen = read_run("evaluate", config.run, options)
+    if not hasattr(module, "evaluate"):
+        raise ValueError(f"the recipe of {config.run} has no metrics")
+    print_summary(module.evaluate(chosen))

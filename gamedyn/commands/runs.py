@@ -1,0 +1,32 @@
+"""The run that a command reads, with options of its recipe given anew."""
+
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+
+def read_run(command: str, run: Path, options: list[str]) -> tuple[Any, Any]:
+    """Read the recipe of a run, and its options.
+
+    Args:
+        command: the name of the command, for its help.
+        run: the folder.
+        options: options of the recipe that take the place of those of the run.
+
+    Returns:
+        The recipe's module, and an instance of its `Config`.
+    """
+    from gamedyn import recipes
+
+    module, stored = recipes.read_record(run)
+    if not options:
+        return module, stored
+    given = tyro.cli(
+        module.Config,
+        prog=f"gamedyn {command} {run}",
+        description="Options of the recipe, given anew.",
+        args=options,
+        default=stored,
+    )
+    return module, given

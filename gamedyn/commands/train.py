@@ -1,0 +1,92 @@
+"""`gamedyn train`: run a recipe."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gamedyn.commands.shared import (
+    PluginFiles,
+    free_folder,
+    load_plugins,
+    print_summary,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train by a recipe: a name under experiments/, or the path of your own module.
+
+    Every recipe has options of its own: `gamedyn train RECIPE --help`. All of them take
+
+        --resume DIR   go on with the run in DIR, with its options unless given anew
+        --smoke        a run of a few seconds
+
+    Your own module needs a dataclass Config, with `out: Path`, and main(config).
+
+    Examples:
+        gamedyn train dcgan --data mnist --rule extragradient --steps 2000
+        gamedyn train dcgan --resume results/dcgan --steps 4000
+        gamedyn train my_recipe.py --out results/mine
+    """
+
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
+    """The recipe."""
+
+    plugins: PluginFiles = ()
+    """A file that registers what the recipe needs of your own."""
+
+
+def run(config: Train, options: list[str]) -> None:
+    """Train by a recipe and print its summary.
+
+    Args:
+        config: the recipe and the plugins.
+        options: the options of the recipe, and the general ones.
+    """
+    import argparse
+
+    from gamedyn import recipes, runtime
+
+    general = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    general.add_argument("--resume", type=Path)
+    general.add_argument("--smoke", action="store_true")
+    given, own = general.parse_known_args(options)
+    runtime.configure(keep_memory=True, eigen_products=True)
+    load_plugins(config.plugins)
+
+    # The defaults: those of the run to be resumed, of the short run, or the recipe's.
+    recipe = config.recipe
+    module = recipes.load(recipe)
+    if given.resume is not None:
+        stored, default = recipes.read_record(given.resume)
+        if stored.__file__ != module.__file__:
+            raise ValueError(
+                f"{given.resume} is a run of {stored.__name__}, not of {recipe}"
+            )
+        if not hasattr(default, "resume"):
+            raise ValueError(f"{recipe} cannot resume a run")
+        default = dataclasses.replace(default, resume=True)
+    else:
+        default = module.Config()
+        if given.smoke:
+            if not hasattr(module, "SMOKE"):
+                raise ValueError(f"{recipe} has no short run")
+            default = module.SMOKE
+        default = dataclasses.replace(default, out=free_folder(Path(recipe).stem))
+
+    # The options given anew, and the run.
+    description = f"""{module.__doc__ or recipe}
+
+    --resume DIR goes on with the run in DIR; --smoke is a run of a few seconds;
+    --plugin FILE registers rules, losses ... of your own."""
+    chosen = tyro.cli(
+        module.Config,
+        prog=f"gamedyn train {recipe}",
+        description=description,
+        args=own,
+        default=default,
+    )
+    print_summary(recipes.run(module, chosen))
+    print(f"the run: {chosen.out}")

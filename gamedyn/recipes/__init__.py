@@ -1,0 +1,61 @@
+"""Recipes: modules that train something whole, found by name or path, run by command.
+
+A recipe is a module, or a package, with
+
+- `main(config) -> summary`, which trains into the folder `config.out` and returns what
+  is to be printed, a mapping of names to values;
+- `Config`, the frozen dataclass of its options, each with a default; among them
+  `out: Path`, and `resume: bool` if it can go on with what is in that folder;
+- if it has samples and metrics, `sample(config, number, seed) -> paths` and
+  `evaluate(config) -> summary`, both for the run in `config.out`; `sample` may take a
+  fourth argument, `prompt=None`, the words of what is to be shown;
+- optionally `SMOKE`, a `Config` of a few seconds;
+- optionally `complete(config) -> config`, which fills in what the options leave open,
+  before they are stored.
+
+`main`, `sample` and `evaluate` may come in one piece, as `Commands`. The recipes that
+come with the package are the modules of `experiments`, known by their names; any other
+is known by its path, a copy of one of them for example.
+
+The folder of a run holds `run.json`: which recipe, its options, the environment; at
+the end also `summary.json`, what `main` returned.
+
+What the recipes share is in the modules of this package: `pictures` (options, data,
+training and metrics of pictures), `image_gans`, `diffusion_models`,
+`diffusion_pictures`, `diffusion_points`, `rules`. A recipe itself shows its options,
+data, networks, game and rule.
+"""
+
+from gamedyn.recipes.lookup import (
+    Commands,
+    import_path,
+    load,
+    names,
+    shipped,
+    summaries,
+)
+from gamedyn.recipes.records import (
+    RECORD,
+    from_json,
+    read_record,
+    resume,
+    run,
+    to_json,
+    write_json,
+)
+
+__all__ = [
+    "RECORD",
+    "Commands",
+    "from_json",
+    "import_path",
+    "load",
+    "names",
+    "read_record",
+    "resume",
+    "run",
+    "shipped",
+    "summaries",
+    "to_json",
+    "write_json",
+]

@@ -1,0 +1,187 @@
+"""Find recipes: those that come with the package by name, others by path."""
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Commands(NamedTuple):
+    """What a recipe can do, see `gamedyn.recipes`.
+
+    Attributes:
+        main: `main(config)` trains and returns a summary.
+        sample: `sample(config, number, seed)` draws from a run, and returns paths.
+        evaluate: `evaluate(config)` measures a run and returns a summary.
+    """
+
+    main: Callable[[Any], dict[str, Any]]
+    sample: Callable[..., tuple[Path, ...]]
+    evaluate: Callable[[Any], dict[str, Any]]
+
+
+def shipped() -> Path:
+    """Return the folder of the recipes that come with the package."""
+    return Path(__file__).resolve().parents[2] / "experiments"
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the recipes that come with the package, sorted."""
+    return tuple(sorted(_sources()))
+
+
+def summaries() -> dict[str, str]:
+    """Return the first line of every recipe's docstring, without importing it."""
+    lines = {}
+    for name in names():
+        text = ast.get_docstring(ast.parse(_sources()[name].read_text("utf8"))) or ""
+        lines[name] = text.partition("\n")[0]
+    return lines
+
+
+def load(recipe: str) -> types.ModuleType:
+    """Import a recipe.
+
+    Args:
+        recipe: the name of one that comes with the package (hyphens are accepted); or
+            the path of a module, `my_recipe.py`, or of a package's folder. A name
+            stands for the package's own recipe, whatever lies in the current folder.
+
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: if there is none of that name or path, it has no `main` and
+            `Config`, or importing it fails.
+    """
+    file = locate(recipe)
+    if file is None:
+        name = recipe.replace("-", "_")
+        nearest = difflib.get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise ValueError(
+            f"unknown recipe {recipe!r}{hint}; expected one of {', '.join(names())}, "
+            f"or the path of a module with main(config) and Config"
+        )
+    name = _name(file)
+    if name is None:
+        module = import_path(file)
+    else:
+        _import_experiments()
+        module = importlib.import_module(f"experiments.{name}")
+    for needed in ("main", "Config"):
+        if not hasattr(module, needed):
+            raise ValueError(f"{recipe} is no recipe: it has no {needed}")
+    if not dataclasses.is_dataclass(module.Config):
+        raise ValueError(f"{recipe} is no recipe: its Config is not a dataclass")
+    return module
+
+
+def locate(recipe: str) -> Path | None:
+    """Return the source file of a recipe, `None` if there is none.
+
+    Args:
+        recipe: a name or a path, see `load`.
+    """
+    name = recipe.replace("-", "_")
+    if name in names():
+        return _sources()[name]
+    path = Path(recipe).resolve()
+    if path.is_dir():
+        path /= "__init__.py"
+    return path if path.is_file() else None
+
+
+def reference(module: types.ModuleType) -> str:
+    """Return the name, or else the whole path, by which `load` finds a recipe again."""
+    file = Path(str(module.__file__)).resolve()
+    return _name(file) or str(file)
+
+
+def import_path(path: Path) -> types.ModuleType:
+    """Import a Python file, or a package's folder, from wherever it lies.
+
+    Args:
+        path: `module.py`, or a folder with `__init__.py`.
+
+    Returns:
+        The module; it may import its neighbours.
+
+    Raises:
+        ValueError: if it is neither, or fails to load.
+    """
+    file = path.resolve()
+    if file.is_dir():
+        file /= "__init__.py"
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}")
+    home = file.parent if file.name == "__init__.py" else file
+    if str(home.parent) not in sys.path:
+        sys.path.insert(0, str(home.parent))
+    return _execute(_free_name(home.stem, file), file)
+
+
+def _sources() -> dict[str, Path]:
+    """Return the source file of every recipe that comes with the package, by name."""
+    packages = {file.parent.name: file for file in shipped().glob("[!_]*/__init__.py")}
+    modules = {file.stem: file for file in shipped().glob("[!_]*.py")}
+    return packages | modules
+
+
+def _name(file: Path) -> str | None:
+    """Return the name of the recipe that comes with the package from a file."""
+    return {source: name for name, source in _sources().items()}.get(file)
+
+
+def _import_experiments() -> None:
+    """Import `experiments` from beside this package, whatever `sys.path` holds.
+
+    Raises:
+        ValueError: if another package of that name is imported already.
+    """
+    home = shipped()
+    present = sys.modules.get("experiments")
+    if present is None:
+        _execute("experiments", home / "__init__.py")
+        return
+    folders = [Path(folder).resolve() for folder in getattr(present, "__path__", ())]
+    if folders != [home]:
+        where = ", ".join(map(str, folders)) or getattr(present, "__file__", None)
+        raise ValueError(
+            f"an 'experiments' other than gamedyn's is imported already, from {where}: "
+            f"rename it"
+        )
+
+
+def _free_name(name: str, file: Path) -> str:
+    """Append underscores until a name is that of no other module."""
+    taken = sys.modules.get(name)
+    if taken is None or getattr(taken, "__file__", None) == str(file):
+        return name
+    return _free_name(f"{name}_", file)
+
+
+def _execute(name: str, file: Path) -> types.ModuleType:
+    """Import a file, or the package whose `__init__.py` it is, under a name."""
+    folder = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(
+        name, file, submodule_search_locations=folder
+    )
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        kind = type(error).__name__
+        raise ValueError(f"{file} fails to load: {kind}: {error}") from error
+    return module

@@ -1,0 +1,1 @@
+"""The workbench: race, compare, analyse, draw and report, what a person looks at."""

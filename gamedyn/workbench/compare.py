@@ -1,0 +1,357 @@
+"""Compare update rules on one problem: tune, run, measure, and predict.
+
+Dimensions as in `gamedyn.workbench.race`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias, overload
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from gamedyn import methods
+from gamedyn import rules as registry
+from gamedyn.analysis import game_jacobian
+from gamedyn.checks import check_positive, check_positive_integer
+from gamedyn.game import Game, Params
+from gamedyn.games import Problem
+from gamedyn.rules import Rule
+from gamedyn.solve import Status
+from gamedyn.workbench.problems import as_problem
+from gamedyn.workbench.race import Race, draw_starts, full_field, misfit, race
+from gamedyn.workbench.results import NOTES, TOLERANCE, Comparison, Curve, Row
+from gamedyn.workbench.summaries import Entrant, quarters, summarise
+
+__all__ = [
+    "GRID",
+    "NOTES",
+    "REFERENCE",
+    "SAMPLED",
+    "TOLERANCE",
+    "Comparison",
+    "Curve",
+    "Row",
+    "Rules",
+    "applicable",
+    "compare",
+]
+
+Rules: TypeAlias = (
+    str | Rule | Mapping[str, Rule] | Iterable[str | Rule | tuple[str, Rule]] | None
+)
+"""What `compare` takes as rules: names, rules, and rules with labels, mixed freely."""
+
+GRID = np.logspace(-3, 1, 41)
+"""The step sizes that `auto` tries, in units of 1/L."""
+
+REFERENCE = "extragradient"
+"""At whose tuned step a rule is shown that no step size makes contract."""
+
+SAMPLED = (
+    "simultaneous",
+    "alternating",
+    "extragradient",
+    "stochastic_extragradient",
+    "averaged_extragradient",
+    "optimistic",
+    "adam",
+    "extra_adam",
+)
+"""The rules that are also run on minibatches of a finite sum, if none are named."""
+
+
+def applicable(problem: Problem, num_players: int | None = None) -> tuple[str, ...]:
+    """Name the registered rules that are defined on a problem's domains.
+
+    Args:
+        problem: the problem.
+        num_players: its number of players; that of its game if `None`.
+
+    Returns:
+        Names, in the order of the registry.
+    """
+    n = problem.game.num_players if num_players is None else num_players
+    return tuple(name for name in registry.names() if misfit(name, problem, n) is None)
+
+
+@overload
+def compare(
+    problem: Problem,
+    rules: Rules = None,
+    *,
+    evaluations: int = 4000,
+    step_size: float | Literal["auto"] = "auto",
+    seeds: int = 1,
+    noise: float = 0.0,
+    seed: int = 0,
+    progress: Callable[[str], None] = ...,
+    names: Rules = None,
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    problem: Game,
+    start: Params,
+    rules: Rules = None,
+    *,
+    evaluations: int = 4000,
+    step_size: float | Literal["auto"] = "auto",
+    seeds: int = 1,
+    noise: float = 0.0,
+    seed: int = 0,
+    progress: Callable[[str], None] = ...,
+    names: Rules = None,
+) -> Comparison: ...
+
+
+# The second argument is a game's start or a problem's rules, as the overloads say.
+def compare(  # pyright: ignore[reportInconsistentOverload]
+    problem: Problem | Game,
+    start: Any = None,
+    rules: Rules = None,
+    *,
+    evaluations: int = 4000,
+    step_size: float | Literal["auto"] = "auto",
+    seeds: int = 1,
+    noise: float = 0.0,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda name: None,
+    names: Rules = None,
+) -> Comparison:
+    r"""Run rules side by side on a game, with equal budgets of field evaluations.
+
+    Call it as `compare(problem, rules)` or `compare(game, start, rules)`. Every row
+    holds the measured rate r per field evaluation beside the predicted one,
+
+    $$r = \exp(\text{slope of } \log d_k), \qquad
+      p = \rho\bigl(D\Phi(z^*)\bigr)^{1/e},$$
+
+    $d_k$ the distance to the solution $z^*$ after k evaluations, $\Phi$ the rule's own
+    update map, its memory included, e the evaluations it takes, $\rho$ the spectral
+    radius; see `analysis.measured_rate` and `analysis.update_jacobian`.
+
+    With `step_size="auto"` every registered rule is tuned by one vmapped sweep over the
+    41 step sizes `GRID / L`, L the spectral norm of the game's Jacobian at the start,
+    each with the full budget: the fewest evaluations until the natural residual is
+    1e-10 of its start win (where none gets there, the smallest final residual), ties go
+    to the smallest step. Tuning uses the median over the seeds.
+
+    Args:
+        problem: a problem, `gd.games.make(NAME)` say; or a deterministic game.
+        start: where a game starts, a tuple of one pytree per player. A problem has its
+            own start: its rules come second.
+        rules: names of registered rules or other methods (`methods.names()`), `Rule`
+            objects, pairs `(label, rule)`, or a mapping of labels to rules; a single
+            name or rule will do. A `Rule` has no step size to tune: it runs as it is,
+            on the gradient field. All registered rules that apply if `None`.
+        evaluations: the budget of joint field evaluations for each rule.
+        step_size: one positive number for all registered rules, or "auto".
+        seeds: the number s of starts (and noise sequences); numbers are their medians.
+            The first start is the problem's own.
+        noise: standard deviation of Gaussian noise added to every coordinate of the
+            field.
+        seed: the seed of the random keys.
+        progress: called with each row's name before it runs.
+        names: the former name of `rules`.
+
+    Returns:
+        The comparison: `rows`, one per rule, and `curves` by the rows' names; `print`
+        shows a table.
+
+    Raises:
+        TypeError: if a game comes without a start, a problem with one, or something
+            else is among the rules.
+        ValueError: if a name is unknown or not defined on the problem, a label occurs
+            twice, or a number is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> import gamedyn as gd
+        >>> game = gd.zero_sum(lambda x, y: x * y)
+        >>> start = jnp.array(1.0), jnp.array(1.0)
+        >>> mine = ("mine", gd.optimistic(optax.sgd(0.3)))
+        >>> comparison = gd.compare(
+        ...     game, start, ["extragradient", mine], step_size=0.5, evaluations=200
+        ... )
+        >>> [(row.name, row.behaviour) for row in comparison.rows]
+        [('extragradient', 'converging'), ('mine', 'converging')]
+    """
+    # The problem and the rules, in whichever of the two forms they are given.
+    if isinstance(problem, Problem) and start is not None and rules is None:
+        start, rules = None, start
+    if rules is not None and names is not None:
+        raise TypeError("compare takes rules or, as they were called, names: not both")
+    problem = as_problem(problem, start, caller="compare")
+    check_positive_integer("evaluations", evaluations)
+    check_positive_integer("seeds", seeds)
+    if step_size != "auto":
+        check_positive("step_size", step_size)
+    if not noise >= 0:
+        raise ValueError(f"noise must not be negative, got {noise}")
+    if noise and problem.sample is not None:
+        raise ValueError("noise is for deterministic games; this one is stochastic")
+
+    # Starts, keys, and the step sizes in units of 1/L.
+    starts = draw_starts(problem, seeds, seed)
+    first = jax.tree.map(lambda leaf: leaf[0], starts)
+    field, batch = full_field(problem)
+    bound = float(np.linalg.norm(np.asarray(game_jacobian(field, first)), 2))
+    if not np.isfinite(bound):
+        raise ValueError("the game's Jacobian at the start is not finite")
+    bound = bound or 1.0
+    grid = GRID / bound if step_size == "auto" else np.array([float(step_size)])
+    entrants = _entrants(problem, rules if names is None else names, noise > 0)
+    keys = jax.random.split(jax.random.key(seed), seeds)
+
+    def run(entrant: Entrant) -> Race:
+        own = isinstance(entrant.method, Rule)
+        return race(
+            problem,
+            entrant.method,
+            starts,
+            np.ones(1) if own else grid,
+            evaluations,
+            keys,
+            sampled=entrant.sampled,
+            noise=noise,
+        )
+
+    tuned: dict[bool, int] = {}
+
+    def reference_step(sampled: bool) -> int:
+        """The index of extragradient's tuned step, computed when first asked for."""
+        if sampled not in tuned:
+            tuned[sampled] = _tune(run(Entrant(REFERENCE, REFERENCE, sampled)))[0]
+        return tuned[sampled]
+
+    # One race per row, shown at its best step size.
+    rows, curves = [], {}
+    for entrant in entrants:
+        progress(entrant.label)
+        runs = run(entrant)
+        best, contracts = _tune(runs)
+        if entrant.method == REFERENCE:
+            tuned[entrant.sampled] = best
+        notes = ()
+        if not contracts and step_size == "auto" and isinstance(entrant.method, str):
+            notes = ("no_contraction",)
+            best = reference_step(entrant.sampled)
+        size = float(grid[best])
+        row, curve = summarise(entrant, runs, best, size, problem, field, notes)
+        rows.append(row)
+        curves[entrant.label] = curve
+
+    settings = {
+        "game": problem.info.name,
+        "evaluations": evaluations,
+        "step_size": step_size,
+        "seeds": seeds,
+        "noise": noise,
+        "seed": seed,
+        "lipschitz": bound,
+        "dimension": int(sum(leaf.size for leaf in jax.tree.leaves(first))),
+        "dtype": str(ravel_pytree(first)[0].dtype),
+        "full_batch": None if batch is None else int(jax.tree.leaves(batch)[0].size),
+    }
+    return Comparison(problem, settings, tuple(rows), curves)
+
+
+def _tune(race: Race) -> tuple[int, bool]:
+    """Choose the best step size; say whether any step size contracts."""
+    residual = np.where(np.isfinite(race.residual), race.residual, np.inf)
+    if race.distance is not None:
+        # A field may also vanish far away, where a network saturates: that is no
+        # solution, so a point farther away than the start does not count.
+        far = ~(race.distance <= race.distance[..., :1])
+        residual = np.where(far, np.inf, residual)
+    small = residual <= TOLERANCE * residual[..., :1]
+    reached = np.where(
+        small.any(axis=-1), race.evaluations[small.argmax(axis=-1)], np.inf
+    )
+    first, last = quarters(residual)
+    final = np.median(last, axis=-1) if race.stochastic else residual[..., -1]
+    diverged = race.status == Status.NON_FINITE
+    final = np.where(diverged, np.inf, np.maximum(final, np.finfo(float).tiny))
+    reached, final = np.median(reached, axis=1), np.median(np.log(final), axis=1)
+    best = np.argmin(reached if np.isfinite(reached).any() else final)
+    shrinks = last.max(axis=-1) < 0.5 * first.max(axis=-1)
+    contracts = np.median(shrinks & ~diverged, axis=1) > 0.5
+    return int(best), bool(contracts.any() or np.isfinite(reached).any())
+
+
+def _entrants(problem: Problem, rules: Rules, noisy: bool) -> list[Entrant]:
+    """List the rows: which rules run, and which of them on minibatches."""
+    given = _labelled(rules)
+    n = problem.game.num_players
+    for name in (method for _, method in given if isinstance(method, str)):
+        reason = misfit(name, problem, n)
+        if reason is not None:
+            raise ValueError(f"the rule {name!r} {reason}")
+    chosen = given or [(name, name) for name in applicable(problem, n)]
+    labels = [label for label, _ in chosen]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"a rule is named twice in {', '.join(labels)}")
+
+    # In full: not what only exists on minibatches, nor, unless there is nothing to
+    # sample, rules whose independent samples make a difference only where there is.
+    stochastic = noisy or problem.sample is not None
+    everyone = [Entrant(*pair) for pair in chosen]
+    needs = {
+        entrant.label: methods.entry(entrant.method).needs
+        if isinstance(entrant.method, str)
+        else ()
+        for entrant in everyone
+    }
+    entrants = [
+        entrant
+        for entrant in everyone
+        if "finite sum" not in needs[entrant.label]
+        and (
+            noisy
+            or "independent batches" not in needs[entrant.label]
+            or (given and not stochastic)
+        )
+    ]
+
+    # On minibatches: whatever was asked for, else a selection.
+    if problem.sample is not None:
+        entrants += [
+            entrant._replace(label=f"{entrant.label} (sampled)", sampled=True)
+            for entrant in everyone
+            if given or entrant.label in SAMPLED or "finite sum" in needs[entrant.label]
+        ]
+    return entrants
+
+
+def _labelled(rules: Rules) -> list[tuple[str, str | Rule]]:
+    """Bring what `compare` takes as rules into pairs of a label and a method."""
+    if rules is None:
+        return []
+    if isinstance(rules, str | Rule):  # a Rule is a tuple, too
+        rules = [rules]
+    items = rules.items() if isinstance(rules, Mapping) else rules
+    if not isinstance(items, Iterable):
+        raise TypeError(_not_a_rule(rules))
+    pairs: list[tuple[str, str | Rule]] = []
+    for item in items:
+        match item:
+            case str():
+                name = item.replace("-", "_")
+                pairs.append((name, name))
+            case Rule():
+                pairs.append((f"rule {len(pairs) + 1}", item))
+            case (str() as label, Rule() as rule):
+                pairs.append((label, rule))
+            case _:
+                raise TypeError(_not_a_rule(item))
+    return pairs
+
+
+def _not_a_rule(item: Any) -> str:
+    return (
+        "rules are names, Rule objects, pairs (label, Rule) or a mapping of labels to "
+        f"Rules, got {type(item).__name__}"
+    )

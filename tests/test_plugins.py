@@ -1,0 +1,207 @@
+"""Plugins: what users register themselves reaches the commands by name."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+
+import gamedyn as gd
+from gamedyn import plugins
+from gamedyn.cli import main
+
+RULE = """
+import gamedyn as gd
+
+def tenth(step_size, **options):
+    return gd.rules.make("extragradient", step_size / 10, **options)
+
+gd.rules.register(
+    "my_rule",
+    make=tenth,
+    family="mine",
+    summary="extragradient with a tenth of the step",
+    formula="z' = z - h/10 F(z - h/10 F(z))",
+    source="a user's file",
+    evaluations=2,
+    guarantee="that of extragradient",
+)
+"""
+FIELD_AND_GAME = """
+import jax.numpy as jnp
+import gamedyn as gd
+
+@gd.fields.register(
+    "my_field",
+    family="mine",
+    summary="consensus of a fixed weight",
+    formula="F + J'F / 2",
+    source="a user's file",
+    work=3.0,
+    products=1,
+    guarantee="that of consensus",
+)
+def my_field(game, step_size):
+    del step_size
+    return gd.fields.consensus(game, 0.5)
+
+@gd.games.register("my_game", summary="two numbers", source="a user's file")
+def my_game():
+    game = gd.zero_sum(lambda x, y: x * y)
+    start = jnp.array(1.0), jnp.array(2.0)
+    return gd.Problem(game, lambda key: start)
+"""
+
+pytestmark = pytest.mark.usefixtures("folder", "registries")
+
+
+@pytest.fixture
+def registries():
+    """Take out again what a plugin registers, and forget that it was loaded."""
+    loaded = set(plugins._LOADED)
+    kinds = gd.rules, gd.fields, gd.games
+    before = [set(kind.names()) for kind in kinds]
+    yield
+    plugins._LOADED.clear()
+    plugins._LOADED.update(loaded)
+    for kind, known in zip(kinds, before, strict=True):
+        for name in set(kind.names()) - known:
+            kind.unregister(name)
+
+
+@pytest.fixture
+def installed(folder, monkeypatch):
+    """Announce plugins as an installed package does, by a folder of metadata."""
+
+    def install(**entry_points):
+        lines = [f"{name} = {value}" for name, value in entry_points.items()]
+        info = folder / "site" / "my_package-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\n")
+        text = "\n".join(["[gamedyn.plugins]", *lines])
+        (info / "entry_points.txt").write_text(text)
+        monkeypatch.syspath_prepend(folder / "site")
+        return folder / "site"
+
+    return install
+
+
+def rows(path):
+    with (path / "table.csv").open() as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def complaint(capsys, *arguments):
+    assert main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    return error
+
+
+def test_a_rule_of_a_file_is_compared_by_name(folder, capsys):
+    (folder / "mine.py").write_text(RULE)
+    options = ["--rules", "my-rule", "extragradient", "--steps", "200", "--out", "o"]
+    assert main(["compare", "bilinear", "--plugin", "mine.py", *options]) == 0
+    table = rows(folder / "o")
+    own, known = table["my_rule"], table["extragradient"]
+    assert float(own["step_size"]) == pytest.approx(10 * float(known["step_size"]))
+    assert float(own["residual"]) == pytest.approx(float(known["residual"]))
+    # A second command of the same process finds it loaded.
+    assert main(["list", "rules", "--plugin", "mine.py"]) == 0
+    assert "my_rule" in capsys.readouterr().out
+    command = ["analyse", "bilinear", "--rule", "my_rule", "--step-size", "0.4"]
+    assert main([*command, "--plugin", "mine.py", "--out", "a"]) == 0
+    assert "my_rule" in (folder / "a" / "report.json").read_text()
+
+
+def test_a_field_and_a_game_of_files_in_a_process_of_its_own(folder):
+    pytest.importorskip("gamedyn.fields.registry")
+    (folder / "mine.py").write_text(RULE)
+    (folder / "more.py").write_text(FIELD_AND_GAME)
+    command = [sys.executable, "-m", "gamedyn.cli", "compare", "my_game"]
+    command += ["--plugin", "mine.py", "--plugin", "more.py", "--out", "o"]
+    command += ["--rules", "my_rule", "my_field", "--step-size", ".2", "--steps", "90"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert set(rows(folder / "o")) == {"my_rule", "my_field"}
+
+
+def test_recipes_are_trained_with_plugins(folder, capsys):
+    (folder / "mine.py").write_text(RULE)
+    (folder / "recipe.py").write_text(
+        "import dataclasses, pathlib\n"
+        "import gamedyn as gd\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Config:\n"
+        "    out: pathlib.Path = pathlib.Path('r')\n"
+        "    rule: str = 'simultaneous'\n"
+        "def main(config):\n"
+        "    return {'summary': gd.rules.entries()[config.rule].summary}\n"
+        "def evaluate(config):\n"
+        "    return main(config)\n"
+    )
+    options = ["--rule", "my_rule", "--plugin", "mine.py", "--out", "run"]
+    assert main(["train", "recipe.py", *options]) == 0
+    assert "tenth of the step" in capsys.readouterr().out
+    assert main(["evaluate", "run", "--plugin", "mine.py"]) == 0
+    assert "tenth of the step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "no file"),
+        ("1 / 0", "fails to load: ZeroDivisionError: division by zero"),
+        (
+            "import gamedyn as gd\ngd.rules.make('no_rule', 1.0)",
+            "ValueError: unknown rule",
+        ),
+    ],
+)
+def test_a_broken_file_is_named(content, expected, folder, capsys):
+    if content is not None:
+        (folder / "broken.py").write_text(content)
+    error = complaint(capsys, "list", "rules", "--plugin", "broken.py")
+    assert "broken.py" in error
+    assert expected in error
+
+
+@pytest.mark.parametrize("value", ["my_module", "my_module:register"])
+def test_installed_plugins_are_there_at_once(value, installed, capsys):
+    site = installed(mine=value)
+    text = RULE
+    if ":" in value:  # a function that registers when it is called
+        text = "def register():\n" + "\n".join(
+            f"    {line}" for line in text.split("\n")
+        )
+    (site / "my_module.py").write_text(text)
+    sys.modules.pop("my_module", None)
+    assert main(["list", "rules"]) == 0
+    printed = capsys.readouterr()
+    assert "my_rule" in printed.out
+    assert printed.err == ""
+
+
+def test_a_broken_installed_plugin_is_named_and_the_others_work(installed, capsys):
+    site = installed(broken="my_broken", absent="my_absent:load", mine="my_good")
+    (site / "my_broken.py").write_text("raise RuntimeError('out of\\norder')")
+    (site / "my_good.py").write_text(RULE)
+    sys.modules.pop("my_good", None)
+    assert main(["list", "rules"]) == 0
+    printed = capsys.readouterr()
+    assert "my_rule" in printed.out
+    assert printed.err.splitlines() == [
+        "gamedyn: warning: the plugin broken (my_broken) fails to load: "
+        "RuntimeError: out of order",
+        "gamedyn: warning: the plugin absent (my_absent:load) fails to load: "
+        "ModuleNotFoundError: No module named 'my_absent'",
+    ]
+
+
+def test_a_notebook_loads_them_too(folder):
+    (folder / "mine.py").write_text(RULE)
+    assert gd.plugins.load("mine.py") == ()
+    assert gd.plugins.load([folder / "mine.py"]) == ()  # once is enough
+    problem = gd.games.make("bilinear")
+    row = gd.compare(problem, "my_rule", step_size=0.2, evaluations=40).rows[0]
+    assert row.evaluations_per_step == 2

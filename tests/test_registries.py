@@ -1,0 +1,194 @@
+"""One form of registration: whoever registers something has it like the library's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gamedyn as gd
+from gamedyn import cli
+from gamedyn.diffusion import samplers, schedules
+from gamedyn.gan import losses, penalties
+
+FACTS = {"summary": "one of a user's own", "source": "this test"}
+
+
+def a_game(strength=1.0):
+    game = gd.zero_sum(lambda x, y: x**2 - y**2 + strength * x * y)
+    return gd.games.Problem(game, lambda key: (jnp.ones(()), jnp.ones(())))
+
+
+def a_penalty(discriminator, params, real, fake, key, /, *, weight=1.0):
+    del real, key
+    return weight * jnp.mean(jnp.square(discriminator(params, fake)))
+
+
+def a_schedule(num_steps, beta=0.1):
+    return schedules.from_betas(np.full(num_steps, beta))
+
+
+def a_sampler(chain, eta=0.5):
+    return samplers.ddim(chain, eta=eta)
+
+
+A_LOSS = losses.from_terms(lambda real, fake: (-real, fake))
+CHAIN = schedules.linear(100)
+
+# kind: module, word for messages, the thing, more facts, how it is made and checked
+KINDS = {
+    "games": (gd.games, "game", a_game, {}, {"strength": 2.0}),
+    "losses": (losses, "loss", A_LOSS, {"formula": "f - r"}, {}),
+    "penalties": (
+        penalties,
+        "penalty",
+        a_penalty,
+        {"formula": "E f^2", "differentiates": False},
+        {"weight": 3.0},
+    ),
+    "schedules": (schedules, "schedule", a_schedule, {}, {"beta": 0.2}),
+    "samplers": (samplers, "sampler", a_sampler, {"stochastic": True}, {"eta": 1.0}),
+}
+ARGUMENTS = {"schedules": (100,), "samplers": (CHAIN,)}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    module, *rest = KINDS[request.param]
+    before = module.names()
+    yield (request.param, module, *rest)
+    if "of_my_own" in module.names():
+        module.unregister("of_my_own")
+    assert module.names() == before
+
+
+def test_a_life_in_the_registry(kind):
+    name, module, word, thing, more, options = kind
+    before = module.names()
+    with pytest.raises(ValueError, match=f"unknown {word} 'of_my_own'"):
+        module.entry("of_my_own")
+
+    assert module.register("of_my_own", thing, **FACTS, **more) is not None
+    assert set(module.names()) == {*before, "of_my_own"}
+    assert module.entries()["of_my_own"] is module.entry("of-my-own")
+    entry = module.entry("of_my_own")
+    facts = {fact: getattr(entry, fact) for fact in (*FACTS, *more)}
+    assert facts == {**FACTS, **more}
+    made = module.make("of-my-own", *ARGUMENTS.get(name, ()), **options)
+    assert type(made) is type(module.make(before[-1], *ARGUMENTS.get(name, ())))
+    with pytest.raises(ValueError, match="did you mean.*of_my_own"):
+        module.make("of_my_orn", *ARGUMENTS.get(name, ()))
+
+    taken = f"the {word} 'of_my_own' is registered already"
+    with pytest.raises(ValueError, match=taken):
+        module.register("of_my_own", thing, **FACTS, **more)
+    with pytest.raises(ValueError, match=f"the {word} '{before[0]}' is registered"):
+        module.register(before[0], thing, **FACTS, **more)
+
+    module.unregister("of-my-own")
+    assert module.names() == before
+    with pytest.raises(ValueError, match=f"unknown {word} 'of_my_own'"):
+        module.unregister("of_my_own")
+
+
+def test_as_a_decorator(kind):
+    _, module, _, thing, more, _ = kind
+    decorator = module.register("of_my_own", **FACTS, **more)
+    assert "of_my_own" not in module.names()
+    decorated = decorator(thing)
+    if module is gd.games:
+        assert decorated.__wrapped__ is thing  # it stamps
+    else:
+        assert decorated is thing
+    assert "of_my_own" in module.names()
+
+
+def test_facts_are_keywords_and_known(kind):
+    _, module, _, thing, more, _ = kind
+    with pytest.raises(TypeError, match="positional"):
+        module.register("of_my_own", thing, *FACTS.values(), **more)
+    with pytest.raises(TypeError, match="sumary"):
+        module.register("of_my_own", thing, sumary="", **FACTS, **more)
+    with pytest.raises(TypeError, match="summary"):
+        module.register("of_my_own", thing, source="", **more)
+
+
+def test_a_game_is_stamped_and_played():
+    facts = {**FACTS, "shows": "a spiral", "solution": "Nash", "zero_sum": True}
+    builder = gd.games.register("of_my_own", a_game, **facts)
+    try:
+        for problem in (builder(), gd.games.make("of-my-own")):
+            info = problem.info
+            assert (info.name, info.summary) == ("of_my_own", FACTS["summary"])
+            assert (info.shows, info.solution) == ("a spiral", "Nash")
+        problem = gd.games.make("of_my_own", strength=3.0)
+        rule = gd.rules.make("extragradient", 0.1)
+        end = jax.jit(lambda z: gd.solve(problem.game, rule, z, 100).params)
+        assert max(map(abs, end(problem.init(None)))) < 1e-3
+    finally:
+        gd.games.unregister("of_my_own")
+
+
+def test_a_game_is_compared_by_name(folder):
+    gd.games.register("of_my_own", a_game, **FACTS)
+    words = "compare of-my-own --rules extragradient --steps 20 --step-size .1"
+    try:
+        assert cli.main([*words.split(), "--out", "out"]) == 0
+    finally:
+        gd.games.unregister("of_my_own")
+    assert "\nextragradient," in (folder / "out" / "table.csv").read_text()
+
+
+def test_a_penalty_is_known_to_the_game():
+    """What it looks at decides whether the generator can be given its negative."""
+    arguments = (lambda theta, z: theta + 0 * z), (lambda phi, x: phi * x[:, 0])
+    for uses_fake in (True, False):
+        facts = {**FACTS, "formula": "", "uses_fake": uses_fake}
+        penalties.register("of_my_own", a_penalty, **facts)
+        try:
+            penalty = penalties.make("of_my_own", weight=2.0)
+            game = gd.gan.game(*arguments, "minimax", penalties=[penalty])
+            assert game.zero_sum is not uses_fake
+        finally:
+            penalties.unregister("of_my_own")
+
+
+def test_a_penalty_under_two_names():
+    """Registered once more, or with its weight bound, it is the one it is given as."""
+    facts = {**FACTS, "formula": "", "uses_fake": False}
+    light = penalties.make("r1", weight=0.1)
+    penalties.register("light_r1", light, **facts)
+    penalties.register("again_r1", penalties.r1, **facts)
+    try:
+        assert gd.gan.terms.as_term(light).name == "light_r1"
+        assert gd.gan.terms.as_term(penalties.r1).name == "r1"
+    finally:
+        penalties.unregister("light_r1")
+        penalties.unregister("again_r1")
+
+
+def test_options_of_penalties_are_checked():
+    with pytest.raises(TypeError, match="wheight"):
+        penalties.make("r1", wheight=1.0)
+
+
+def test_a_loss_by_name_makes_a_game():
+    losses.register("of_my_own", A_LOSS, formula="", **FACTS)
+    try:
+        networks = (lambda theta, z: theta + 0 * z), (lambda phi, x: phi * x[:, 0])
+        named = gd.gan.game(*networks, "of-my-own", latent=gd.gan.normal(1))
+        wasserstein = gd.gan.game(*networks, "wasserstein", latent=gd.gan.normal(1))
+        batch = gd.gan.Batch(jnp.ones((4, 1)), jax.random.key(0))
+        params = jnp.full((), 2.0), jnp.full((), 3.0)
+        assert named(params, batch) == wasserstein(params, batch)
+        assert named.zero_sum
+    finally:
+        losses.unregister("of_my_own")
+
+
+def test_names_stand_in_the_order_of_the_files():
+    """The library's own, in the order in which tables show them."""
+    assert losses.names()[:3] == ("minimax", "non_saturating", "least_squares")
+    assert penalties.names()[3:5] == ("r1", "r2")
+    assert schedules.names()[::5] == ("linear", "zero_terminal_snr")
+    assert samplers.names()[-2:] == ("heun", "predictor_corrector")
+    assert gd.games.names() == tuple(sorted(gd.games.names()))

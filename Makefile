@@ -57,7 +57,7 @@ check:  ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-wheel-test: export XLA_FLAGS ?= $(QUICK)
+wheel-test: export XLA_FLAGS ?= --xla_backend_optimization_level=0
 wheel-test:  ## build the wheel, install it in a new environment, use it far from here
 	$(PYTHON) tests/wheel.py
 

@@ -50,7 +50,9 @@ class Analyse(OneGame):
     taus: tuple[float, ...] = ()
     """Ratios of the second player's speed to the first's."""
 
-    own_cost_convex: bool = False
+    own_loss_convex: Annotated[bool, tyro.conf.arg(aliases=["--own-cost-convex"])] = (
+        False
+    )
     """Assume that every loss is convex in the player's own parameters: a stationary
     point is then a Nash equilibrium."""
 
@@ -91,7 +93,7 @@ def run(config: Analyse, command: str) -> None:
             error=config.error,
             polish=config.polish,
             taus=config.taus,
-            own_loss_convex=config.own_cost_convex,
+            own_loss_convex=config.own_loss_convex,
         )
         report.write_analysis(analysis, folder, command)
         written = sorted(path.name for path in folder.iterdir())

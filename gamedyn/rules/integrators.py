@@ -246,9 +246,9 @@ def default_tolerance(params: Params) -> float:
 
 # The registered rules.
 
-# One Newton step with one step of GMRES, in joint gradients: values, linearisation,
+# One Newton step with one step of its inner solver, in joint gradients: values, tangent,
 # products, updates.
-NEWTON_FLOPS = 9.6
+NEWTON_FLOPS = 6.7
 
 
 def newton_evaluations(size: int) -> int:

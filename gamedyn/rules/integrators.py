@@ -246,8 +246,8 @@ def default_tolerance(params: Params) -> float:
 
 # The registered rules.
 
-# One Newton step with one step of its inner solver, in joint gradients: values, tangent,
-# products, updates.
+# One Newton step with one step of its inner solver, in joint gradients: values,
+# linearisation, products, updates.
 NEWTON_FLOPS = 6.7
 
 

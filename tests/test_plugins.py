@@ -56,14 +56,18 @@ pytestmark = pytest.mark.usefixtures("folder", "registries")
 
 
 @pytest.fixture
-def registries():
+def registries(folder):
     """Take out again what a plugin registers, and forget that it was loaded."""
-    loaded = set(plugins._LOADED)
+    loaded, path = set(plugins._LOADED), list(sys.path)
     kinds = gd.rules, gd.fields, gd.games
     before = [set(kind.names()) for kind in kinds]
     yield
     plugins._LOADED.clear()
     plugins._LOADED.update(loaded)
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(folder)):
+            del sys.modules[name]
     for kind, known in zip(kinds, before, strict=True):
         for name in set(kind.names()) - known:
             kind.unregister(name)
@@ -175,7 +179,6 @@ def test_installed_plugins_are_there_at_once(value, installed, capsys):
             f"    {line}" for line in text.split("\n")
         )
     (site / "my_module.py").write_text(text)
-    sys.modules.pop("my_module", None)
     assert main(["list", "rules"]) == 0
     printed = capsys.readouterr()
     assert "my_rule" in printed.out
@@ -186,7 +189,6 @@ def test_a_broken_installed_plugin_is_named_and_the_others_work(installed, capsy
     site = installed(broken="my_broken", absent="my_absent:load", mine="my_good")
     (site / "my_broken.py").write_text("raise RuntimeError('out of\\norder')")
     (site / "my_good.py").write_text(RULE)
-    sys.modules.pop("my_good", None)
     assert main(["list", "rules"]) == 0
     printed = capsys.readouterr()
     assert "my_rule" in printed.out

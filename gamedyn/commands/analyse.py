@@ -50,7 +50,7 @@ class Analyse(OneGame):
     taus: tuple[float, ...] = ()
     """Ratios of the second player's speed to the first's."""
 
-    own_loss_convex: Annotated[bool, tyro.conf.arg(aliases=("--own-cost-convex",))] = (
+    own_loss_convex: Annotated[bool, tyro.conf.arg(aliases=["--own-cost-convex"])] = (
         False
     )
     """Assume that every loss is convex in the player's own parameters: a stationary

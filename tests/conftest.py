@@ -16,13 +16,11 @@ PROFILE = os.environ.get("GAMEDYN_TEST_PROFILE", "thorough")
 if PROFILE == "quick":
     # The suite compiles thousands of small programs: without LLVM's optimiser, each in
     # one piece and with XLA's plainer code for fused loops, in half of the time.
-    quick = [
-        "xla_backend_optimization_level=0",
-        "xla_cpu_parallel_codegen_split_count=1",
-    ]
-    if jax.__version_info__ < (0, 11):  # later ones end the process: they forgot it
-        quick.append("xla_cpu_use_fusion_emitters=false")
-    os.environ.setdefault("XLA_FLAGS", " ".join(f"--{flag}" for flag in quick))
+    flags = ["--xla_backend_optimization_level=0"]
+    flags += ["--xla_cpu_parallel_codegen_split_count=1"]
+    if jax.__version_info__ < (0, 11):  # others end the process: it is gone
+        flags += ["--xla_cpu_use_fusion_emitters=false"]
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 
 X64 = os.environ.get("GAMEDYN_TEST_X64", "1") != "0"
 

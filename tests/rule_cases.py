@@ -2,11 +2,64 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 import gamedyn as gd
 
 ENTRIES = gd.rules.entries()
 COMPONENTS = 4
+
+# Their code is that of another registered rule, with other numbers in it.
+VARIANTS = frozenset(
+    {
+        "adaptive_extragradient_plus",
+        "alternating",
+        "alternating_optimistic",
+        "averaged_extragradient",
+        "diana",
+        "eag_c",
+        "eag_v",
+        "exponentially_averaged_extragradient",
+        "extragradient_plus",
+        "forward_reflected_backward",
+        "forward_reflected_variance_reduced",
+        "generalised_optimistic",
+        "half_step_extragradient",
+        "halpern",
+        "inner_steps",
+        "interior_point",
+        "loopless_svrgda",
+        "momentum_extragradient",
+        "multiplicative_weights",
+        "nested_lookahead",
+        "optimistic_adam",
+        "optimistic_mirror_descent",
+        "optimistic_multiplicative_weights",
+        "past_extra_adam",
+        "predictive_regret_matching_plus",
+        "primal_dual",
+        "quantised_descent",
+        "regret_matching_plus",
+        "reshuffled_extragradient",
+        "restarted_feg",
+        "runge_kutta_4",
+        "slingshot",
+        "stochastic_extragradient",
+        "stochastic_extragradient_plus",
+        "svre",
+        "two_time_scale_adam",
+        "two_time_scales",
+        "vr_diana",
+    }
+)
+
+
+def variants_slow(names):
+    """Parametrise over rules where each compiles programs: variants only slowly."""
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
+        for name in names
+    ]
 
 
 def roomy(params):

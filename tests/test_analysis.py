@@ -186,52 +186,7 @@ def check_against_differences(game, rule, params, warmup=10, batch=None, atol=2e
     return found
 
 
-# Their code is that of another registered rule, with other numbers in it.
-VARIANTS = {
-    "alternating",
-    "averaged_extragradient",
-    "eag_c",
-    "eag_v",
-    "extragradient_plus",
-    "forward_reflected_backward",
-    "halpern",
-    "multiplicative_weights",
-    "optimistic_adam",
-    "optimistic_multiplicative_weights",
-    "runge_kutta_4",
-    "stochastic_extragradient",
-    "adaptive_extragradient_plus",
-    "alternating_optimistic",
-    "diana",
-    "exponentially_averaged_extragradient",
-    "generalised_optimistic",
-    "half_step_extragradient",
-    "inner_steps",
-    "interior_point",
-    "loopless_svrgda",
-    "forward_reflected_variance_reduced",
-    "momentum_extragradient",
-    "nested_lookahead",
-    "optimistic_mirror_descent",
-    "past_extra_adam",
-    "predictive_regret_matching_plus",
-    "primal_dual",
-    "quantised_descent",
-    "regret_matching_plus",
-    "reshuffled_extragradient",
-    "restarted_feg",
-    "slingshot",
-    "stochastic_extragradient_plus",
-    "svre",
-    "two_time_scale_adam",
-    "two_time_scales",
-    "vr_diana",
-}
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
-    for name in gd.rules.names()
-    if name not in NOT_SMOOTH
-]
+NAMES = rule_cases.variants_slow(n for n in gd.rules.names() if n not in NOT_SMOOTH)
 
 
 def batch_for(name):

@@ -283,7 +283,7 @@ def runs(spectrum, num_steps):
 
 
 @pytest.mark.parametrize("spectrum", list(SPECTRA))
-@pytest.mark.parametrize("num_steps", [10, 20])
+@pytest.mark.parametrize("num_steps", [pytest.param(10, marks=pytest.mark.slow), 20])
 def test_bounds_hold_as_often_as_they_say(spectrum, num_steps):
     delta, exact = 0.05, SPECTRA[spectrum]
     found = [

@@ -194,7 +194,9 @@ def linear_field(params, batch=None):
     return jax.tree.map(lambda leaf: 0.5 * leaf, params)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_structure_shapes_and_dtypes_are_kept(name, dtype):
     """Traced, not run: `cond` and `scan` insist on equal types themselves."""
@@ -238,7 +240,7 @@ def test_dtypes_may_differ_between_leaves(name):
     assert specs(before) == specs(after)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rule_cases.variants_slow(NAMES))
 def test_jit_is_eager_and_scan_is_a_loop(name):
     params, game = start(2), polymatrix(matrices(2))
     rule = make(name)
@@ -262,7 +264,7 @@ def test_jit_is_eager_and_scan_is_a_loop(name):
         assert optax.tree.norm(many.output) < 0.9 * optax.tree.norm(start(2))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rule_cases.variants_slow(NAMES))
 def test_vmap_over_step_sizes_is_a_loop(name):
     params, game = start(2), polymatrix(matrices(2))
     step_sizes = jnp.array([0.03, 0.05, 0.08])

@@ -39,11 +39,9 @@ demo:  ## compare methods on the bilinear game: table, curves, phase portrait
 	@echo "          $(CURDIR)/$(DEMO)/phase.png"
 	@echo "all of it on one page: $(CURDIR)/$(DEMO)/report.html"
 
-# The suite compiles thousands of small programs: without LLVM's optimiser and with XLA's
-# plainer code for fused loops it takes half of the time; properties are tried on fewer
-# random examples. `test-all` runs everything on programs as users compile them, on more.
-QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-test: export XLA_FLAGS ?= $(QUICK)
+# "quick": programs compile without optimisation, properties are tried on fewer random
+# examples (tests/conftest.py). `test-all` runs everything on programs as users compile
+# them, on more.
 test: export GAMEDYN_TEST_PROFILE ?= quick
 test:  ## every test not marked slow, the doctests included
 	@$(call install,test)
@@ -59,7 +57,6 @@ check:  ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-wheel-test: export XLA_FLAGS ?= $(QUICK)
 wheel-test:  ## build the wheel, install it in a new environment, use it far from here
 	$(PYTHON) tests/wheel.py
 

@@ -41,16 +41,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """Fill a new folder atomically: it appears whole, or not at all.
+    """Write a new folder atomically: it appears complete, or not at all.
 
     Args:
-        path: the folder to be; must not exist, or be empty.
+        path: the new folder; it must not exist, or be empty.
 
     Yields:
-        A temporary folder beside it, to be written to.
+        A temporary folder in the same parent, to write the files into.
 
     Raises:
-        FileExistsError: if the folder holds anything already.
+        FileExistsError: if the folder is not empty, or `path` is a file.
         OSError: if its parent cannot be written to.
     """
     if path.is_dir() and any(path.iterdir()):

@@ -84,7 +84,7 @@ def solve(
     rule_state: RuleState | None = None,
     start: int | jax.Array = 0,
 ) -> Solution:
-    """Do `num_steps` steps of a rule, in one scan.
+    """Run a rule for `num_steps` steps, in one scan.
 
     A plain traceable function: call it under `jax.jit` (an eager call retraces each
     time), map it with `gamedyn.sweep`. Evaluation j of step k draws its batch from
@@ -102,7 +102,7 @@ def solve(
         sample: `sample(key) -> batch`; without it the batch is the key itself.
         record: `record(params, rule_state, batches, step) -> pytree`, called before
             the update, where losses computed from the same batch are shared with it.
-        every: record only each such number of steps; must divide `num_steps`.
+        every: the number of steps between two records; must divide `num_steps`.
         rule_state: the state of a run to be continued, instead of `rule.init(params)`.
         start: the index of the first step, for a continued run.
 
@@ -125,6 +125,7 @@ def solve(
         >>> gd.Status(int(solution.status)).name
         'OK'
     """
+    # Check the arguments, and choose the size of a block.
     feasible = _feasible(rule, params, rule_state)
     field, params, rule_state = prepare(game_or_field, rule, params, rule_state)
     check_positive_integer("num_steps", num_steps)
@@ -136,12 +137,13 @@ def solve(
     inputs, batches_at = _draw(key, sample, rule.num_batches, ahead=size)
     start = jnp.asarray(start, jnp.int32)
 
+    # Three nested scans: a block of segments, a segment of steps.
     def step(carry, x):
         params, state = carry
         return rule.update(field, params, state, batches_at(x)), None
 
     def segment(carry, x, length):
-        """Record, then do `length` steps."""
+        """Record, then take `length` steps."""
         index, xs = x
         row = None
         if record is not None:
@@ -151,7 +153,7 @@ def solve(
         return _scan(step, carry, xs, length)[0], row
 
     def block(carry, first_step, length):
-        """Do `length` steps, recording every `stride` of them; keep them if finite."""
+        """Take `length` steps, a record every `stride` of them; keep them if finite."""
         current, done, alive = carry
         indices = first_step + jnp.arange(length, dtype=jnp.int32)
         each = stride or length
@@ -163,6 +165,7 @@ def solve(
         done = done + jnp.where(kept, length, 0)
         return (select(kept, after, current), done, kept), rows
 
+    # All blocks, and a shorter one for the steps that are left over.
     num_blocks, rest = divmod(num_steps, size)
     carry = (params, rule_state), start, all_finite((params, rule_state))
     firsts = start + size * jnp.arange(num_blocks, dtype=jnp.int32)
@@ -171,6 +174,8 @@ def solve(
     if rest:
         carry, tail = block(carry, start + num_blocks * size, rest)
         trace = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trace, tail)
+
+    # The status: of several faults, the one that came first.
     (params, rule_state), done, alive = carry
     status = jnp.where(alive, inner_status(rule_state), Status.NON_FINITE)
     status = jnp.where(feasible, status, Status.INFEASIBLE)
@@ -222,6 +227,7 @@ def solve_until(
             positive integer, or `sample` comes without a key.
         TypeError: if `params` is not a tuple of floating-point pytrees.
     """
+    # Check the arguments.
     feasible = _feasible(rule, params, rule_state)
     field, params, rule_state = prepare(game_or_field, rule, params, rule_state)
     check_positive("tolerance", tolerance)
@@ -232,6 +238,7 @@ def solve_until(
     start = jnp.asarray(start, jnp.int32)
     last = start + jnp.asarray(max_steps, jnp.int32)
 
+    # One round: measure the residual, then take `check_every` steps unless it is small.
     def measure(point, direction):
         if residual is not None:
             return residual(point, direction)
@@ -259,17 +266,19 @@ def solve_until(
         step = jnp.where(moved, jnp.minimum(step + check_every, last), step)
         return select(moved, after, current), step, status.astype(jnp.int32)
 
+    # Rounds until one of them sets the status.
     healthy = jnp.where(all_finite((params, rule_state)), Status.OK, Status.NON_FINITE)
     carry = (params, rule_state), start, healthy.astype(jnp.int32)
     rounds = -(-jnp.asarray(max_steps, jnp.int32) // check_every)
     carry, _ = bounded_while(lambda c: c[2] == Status.OK, advance, carry, rounds)
     (params, rule_state), done, status = carry
-    # The point reached by the very last step has not been looked at yet.
+
+    # The status; the residual at the very last point has not been measured yet.
     final = measure(params, field(params, draw(done)[0])) <= tolerance
     at_end = jnp.where(final, Status.CONVERGED, Status.MAX_STEPS)
     status = jnp.where(status == Status.OK, at_end, status)
-    inner = inner_status(rule_state)
-    status = jnp.where((status != Status.NON_FINITE) & (inner > 0), inner, status)
+    fault = inner_status(rule_state)
+    status = jnp.where((status != Status.NON_FINITE) & (fault > 0), fault, status)
     status = jnp.where(feasible, status, Status.INFEASIBLE)
     return _solution(rule, params, rule_state, None, status, done)
 
@@ -286,9 +295,10 @@ def all_finite(tree: PyTree) -> jax.Array:
 
 
 def _feasible(rule: Rule, params: Params, rule_state: RuleState) -> jax.Array:
-    """Whether a run starts where its rule is defined, if it starts anywhere.
+    """Whether a run starts where its rule is defined.
 
-    One that goes on has started; one from NaN is non-finite, not elsewhere.
+    True for a continued run, and for a start that is not finite, which has a status of
+    its own.
     """
     domain = rule.domain if isinstance(rule, Rule) else None
     if rule_state is not None or domain is None:
@@ -350,7 +360,7 @@ def _batches_of_step(
 def _draw(
     key: Any, sample: Any, num_batches: int, ahead: int
 ) -> tuple[Callable[[jax.Array], PyTree], Callable[[PyTree], tuple[Batch, ...]]]:
-    """Decide what a scan over steps is fed with, and how that becomes batches.
+    """Choose the inputs of a scan over steps, and how batches are made of them.
 
     The batches of a block of `ahead` steps are drawn at once while they are small: the
     keys are the same, hence the trajectory too, and without a random generator inside

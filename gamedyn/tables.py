@@ -9,7 +9,7 @@ from gamedyn import fields, games, methods, rules
 
 
 class Table(NamedTuple):
-    """A registry in words.
+    """A registry as rows of text.
 
     Attributes:
         columns: their titles; the first holds the name, the second what it is.
@@ -101,7 +101,7 @@ def markdown(name: str, *, link: str = "") -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape what Markdown would read as more than letters."""
+    """Escape the characters that mean something in Markdown."""
     text = html.escape(text, quote=False)
     for sign in "\\`*_[]|~^$":
         text = text.replace(sign, f"&#{ord(sign)};")

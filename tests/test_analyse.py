@@ -1,5 +1,6 @@
 """The command `gamedyn analyse`: what it finds, writes and says to bad input."""
 
+import dataclasses
 import importlib
 import json
 import math
@@ -163,19 +164,15 @@ CONSTRAINED = [
 @pytest.mark.parametrize("name", CONSTRAINED)
 def test_certify_knows_what_the_command_knows(name):
     problem = gd.games.make(name)
-    points = [("start", problem.init(None))]
-    points += [("solution", point) for point in problem.solutions[:1]]
+    point = problem.solutions[0] if problem.solutions else problem.init(None)
     batch = full_field(problem)[1]
-    for finding in analyse(problem, points).findings:
-        point = dict(points)[finding.label]
-        report = gd.analysis.certify(
-            problem.game, point, batch, geometry=problem.geometry
-        )
-        assert isinstance(report, ConstrainedReport)
-        assert report.verdict is finding.report.verdict
-        assert str(report) == str(finding.report)
-        if finding.label != "start":
-            assert report.verdict.name in ("NASH_EQUILIBRIUM", "FIRST_ORDER")
+    report = gd.analysis.certify(problem.game, point, batch, geometry=problem.geometry)
+    assert isinstance(report, ConstrainedReport)
+    (finding,) = analyse(problem, point).findings
+    assert report.verdict is finding.report.verdict
+    assert str(report) == str(finding.report)
+    if problem.solutions:
+        assert report.verdict.name in ("NASH_EQUILIBRIUM", "FIRST_ORDER")
 
 
 def test_the_dilemma_is_a_nash_equilibrium_on_its_domain_only():
@@ -230,9 +227,12 @@ def test_a_problem_a_point_a_game():
     assert "CERTIFIED_DNE" in text
     saved = everything.to_json()
     assert saved["points"][0]["report"]["verdict"] == "CERTIFIED_DNE"
-    with pytest.raises(ValueError, match="no solution of game is known; give a point"):
+    unsolved = dataclasses.replace(problem, solutions=())
+    with pytest.raises(ValueError, match="no solution of quadratic is known; give a"):
+        analyse(unsolved)
+    with pytest.raises(TypeError, match="analyse needs the start of a Game"):
         analyse(problem.game)
-    with pytest.raises(TypeError, match="expected a Problem or a Game, got str"):
+    with pytest.raises(TypeError, match="analyse takes a Problem .* got str"):
         analyse("quadratic")
 
 
@@ -380,6 +380,7 @@ def test_the_command_writes_everything(folder, capsys):
         ["matching-pennies", "--rule", "multiplicative-weights", "--step-size", "1"],
         ["forsaken", "--at", "-0.1,0.2"],
         ["bilinear", "--rule", "adam", "--step-size", "0.1", "--own-cost-convex"],
+        ["bilinear", "--own-loss-convex"],
         ["--matrix", "m.csv", "--simplex"],
         ["--from", "mine.py:make", "--at", "0.2,0.1", "--polish", "9"],
     ],

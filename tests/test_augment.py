@@ -82,7 +82,7 @@ def test_translate_shifts_by_whole_pixels():
     x = pictures(300, size=8)
     y = np.asarray(augment.translate(jax.random.key(0), x, ratio=0.25, fill=7.0))
     padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=7.0)
-    found = set()
+    shifts = set()
     for picture, source in zip(y, padded, strict=True):
         matches = [
             (i, j)
@@ -91,8 +91,8 @@ def test_translate_shifts_by_whole_pixels():
             if np.array_equal(picture, source[i : i + 8, j : j + 8])
         ]
         assert len(matches) == 1
-        found.update(matches)
-    assert len(found) == 25
+        shifts.update(matches)
+    assert len(shifts) == 25
 
 
 def test_cutout_blanks_one_rectangle():

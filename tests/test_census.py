@@ -47,21 +47,21 @@ def written(tmp_path):
 
 
 def test_a_row(written):
-    found = readers.read_census(written([ROW, row(target=">50K")]))
-    assert found.numbers[0].tolist() == [39, 77516, 13, 2174, 0, 40]
-    assert found.words[0].tolist() == [
+    result = readers.read_census(written([ROW, row(target=">50K")]))
+    assert result.numbers[0].tolist() == [39, 77516, 13, 2174, 0, 40]
+    assert result.words[0].tolist() == [
         *("State-gov", "Bachelors", "Never-married", "Adm-clerical", "Not-in-family"),
         *("White", "Male", "United-States"),
     ]
-    assert found.words[1, 0] == "?"
-    assert found.target.tolist() == [False, True]
+    assert result.words[1, 0] == "?"
+    assert result.target.tolist() == [False, True]
 
 
 def test_the_form_of_the_test_file(written):
     lines = ["|1x3 Cross validator", ROW + ".", row(target=">50K.")]
     for ending in ("\n", "\n\n"):
-        found = readers.read_census(written(lines, "adult.test", ending))
-        assert found.target.tolist() == [False, True]
+        result = readers.read_census(written(lines, "adult.test", ending))
+        assert result.target.tolist() == [False, True]
 
 
 BAD = {

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given, settings
 
 import gamedyn.data
-from experiments import _images
 from gamedyn.data import (
     BatchOrder,
     Curve,
@@ -31,6 +30,7 @@ from gamedyn.data import (
     readers,
     sets,
 )
+from gamedyn.recipes import pictures as recipe
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (12, 28, 28), dtype=np.uint8)
@@ -528,7 +528,7 @@ def test_a_registered_set_is_loaded_by_name(registered, tmp_path):
     with pytest.raises(ValueError, match="unknown split 'batch_1'.*train, test"):
         gamedyn.data.load("my_pictures", split="batch_1")
     # The recipes for pictures read their `--data` by the same call.
-    training, held_out = _images.load(_images.Options(data="my_pictures"))
+    training, held_out = recipe.load(recipe.Options(data="my_pictures"))
     assert (training.split, held_out.split) == ("train", "test")
     assert asked[1:] == [("train", None, True), ("test", None, True)]
 

@@ -56,11 +56,11 @@ def test_quantise_rounds_and_clips():
 
 def test_raw_pixels():
     images = _pictures(0, 5, 3, 2, 3)
-    found = metrics.raw()(images, batch_size=2)
-    np.testing.assert_array_equal(found.features, images.reshape(5, -1) / 255)
-    assert found.features.dtype == np.float64
-    assert found.probabilities is None
-    assert found.source == "raw:none"
+    result = metrics.raw()(images, batch_size=2)
+    np.testing.assert_array_equal(result.features, images.reshape(5, -1) / 255)
+    assert result.features.dtype == np.float64
+    assert result.probabilities is None
+    assert result.source == "raw:none"
 
 
 def test_random_conv_is_fixed_by_its_seed_and_hashed():
@@ -140,11 +140,11 @@ def test_digits_classifier_is_accurate(classifier, digits):
     train, test = digits
     assert classifier.name == "digits_cnn"
     assert classifier.test_accuracy > 0.95
-    found = classifier(test.images, batch_size=77)
-    assert found.features.shape == (360, 128)
-    accuracy = metrics.conditional_accuracy(found.probabilities, test.labels)
+    result = classifier(test.images, batch_size=77)
+    assert result.features.shape == (360, 128)
+    accuracy = metrics.conditional_accuracy(result.probabilities, test.labels)
     assert accuracy == pytest.approx(classifier.test_accuracy, abs=1 / 360)
-    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, rtol=1e-12)
     with pytest.raises(ValueError, match=r"expected pixels up to 16"):
         classifier(np.full((1, 8, 8, 1), 255, np.uint8))
 
@@ -207,8 +207,8 @@ def test_damaged_classifier_is_reported_and_replaced(
     # Training is tested above; here it returns what it returned there.
     monkeypatch.setitem(metrics.classifier.__globals__, "_train", lambda *args: weights)
     with pytest.warns(UserWarning, match="cached classifier is damaged"):
-        found = metrics.classifier(*digits, **SETTINGS, cache=tmp_path)
-    assert found.source == classifier.source
+        result = metrics.classifier(*digits, **SETTINGS, cache=tmp_path)
+    assert result.source == classifier.source
     assert data.readers.read_npz(path).keys() == {*weights, "test_accuracy"}
     assert [each.name for each in tmp_path.iterdir()] == [stored.name]
 
@@ -228,11 +228,11 @@ def test_classifier_refuses_sets_that_do_not_fit(digits, tmp_path):
 def test_stacked_digits_are_recognised(classifier, digits):
     stacks = data.sets.stacked(digits[1], 200)
     probabilities = metrics.classify_channels(stacks.images, classifier)
-    found = metrics.stacked_coverage(probabilities)
+    result = metrics.stacked_coverage(probabilities)
     expected = np.bincount(stacks.labels, minlength=1000)
     # One digit in fifty is misread, one triple in seventeen.
-    assert np.abs(found.histogram - expected).sum() / 2 < 0.15 * 200
-    assert found.histogram.sum() == 200
+    assert np.abs(result.histogram - expected).sum() / 2 < 0.15 * 200
+    assert result.histogram.sum() == 200
     with pytest.raises(ValueError, match="expected a classifier, got raw"):
         metrics.classify_channels(stacks.images, metrics.raw(16))
 
@@ -280,7 +280,7 @@ def test_evaluation_of_digits_tells_samples_apart(classifier, digits):
 def test_evaluation_names_what_the_protocol_was():
     extractor = metrics.raw()
     x, y = _pictures(0, 30, 2, 2, 1), _pictures(1, 24, 2, 2, 1)
-    found = metrics.evaluate(y, x, extractor, subset_size=10, subsets=7, seed=3)
+    result = metrics.evaluate(y, x, extractor, subset_size=10, subsets=7, seed=3)
     expected = metrics.kid_subsets(
         generated=extractor(y).features,
         reference=extractor(x).features,
@@ -288,7 +288,7 @@ def test_evaluation_names_what_the_protocol_was():
         subset_size=10,
         seed=3,
     )
-    record = found["kernel_distance"]
+    record = result["kernel_distance"]
     assert (record.value, record.deviation) == expected
     assert record.protocol == "7 subsets of 10"
     assert " +- " in str(record)
@@ -315,17 +315,19 @@ def test_evaluation_refuses_what_does_not_belong_together():
 
 
 def test_only_the_standard_network_prints_the_standard_names():
-    found = metrics.evaluate(
+    result = metrics.evaluate(
         _pictures(0, 12, 4, 4, 1), _pictures(1, 12, 4, 4, 1), metrics.raw()
     )
-    names = [record.label for record in found.values()]
+    names = [record.label for record in result.values()]
     assert names[:3] == ["frechet[raw]", "kernel distance[raw]", "precision[raw]"]
     assert not any(re.search("FID|KID|IS", name) for name in names)
-    unaccepted = dataclasses.replace(found["frechet"], extractor="inception_unaccepted")
+    unaccepted = dataclasses.replace(
+        result["frechet"], extractor="inception_unaccepted"
+    )
     assert unaccepted.label == "frechet[inception_unaccepted]"
-    accepted = dataclasses.replace(found["frechet"], extractor="inception")
+    accepted = dataclasses.replace(result["frechet"], extractor="inception")
     assert accepted.label == "FID"
-    precision = dataclasses.replace(found["precision"], extractor="inception")
+    precision = dataclasses.replace(result["precision"], extractor="inception")
     assert precision.label == "precision[inception]"
 
 
@@ -334,8 +336,8 @@ def test_class_means_check_their_classes():
     with pytest.raises(ValueError, match=r"no picture of the classes \[1\]"):
         metrics.class_mean_pictures(images, np.zeros(6, int), 2)
     labels = np.array([0, 1, 0, 1, 0, 1])
-    found = metrics.class_mean_pictures(images, labels, 2)
-    np.testing.assert_allclose(found[1], images[1::2].mean(axis=0), atol=0.5)
+    result = metrics.class_mean_pictures(images, labels, 2)
+    np.testing.assert_allclose(result[1], images[1::2].mean(axis=0), atol=0.5)
 
 
 # The Inception network
@@ -353,8 +355,8 @@ def test_resizing_is_that_of_tensorflow_1():
             expected[:, i, j] = (1 - down) * (
                 (1 - right) * x[:, a, b] + right * x[:, a, across]
             ) + down * ((1 - right) * x[:, below, b] + right * x[:, below, across])
-    found = metrics.resize_bilinear(jnp.asarray(x), size)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    result = metrics.resize_bilinear(jnp.asarray(x), size)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
     smaller = metrics.resize_bilinear(jnp.asarray(x, jnp.float32), 4)
     assert smaller.dtype == jnp.float32
     # Every second column, and no average of neighbours.
@@ -377,11 +379,11 @@ def test_table_of_inception_has_the_published_size():
 
 def test_average_pooling_leaves_the_border_out():
     x = np.arange(12.0).reshape(1, 3, 4, 1)
-    found = inception._average_pool(jnp.asarray(x))[0, :, :, 0]
+    result = inception._average_pool(jnp.asarray(x))[0, :, :, 0]
     for i in range(3):
         for j in range(4):
             near = x[0, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
-            assert found[i, j] == pytest.approx(near.mean())
+            assert result[i, j] == pytest.approx(near.mean())
 
 
 def _synthetic_weights():
@@ -405,21 +407,21 @@ def test_inception_computes_what_torch_computes(tmp_path):
     np.savez(path, **arrays)
     extractor = metrics.inception(path)
     assert extractor.name == "inception_unaccepted"
-    found = extractor(images)
+    result = extractor(images)
     # torch 2.13 in float64, with torchvision's blocks and the pooling of the FID graph.
     expected = [0, 0.64345635, 1.31938074, 0.03962552, 1.89696694]
     np.testing.assert_allclose(
-        found.features[0, [0, 500, 1000, 1500, 2047]], expected, atol=1e-5
+        result.features[0, [0, 500, 1000, 1500, 2047]], expected, atol=1e-5
     )
-    assert found.features.mean() == pytest.approx(0.7947789028426976, rel=1e-6)
-    assert found.features.std() == pytest.approx(1.0329140798276892, rel=1e-6)
-    logarithms = np.log(found.probabilities[0, [0, 500, 1007]])
+    assert result.features.mean() == pytest.approx(0.7947789028426976, rel=1e-6)
+    assert result.features.std() == pytest.approx(1.0329140798276892, rel=1e-6)
+    logarithms = np.log(result.probabilities[0, [0, 500, 1007]])
     expected = np.array([-0.78600183, -0.17584332, -1.82662415])
     np.testing.assert_allclose(
         logarithms - logarithms[0], expected - expected[0], atol=1e-5
     )
     # The acceptance that the standard names require.
-    features = found.features
+    features = result.features
     accepted = metrics.inception(path, acceptance=(images, features + 5e-4))
     assert (accepted.name, accepted.weights) == ("inception", extractor.weights)
     with pytest.raises(ValueError, match="differ from the reference"):
@@ -490,8 +492,8 @@ TORCH_FILE = (
 def test_a_file_of_torch_is_read(tmp_path):
     path = tmp_path / "tiny.pth"
     path.write_bytes(zlib.decompress(base64.b85decode(TORCH_FILE)))
-    found = torch_files.read_state_dict(path)
-    assert {name: array.tolist() for name, array in found.items()} == {
+    result = torch_files.read_state_dict(path)
+    assert {name: array.tolist() for name, array in result.items()} == {
         "weight": [0.5, 1.5, -2.0],
         "bias": [0.0] * 3,
         "running_mean": [0.0] * 3,
@@ -499,7 +501,7 @@ def test_a_file_of_torch_is_read(tmp_path):
         "num_batches_tracked": 0,
         "kernel": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]],
     }
-    dtypes = {name: array.dtype for name, array in found.items()}
+    dtypes = {name: array.dtype for name, array in result.items()}
     assert dtypes.pop("num_batches_tracked") == np.int64
     assert set(dtypes.values()) == {np.dtype(np.float32)}
 
@@ -585,14 +587,14 @@ def test_synthetic_tables_round_trip(tmp_path):
     )
     storages = {"0": x.tobytes(), "1": struct.pack("<q", -7), "2": b""}
     _write(path, table, storages)
-    found = torch_files.read_state_dict(path)
-    assert list(found) == list(table)
-    np.testing.assert_array_equal(found["a"], x.reshape(2, 3, 4))
-    np.testing.assert_array_equal(found["part"], x[19:])
-    np.testing.assert_array_equal(found["flat"], x[None, :4])
-    assert found["count"] == -7
-    assert found["empty"].shape == (0, 3)
-    assert all(array.dtype.isnative for array in found.values())
+    result = torch_files.read_state_dict(path)
+    assert list(result) == list(table)
+    np.testing.assert_array_equal(result["a"], x.reshape(2, 3, 4))
+    np.testing.assert_array_equal(result["part"], x[19:])
+    np.testing.assert_array_equal(result["flat"], x[None, :4])
+    assert result["count"] == -7
+    assert result["empty"].shape == (0, 3)
+    assert all(array.dtype.isnative for array in result.values())
 
 
 FOUR = np.arange(4, dtype="<f4").tobytes()
@@ -747,12 +749,12 @@ def test_damaged_files_are_errors_and_never_more(draw, torch_bytes, tmp_path_fac
         content[place] ^= draw.draw(st.integers(1, 255))
     path.write_bytes(content)
     try:
-        found = torch_files.read_state_dict(path)
+        result = torch_files.read_state_dict(path)
     except ValueError:
         return
     # A flipped bit may hit padding, the time of writing or the like.
     assert kind == "flip"
-    assert found["kernel"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    assert result["kernel"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 
 
 @given(seed=st.integers(0, 2**32 - 1))
@@ -769,11 +771,11 @@ def test_damaged_pickles_are_errors_and_never_more(seed, torch_bytes, tmp_path_f
             changed[place] = rng.integers(256)
         _zip(path, bytes(changed), storages)
         try:
-            found = torch_files.read_state_dict(path)
+            result = torch_files.read_state_dict(path)
         except ValueError:
             continue
         # What passes is a table still, of other names or shapes.
-        assert all(isinstance(array, np.ndarray) for array in found.values())
+        assert all(isinstance(array, np.ndarray) for array in result.values())
 
 
 def test_pickle_is_used_in_one_place_only():
@@ -794,6 +796,6 @@ def test_extractors_do_not_depend_on_the_flag_of_jax(classifier):
     images = _pictures(0, 4, 8, 8, 1, maximum=16)
     expected = classifier(images)
     with jax.enable_x64(False):
-        found = classifier(images)
-    np.testing.assert_allclose(found.features, expected.features, rtol=1e-6)
-    assert found.features.dtype == np.float64
+        result = classifier(images)
+    np.testing.assert_allclose(result.features, expected.features, rtol=1e-6)
+    assert result.features.dtype == np.float64

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gamedyn.analysis.lanczos import tridiagonalise
 from jax.extend.core import jaxprs_in_params
 
 import gamedyn as gd
 from gamedyn import fields, methods
 from gamedyn.analysis import spectra
+from gamedyn.analysis.krylov import tridiagonalise
 from gamedyn.divergences import sinkhorn, sinkhorn_divergence
 from gamedyn.fields.linear import Krylov, least_residual, solve_definite, solve_square
 from gamedyn.loops import bounded_while

@@ -308,20 +308,20 @@ def test_kid_needs_two_points():
 
 
 def test_prdc_of_the_worked_case():
-    found = metrics.prdc(
+    result = metrics.prdc(
         generated=[[0.5], [10.0], [10.5], [11.0]],
         reference=[[0.0], [1.0], [2.0], [3.0]],
         num_neighbours=1,
         num_neighbours_coverage=1,
     )
-    assert found == (0.25, 1.0, 0.5, 0.5)
+    assert result == (0.25, 1.0, 0.5, 0.5)
 
 
 def test_prdc_counts_boundaries_and_copies():
     equal = np.full((10, 2), 0.1)
     options = {"num_neighbours": 3, "num_neighbours_coverage": 3}
-    found = metrics.prdc(generated=equal, reference=equal, **options)
-    assert found == (1, 1, pytest.approx(10 / 3), 1)
+    result = metrics.prdc(generated=equal, reference=equal, **options)
+    assert result == (1, 1, pytest.approx(10 / 3), 1)
     # A generator that copies: every ball holds its centre and k neighbours, the k-th
     # on the boundary. Rounding must not push it out, however far the origin is.
     x = _points(0, 300, 17) + 50
@@ -349,21 +349,21 @@ def _prdc_by_definition(x, y, k, k_coverage):
 
 def test_prdc_by_definition_in_blocks_and_swapped(monkeypatch):
     x, y = _points(0, 90, 3), 0.7 * _points(1, 70, 3) + 0.4
-    found = metrics.prdc(generated=y, reference=x)
-    assert found == pytest.approx(_prdc_by_definition(x, y, 3, 5), abs=1e-14)
+    result = metrics.prdc(generated=y, reference=x)
+    assert result == pytest.approx(_prdc_by_definition(x, y, 3, 5), abs=1e-14)
     swapped = metrics.prdc(generated=x, reference=y)
-    assert (swapped.precision, swapped.recall) == (found.recall, found.precision)
+    assert (swapped.precision, swapped.recall) == (result.recall, result.precision)
     theirs = divergences.precision_recall(generated=y, reference=x)
-    assert found.precision == pytest.approx(float(theirs.precision))
-    assert found.recall == pytest.approx(float(theirs.recall))
+    assert result.precision == pytest.approx(float(theirs.precision))
+    assert result.recall == pytest.approx(float(theirs.recall))
     monkeypatch.setitem(metrics.prdc.__globals__, "_BLOCK_ENTRIES", 1000)
-    assert metrics.prdc(generated=y, reference=x) == found
+    assert metrics.prdc(generated=y, reference=x) == result
 
 
 def test_prdc_of_one_law_has_the_expected_coverage_and_density():
     m, n, k, draws = 220, 180, 5, 60
     rng = np.random.default_rng(0)
-    found = [
+    result = [
         metrics.prdc(
             generated=rng.standard_normal((n, 3)), reference=rng.standard_normal((m, 3))
         )
@@ -371,7 +371,7 @@ def test_prdc_of_one_law_has_the_expected_coverage_and_density():
     ]
     missed = math.prod((m - 1 - j) / (m + n - 1 - j) for j in range(k))
     for name, expected in (("coverage", 1 - missed), ("density", 1.0)):
-        values = [getattr(each, name) for each in found]
+        values = [getattr(each, name) for each in result]
         error = np.std(values) / math.sqrt(draws)
         assert abs(np.mean(values) - expected) < 4 * error
         assert error < 0.02
@@ -390,11 +390,11 @@ def test_prdc_checks_its_arguments():
 def test_nearest_neighbours_are_exact_for_copies():
     x = _points(0, 200, 30) + 100
     y = np.concatenate([x[[7, 11]], x[[3]] + 1e-9, _points(1, 50, 30) + 100])
-    found = metrics.nearest_neighbour_distances(generated=y, reference=x)
+    result = metrics.nearest_neighbour_distances(generated=y, reference=x)
     direct = np.linalg.norm(y[:, None] - x[None], axis=2)
-    assert found.indices[:3].tolist() == [7, 11, 3]
-    assert found.distances[:2].tolist() == [0, 0]
-    np.testing.assert_allclose(found.distances, direct.min(axis=1), rtol=1e-12)
+    assert result.indices[:3].tolist() == [7, 11, 3]
+    assert result.distances[:2].tolist() == [0, 0]
+    np.testing.assert_allclose(result.distances, direct.min(axis=1), rtol=1e-12)
 
 
 # Scores of a classifier
@@ -446,18 +446,18 @@ def test_mode_coverage_of_a_known_histogram():
     counts = (300, 0, 100, 100, 200, 100, 100, 100)
     centres = mixtures.ring(8, 2.0)
     samples = np.repeat(centres, counts, axis=0) + 0.01
-    found = metrics.mode_coverage(samples, centres, 0.02)
-    assert found.histogram.tolist() == list(counts)
-    assert found.covered == 7
-    assert found.high_quality == 1
-    assert found.entropy == pytest.approx(1.8343719702816235, rel=1e-13)
-    assert found.reverse_kl == pytest.approx(0.2450695713982122, rel=1e-13)
-    assert found.jensen_shannon == pytest.approx(0.06972907821495153, rel=1e-13)
-    assert (found.covered_at(101), found.covered_at(300)) == (2, 1)
-    assert found.status == "ok"
+    result = metrics.mode_coverage(samples, centres, 0.02)
+    assert result.histogram.tolist() == list(counts)
+    assert result.covered == 7
+    assert result.high_quality == 1
+    assert result.entropy == pytest.approx(1.8343719702816235, rel=1e-13)
+    assert result.reverse_kl == pytest.approx(0.2450695713982122, rel=1e-13)
+    assert result.jensen_shannon == pytest.approx(0.06972907821495153, rel=1e-13)
+    assert (result.covered_at(101), result.covered_at(300)) == (2, 1)
+    assert result.status == "ok"
     uniform = np.full(8, 1 / 8)
-    theirs = divergences.jensen_shannon(found.histogram / 1000, uniform)
-    assert found.jensen_shannon == pytest.approx(float(theirs), rel=1e-12)
+    theirs = divergences.jensen_shannon(result.histogram / 1000, uniform)
+    assert result.jensen_shannon == pytest.approx(float(theirs), rel=1e-12)
 
 
 def test_mode_coverage_of_one_mode_and_of_none():
@@ -476,21 +476,21 @@ def test_mode_coverage_of_a_perfect_sampler(name):
     mixture = mixtures.make(name)
     n, modes = 100_000, len(mixture.centres)
     samples = np.asarray(mixture.sample(jax.random.key(0), n))
-    found = metrics.mode_coverage(samples, mixture.centres, mixture.sigma)
+    result = metrics.mode_coverage(samples, mixture.centres, mixture.sigma)
     share = 1 - math.exp(-4.5)
     deviation = math.sqrt(share * (1 - share) / n)
-    assert abs(found.high_quality - share) < 4 * deviation
-    assert found.covered == found.covered_at(n // 100) == modes
+    assert abs(result.high_quality - share) < 4 * deviation
+    assert result.covered == result.covered_at(n // 100) == modes
     # 2 n KL is chi-squared with K - 1 degrees of freedom.
-    chi = 2 * found.histogram.sum() * found.reverse_kl
+    chi = 2 * result.histogram.sum() * result.reverse_kl
     assert abs(chi - (modes - 1)) < 4 * math.sqrt(2 * (modes - 1))
 
 
 def test_mode_coverage_ignores_and_counts_what_is_not_finite():
     samples = [[0.0, 0.0], [math.nan, 0.0], [math.inf, 0.0], [1.0, 0.0]]
-    found = metrics.mode_coverage(samples, [[0.0, 0.0], [1.0, 0.0]], 0.1)
-    assert found.histogram.tolist() == [1, 1]
-    assert found.high_quality == 0.5
+    result = metrics.mode_coverage(samples, [[0.0, 0.0], [1.0, 0.0]], 0.1)
+    assert result.histogram.tolist() == [1, 1]
+    assert result.high_quality == 0.5
     # The boundary is outside.
     edge = metrics.mode_coverage([[3.0]], [[0.0]], 1.0)
     assert edge.covered == 0
@@ -501,13 +501,13 @@ def test_mode_coverage_ignores_and_counts_what_is_not_finite():
 def test_stacked_coverage_of_a_perfect_sampler():
     n = 1000
     digits = np.random.default_rng(0).integers(0, 10, (n, 3))
-    found = metrics.stacked_coverage(np.eye(10)[digits])
+    result = metrics.stacked_coverage(np.eye(10)[digits])
     triples, counts = np.unique(digits @ [100, 10, 1], return_counts=True)
-    assert found.covered == len(triples)
-    assert found.covered_at(2) == np.sum(counts >= 2)
+    assert result.covered == len(triples)
+    assert result.covered_at(2) == np.sum(counts >= 2)
     expected = 1000 * (1 - 0.999**n)
-    assert abs(found.covered - expected) < 4 * 10  # standard deviation: about 10
-    assert found.reverse_kl == pytest.approx(math.log(1000) - found.entropy)
-    assert found.histogram[triples].tolist() == counts.tolist()
+    assert abs(result.covered - expected) < 4 * 10  # standard deviation: about 10
+    assert result.reverse_kl == pytest.approx(math.log(1000) - result.entropy)
+    assert result.histogram[triples].tolist() == counts.tolist()
     with pytest.raises(ValueError, match=r"\(n, 3, classes\)"):
         metrics.stacked_coverage(np.eye(10))

@@ -1,16 +1,38 @@
 """One form of registration: whoever registers something has it like the library's."""
 
+import functools
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax.tree_util import Partial
 
 import gamedyn as gd
 from gamedyn import cli
+from gamedyn.data import mixtures
 from gamedyn.diffusion import samplers, schedules
 from gamedyn.gan import losses, penalties
 
 FACTS = {"summary": "one of a user's own", "source": "this test"}
+
+
+def a_rule(step_size, num_players=2, geometry=None, twice=False):
+    del num_players, geometry
+    return gd.simultaneous(optax.sgd(step_size * (1 + twice)))
+
+
+def a_field(game, step_size=0.1):
+    del step_size
+    return gd.fields.gradient(game)
+
+
+def a_method(game, step_size, num_players, geometry, ratio=1.0):
+    del num_players, geometry
+    steps = optax.sgd(step_size), optax.sgd(ratio * step_size)
+    return gd.fields.gradient(game), gd.alternating(*steps)
 
 
 def a_game(strength=1.0):
@@ -27,72 +49,130 @@ def a_schedule(num_steps, beta=0.1):
     return schedules.from_betas(np.full(num_steps, beta))
 
 
+def a_curve():
+    return mixtures.curve(lambda end, key, number: jnp.full((number, 2), end), 1.0)
+
+
 def a_sampler(chain, eta=0.5):
     return samplers.ddim(chain, eta=eta)
 
 
+def a_plane():
+    return mixtures.mixture([[-1.0, 0.0], [1.0, 0.0]], 0.1)
+
+
 A_LOSS = losses.from_terms(lambda real, fake: (-real, fake))
 CHAIN = schedules.linear(100)
+GAME = a_game().game
 
-# kind: module, word for messages, the thing, more facts, how it is made and checked
+
+class Kind(NamedTuple):
+    module: Any
+    word: str  # in messages
+    thing: Any
+    makes: Any  # the type
+    facts: dict[str, Any] = {}
+    arguments: tuple[Any, ...] = ()
+    options: dict[str, Any] = {}  # of the thing's own
+
+
+PROVEN = {"family": "by hand", "formula": "z - h F", "guarantee": "none"}
 KINDS = {
-    "games": (gd.games, "game", a_game, {}, {"strength": 2.0}),
-    "losses": (losses, "loss", A_LOSS, {"formula": "f - r"}, {}),
-    "penalties": (
+    "rules": Kind(gd.rules, "rule", a_rule, gd.Rule, PROVEN, (0.1,), {"twice": True}),
+    "fields": Kind(
+        gd.fields,
+        "field",
+        a_field,
+        Partial,
+        {**PROVEN, "work": gd.fields.Work(1.0)},
+        (GAME,),
+    ),
+    "methods": Kind(
+        gd.methods,
+        "method",
+        a_method,
+        tuple,
+        {**PROVEN, "field": "gradient", "rule": "alternating"},
+        (GAME, 0.1),
+        {"ratio": 2.0},
+    ),
+    "games": Kind(
+        gd.games, "game", a_game, gd.games.Problem, options={"strength": 2.0}
+    ),
+    "losses": Kind(losses, "loss", A_LOSS, losses.Loss, {"formula": "f - r"}),
+    "penalties": Kind(
         penalties,
         "penalty",
         a_penalty,
+        functools.partial,
         {"formula": "E f^2", "differentiates": False},
-        {"weight": 3.0},
+        options={"weight": 3.0},
     ),
-    "schedules": (schedules, "schedule", a_schedule, {}, {"beta": 0.2}),
-    "samplers": (samplers, "sampler", a_sampler, {"stochastic": True}, {"eta": 1.0}),
+    "schedules": Kind(
+        schedules,
+        "schedule",
+        a_schedule,
+        schedules.Schedule,
+        arguments=(100,),
+        options={"beta": 0.2},
+    ),
+    "samplers": Kind(
+        samplers,
+        "sampler",
+        a_sampler,
+        samplers.Sampler,
+        {"stochastic": True},
+        (CHAIN,),
+        {"eta": 1.0},
+    ),
+    "planes": Kind(
+        mixtures, "plane set", a_plane, mixtures.PlaneMixture, {"points": 7}
+    ),
+    "curves": Kind(mixtures, "plane set", a_curve, mixtures.Curve, {"points": 10}),
 }
-ARGUMENTS = {"schedules": (100,), "samplers": (CHAIN,)}
 
 
 @pytest.fixture(params=KINDS)
 def kind(request):
-    module, *rest = KINDS[request.param]
-    before = module.names()
-    yield (request.param, module, *rest)
-    if "of_my_own" in module.names():
-        module.unregister("of_my_own")
-    assert module.names() == before
+    kind = KINDS[request.param]
+    before = kind.module.names()
+    yield kind
+    if "of_my_own" in kind.module.names():
+        kind.module.unregister("of_my_own")
+    assert kind.module.names() == before
 
 
 def test_a_life_in_the_registry(kind):
-    name, module, word, thing, more, options = kind
-    before = module.names()
-    with pytest.raises(ValueError, match=f"unknown {word} 'of_my_own'"):
+    module, word, thing, makes, facts, arguments, options = kind
+    before, facts = module.names(), {**FACTS, **facts}
+    with pytest.raises(ValueError, match=f"unknown .*{word} 'of_my_own'"):
         module.entry("of_my_own")
 
-    assert module.register("of_my_own", thing, **FACTS, **more) is not None
+    assert module.register("of_my_own", thing, **facts) is not None
     assert set(module.names()) == {*before, "of_my_own"}
     assert module.entries()["of_my_own"] is module.entry("of-my-own")
     entry = module.entry("of_my_own")
-    facts = {fact: getattr(entry, fact) for fact in (*FACTS, *more)}
-    assert facts == {**FACTS, **more}
-    made = module.make("of-my-own", *ARGUMENTS.get(name, ()), **options)
-    assert type(made) is type(module.make(before[-1], *ARGUMENTS.get(name, ())))
+    assert {fact: getattr(entry, fact) for fact in facts} == facts
+    made = module.make("of-my-own", *arguments, **options)
+    assert isinstance(made, makes)
     with pytest.raises(ValueError, match="did you mean.*of_my_own"):
-        module.make("of_my_orn", *ARGUMENTS.get(name, ()))
+        module.make("of_my_orn", *arguments)
 
     taken = f"the {word} 'of_my_own' is registered already"
     with pytest.raises(ValueError, match=taken):
-        module.register("of_my_own", thing, **FACTS, **more)
-    with pytest.raises(ValueError, match=f"the {word} '{before[0]}' is registered"):
-        module.register(before[0], thing, **FACTS, **more)
+        module.register("of_my_own", thing, **facts)
+    with pytest.raises(ValueError, match=f"the {word} '{before[-1]}' is registered"):
+        module.register(before[-1], thing, **facts)
 
     module.unregister("of-my-own")
     assert module.names() == before
-    with pytest.raises(ValueError, match=f"unknown {word} 'of_my_own'"):
+    with pytest.raises(ValueError, match=f"unknown .*{word} 'of_my_own'"):
         module.unregister("of_my_own")
 
 
 def test_as_a_decorator(kind):
-    _, module, _, thing, more, _ = kind
-    decorator = module.register("of_my_own", **FACTS, **more)
+    module, _, thing, _, facts, *_ = kind
+    decorator = module.register("of_my_own", **FACTS, **facts)
     assert "of_my_own" not in module.names()
     decorated = decorator(thing)
     if module is gd.games:
@@ -103,13 +183,13 @@ def test_as_a_decorator(kind):
 
 
 def test_facts_are_keywords_and_known(kind):
-    _, module, _, thing, more, _ = kind
+    module, _, thing, _, facts, *_ = kind
     with pytest.raises(TypeError, match="positional"):
-        module.register("of_my_own", thing, *FACTS.values(), **more)
+        module.register("of_my_own", thing, *FACTS.values(), **facts)
     with pytest.raises(TypeError, match="sumary"):
-        module.register("of_my_own", thing, sumary="", **FACTS, **more)
+        module.register("of_my_own", thing, sumary="", **FACTS, **facts)
     with pytest.raises(TypeError, match="summary"):
-        module.register("of_my_own", thing, source="", **more)
+        module.register("of_my_own", thing, source="", **facts)
 
 
 def test_a_game_is_stamped_and_played():

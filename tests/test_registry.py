@@ -1,6 +1,10 @@
 """Registries: names, hyphens, and help for the misspelt."""
 
 import functools
+import importlib
+import inspect
+import pkgutil
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +86,25 @@ def test_duplicates_are_refused(registry):
     assert registry["adam"] == 2
 
 
+def test_families_come_in_their_order():
+    entries = {"a": "late", "b": "unheard of", "c": "early", "d": "late"}
+    registry = Registry("rule", families=("early", "late"))
+    for name, family in entries.items():
+        registry.add(name, FamilyEntry(family))
+    assert registry.names() == ("c", "a", "d", "b")
+    assert tuple(registry.entries()) == tuple(registry) == registry.names()
+
+
+class FamilyEntry(NamedTuple):
+    family: str
+
+
+@pytest.mark.parametrize("kind", [gd.rules, gd.fields], ids=["rules", "fields"])
+def test_families_are_those_declared(kind):
+    families = [entry.family for entry in kind.entries().values()]
+    assert tuple(dict.fromkeys(families)) == kind.FAMILIES
+
+
 TABLES = {
     "rules": gd.rules,
     "games": gd.games,
@@ -112,6 +135,122 @@ class TestTheTables:
         )
         with pytest.raises(ValueError, match=f"did you mean.*{table.names()[0]}"):
             table.make(misspelt, *arguments)
+
+
+FACTS = {
+    "family": "of my own",
+    "summary": "what it does",
+    "formula": "z' = z",
+    "source": "this test",
+    "guarantee": "none",
+}
+
+
+def my_rule(step_size, *, num_players=2, geometry=gd.geometry.euclidean):
+    del num_players
+    return gd.simultaneous(optax.sgd(step_size / 2), geometry=geometry)
+
+
+def my_field(game, step_size=None):
+    del step_size
+    return gd.fields.consensus(game, 0.5)
+
+
+def my_method(game, step_size, *, num_players, geometry):
+    del num_players, geometry
+    return gd.fields.gradient(game), gd.optimistic(optax.sgd(step_size))
+
+
+OWN = {
+    "rules": (gd.rules, my_rule, {}),
+    "fields": (gd.fields, my_field, {"work": 2.8, "products": 1}),
+    "methods": (gd.methods, my_method, {"field": "gradient", "rule": "optimistic"}),
+}
+
+
+@pytest.mark.parametrize("decorated", [False, True], ids=["call", "decorator"])
+@pytest.mark.parametrize("kind", OWN)
+def test_registration_of_a_users_own(kind, decorated):
+    module, make, more = OWN[kind]
+    before = module.names()
+    if decorated:
+        assert module.register("of_my_own", **FACTS, **more)(make) is make
+    else:
+        assert module.register("of_my_own", make, **FACTS, **more) is make
+    try:
+        assert set(gd.methods.names()) >= {"of_my_own"}
+        assert module.names() == (*before, "of_my_own") or kind == "methods"
+        entry = module.entry("of-my-own")
+        assert {fact: getattr(entry, fact) for fact in FACTS} == FACTS
+        game = gd.zero_sum(lambda x, y: x * y)
+        field, rule = gd.methods.make("of_my_own", game, 0.1)
+        start = jnp.array(1.0), jnp.array(1.0)
+        assert gd.solve(field, rule, start, 3).status == gd.Status.OK
+        with pytest.raises(ValueError, match="'of_my_own' is registered already"):
+            module.register("of_my_own", make, **FACTS, **more)
+    finally:
+        module.unregister("of_my_own")
+    assert module.names() == before
+    with pytest.raises(ValueError, match="unknown"):
+        module.entry("of_my_own")
+
+
+@pytest.mark.parametrize("kind", ["rules", "fields"])
+def test_needs_are_from_the_list(kind):
+    module, make, more = OWN[kind]
+    with pytest.raises(ValueError, match="needs patience: not among NEEDS"):
+        module.register("of_my_own", make, **FACTS, **more, needs=("patience",))
+
+
+@pytest.mark.parametrize("missing", ["field", "rule"])
+def test_a_method_is_made_of_what_is_registered(missing):
+    module, make, more = OWN["methods"]
+    with pytest.raises(ValueError, match=f"unknown {missing} 'nothing'"):
+        module.register("of_my_own", make, **FACTS, **{**more, missing: "nothing"})
+
+
+def test_looking_up_a_method_describes_no_other(monkeypatch):
+    described = []
+    make = gd.methods._of_rule
+    monkeypatch.setattr(
+        gd.methods, "_of_rule", lambda name: described.append(name) or make(name)
+    )
+    assert gd.methods.entry("past-extragradient").rule == "past_extragradient"
+    assert gd.methods.entry("consensus").field == "consensus"
+    assert gd.methods.entry("ode_gan").rule == "runge_kutta_4"
+    assert described == ["past_extragradient"]
+
+
+def states():
+    """All NamedTuples that a rule keeps."""
+    for info in pkgutil.iter_modules(gd.rules.__path__, "gamedyn.rules."):
+        module = importlib.import_module(info.name)
+        for thing in vars(module).values():
+            own = inspect.isclass(thing) and thing.__module__ == info.name
+            if own and hasattr(thing, "_fields") and thing.__name__[0] != "_":
+                yield thing
+
+
+@pytest.mark.parametrize("state", list(states()), ids=lambda state: state.__name__)
+def test_every_field_of_a_state_is_told(state):
+    told = state.__doc__.partition("Attributes:")[2]
+    for field in state._fields:
+        assert f"\n        {field}: " in told, field
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "new"),
+    [
+        ("rules.extrapolation", "past_extragradient", "rules.extragradient"),
+        ("rules.extrapolation", "optimistic", "rules.optimistic"),
+        ("fields.lookahead", "lola", "fields.foreseen"),
+    ],
+)
+def test_modules_that_moved(old, name, new):
+    module = importlib.import_module(f"gamedyn.{old}")
+    with pytest.warns(DeprecationWarning, match=f"moved to gamedyn.{new}"):
+        thing = getattr(module, name)
+    assert thing is getattr(importlib.import_module(f"gamedyn.{new}"), name)
 
 
 class TestRulesFromTransformations:

@@ -211,20 +211,20 @@ import json
 gd.runtime.configure(x64=True, num_cpu_devices=2)
 print(json.dumps(gd.runtime.environment(), allow_nan=False))
 """
-    found = run(code, OMP_NUM_THREADS="1")
+    result = run(code, OMP_NUM_THREADS="1")
     import jax
 
     import gamedyn
 
-    assert found["gamedyn"] == gamedyn.__version__
-    assert found["jax"] == jax.__version__
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["num_devices"] == 2
-    assert found["x64"] is True
-    assert found["OMP_NUM_THREADS"] == "1"
-    assert OPTION in found["XLA_FLAGS"]
-    assert found["cores"] >= found["usable_cores"] >= 1
-    assert found["device"].startswith("cpu")
+    assert result["gamedyn"] == gamedyn.__version__
+    assert result["jax"] == jax.__version__
+    assert result["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert result["num_devices"] == 2
+    assert result["x64"] is True
+    assert result["OMP_NUM_THREADS"] == "1"
+    assert OPTION in result["XLA_FLAGS"]
+    assert result["cores"] >= result["usable_cores"] >= 1
+    assert result["device"].startswith("cpu")
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")

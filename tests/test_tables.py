@@ -99,7 +99,7 @@ def test_costs_in_words():
     costs = slice(3, 6)
     assert rows["extragradient"][costs] == ("2", "0", "2")
     assert rows["alternating"][costs] == ("1", "0", "1.21")
-    assert rows["proximal_point"][costs] == ("d + 2", "0", "9.6")
+    assert rows["proximal_point"][costs] == ("d + 2", "0", "6.7")
     assert rows["competitive_gradient"][3] == "4d + 4, at most 404"
     assert rows["interior_point"][5] == "dense"
     assert rows["consensus"][costs] == ("1", "1", "2.8")

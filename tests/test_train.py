@@ -577,12 +577,15 @@ def test_every_kind_of_leaf_is_stored(tmp_path):
     }
     plain = train.sharding.host(tree)
     checkpoints.write(tmp_path / "7", plain, {"step": 7})
-    found = checkpoints.fill(plain, checkpoints.read(tmp_path / "7").arrays)
-    same(found, plain)
-    assert jax.tree.map(lambda a: a.dtype, found) == jax.tree.map(
+    restored = checkpoints.fill(plain, checkpoints.read(tmp_path / "7").arrays)
+    same(restored, plain)
+    assert jax.tree.map(lambda a: a.dtype, restored) == jax.tree.map(
         lambda a: a.dtype, plain
     )
-    same(train.sharding.words(train.sharding.as_keys(found, tree)["key"]), plain["key"])
+    same(
+        train.sharding.key_data(train.sharding.as_keys(restored, tree)["key"]),
+        plain["key"],
+    )
 
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
@@ -951,11 +954,11 @@ def test_a_second_interrupt_leaves_at_once(capsys):
 
 
 def test_other_threads_leave_signals_alone():
-    found = []
-    thread = threading.Thread(target=lambda: found.append(fit(num_steps=5).step))
+    steps = []
+    thread = threading.Thread(target=lambda: steps.append(fit(num_steps=5).step))
     thread.start()
     thread.join()
-    assert found == [5]
+    assert steps == [5]
 
 
 # What is logged

@@ -36,9 +36,9 @@ def pair(cache, runs):
 
 
 def losses_of(row):
-    found = [value for name, value in row.items() if name.startswith("loss_")]
-    assert found
-    return found
+    losses = [value for name, value in row.items() if name.startswith("loss_")]
+    assert losses
+    return losses
 
 
 def agree(directory, single):

@@ -111,9 +111,10 @@ class User(NamedTuple):
 def new_user(work: Path) -> User:
     """Make a user below a folder, without what may help here.
 
-    That is: paths to the checkout, an environment that is active, a stored classifier.
+    That is: paths to the checkout, an environment that is active, a stored classifier,
+    flags that compile faster.
     """
-    helpful = ("PYTHON", "VIRTUAL_ENV", "GAMEDYN_")
+    helpful = ("PYTHON", "VIRTUAL_ENV", "GAMEDYN_", "XLA_FLAGS")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(helpful)}
     variables["GAMEDYN_CACHE"] = str(work / "cache")
     (work / "empty").mkdir()

@@ -1,35 +1,27 @@
 """Data: strict readers, named sets, a census, mixtures, the order of batches."""
 
-from gamedyn.data import augment, census, mixtures, order, published, readers, sets
-from gamedyn.data.mixtures import Curve, PlaneMixture
-from gamedyn.data.mixtures import Mixture as Mixture  # the earlier name
-from gamedyn.data.order import BatchOrder
-from gamedyn.data.sets import (
-    ImageSet,
-    entries,
-    entry,
-    load,
-    names,
-    register,
-    unregister,
+# ruff: noqa: I001  Every public name on one line.
+from gamedyn.data import (
+    augment as augment,
+    census as census,
+    mixtures as mixtures,
+    order as order,
+    published as published,
+    readers as readers,
+    sets as sets,
 )
-
-__all__ = [
-    "BatchOrder",
-    "Curve",
-    "ImageSet",
-    "PlaneMixture",
-    "augment",
-    "census",
-    "entries",
-    "entry",
-    "load",
-    "mixtures",
-    "names",
-    "order",
-    "published",
-    "readers",
-    "register",
-    "sets",
-    "unregister",
-]
+from gamedyn.data.mixtures import (
+    Curve as Curve,
+    PlaneMixture as PlaneMixture,
+)
+from gamedyn.data.mixtures import Mixture as Mixture  # the earlier name
+from gamedyn.data.order import BatchOrder as BatchOrder
+from gamedyn.data.sets import (
+    ImageSet as ImageSet,
+    entries as entries,
+    entry as entry,
+    load as load,
+    names as names,
+    register as register,
+    unregister as unregister,
+)

@@ -130,6 +130,7 @@ def translate(
     number, height, width, channels = x.shape
     reach = tuple(round(ratio * size) for size in (height, width))
     padding = ((0, 0), (reach[0],) * 2, (reach[1],) * 2, (0, 0))
+    # A shift is a crop of the padded picture, with a random corner.
     padded = jnp.pad(x, padding, constant_values=fill)
     limits = jnp.array([2 * reach[0] + 1, 2 * reach[1] + 1])
     starts = jax.random.randint(key, (number, 2), 0, limits[None, :])
@@ -198,6 +199,7 @@ def _compose(augments: tuple[Augment, ...], key: Any, x: jax.Array) -> jax.Array
 def _with_probability(
     probability: Any, augment: Augment, key: jax.Array, x: jax.Array
 ) -> jax.Array:
+    # Augment all pictures, then choose: shapes inside jit cannot depend on the draw.
     chance, draw = jax.random.split(key)
     moved = jax.random.bernoulli(chance, probability, _per_picture(x))
     return jnp.where(moved, augment(draw, x), x)

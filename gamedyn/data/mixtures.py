@@ -268,6 +268,7 @@ def _swiss_roll(noise, scale, key: jax.Array, number: int) -> jax.Array:
 
 def _spiral(noise, turns, key: jax.Array, number: int) -> jax.Array:
     of_angle, of_noise = jax.random.split(key)
+    # The root makes the points nearly uniform along the curve: its length is like r^2.
     radii = jnp.sqrt(jax.random.uniform(of_angle, (number,), noise.dtype))
     angles = 2 * jnp.pi * turns * radii
     points = jnp.stack([radii * jnp.cos(angles), radii * jnp.sin(angles)], axis=-1)

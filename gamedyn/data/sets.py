@@ -344,6 +344,7 @@ def stacked(data: ImageSet, number: int = 128_000, *, seed: int = 0) -> ImageSet
     _check_stackable(data)
     check_positive_integer("number", number)
     words = random_words(3 * number, seed).reshape(number, 3)
+    # The bias of the remainder is below len(data) / 2**64.
     chosen = (words % np.uint64(len(data))).astype(np.int64)
     images = np.moveaxis(data.images[chosen, :, :, 0], 1, -1)
     labels = data.labels[chosen] @ np.array([100, 10, 1], np.int32)

@@ -18,7 +18,7 @@ Field = Callable[..., Params]
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """A hashable option of a field, which is a pytree, that jit must not trace."""
+    """A hashable option that jit must not trace, though the field is a pytree."""
 
     value: Any
 

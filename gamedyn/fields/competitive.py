@@ -192,7 +192,7 @@ def _relative(residual: jax.Array, size: jax.Array) -> jax.Array:
 
 register(
     "competitive",
-    competitive,
+    lambda game, step_size, **options: competitive(game, step_size, **options),
     family="the local game solved",
     summary="the equilibrium of the local bilinear game (CGD)",
     formula="(I + h H_o)^-1 F",

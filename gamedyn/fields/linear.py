@@ -51,11 +51,11 @@ class Krylov:
 
 
 class Solved(NamedTuple):
-    """A solution with what it cost.
+    """A solution, its residual and its cost.
 
     Attributes:
         solution: the solution, of the structure of the right-hand side.
-        residual: the norm of what is left of the right-hand side.
+        residual: the norm of the right-hand side minus the system times the solution.
         steps: the number of steps, as a floating-point number.
     """
 
@@ -191,7 +191,7 @@ def _largest(right: PyTree, size: jax.Array | None) -> jax.Array:
 
 
 def _guess(matvec: Linear, b: PyTree, start: PyTree | None, right: PyTree):
-    """The better of a first guess and zero, and what it leaves of the right side b.
+    """Choose the better of a first guess and zero, and return it with its residual.
 
     Within the solver, where nothing is differentiated: at a fixed point rounding alone
     decides which is better, and compiled copies of the decision may differ. The guess

@@ -27,7 +27,7 @@ def local_symplectic_surgery(
     tolerance: float | None = None,
     max_steps: int = 100,
 ) -> Field:
-    r"""Keep of the gradient what only local Nash equilibria attract (LSS).
+    r"""Change the gradient so that only local Nash equilibria attract (LSS).
 
     $$\tfrac12 (I + J^\top J^{-1}) F, \qquad
       J^{-1} \to (J^\top J + \lambda I)^{-1} J^\top \text{ with damping } \lambda.$$

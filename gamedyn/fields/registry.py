@@ -246,7 +246,15 @@ def _work(work: float | Work) -> Work:
 
 
 def without_step(builder: Callable[..., "Field"], **fixed: Any) -> Callable[..., Any]:
-    """Make a field that does not depend on the step size."""
+    """Make the field of a builder that takes no step size.
+
+    Args:
+        builder: `builder(game, **options) -> Field`.
+        **fixed: options of the builder that this entry sets; a user may override them.
+
+    Returns:
+        A `make` for `register`.
+    """
 
     def make(game, step_size=None, **options):
         del step_size

@@ -1,4 +1,4 @@
-"""What the builders share: arrays checked, fast small forms, starts, index batches."""
+"""Helpers of the builders: checked arrays, fast small forms, starts, index batches."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from gamedyn.game import Params
 
 
 def known(*values: Any) -> bool:
-    """Whether no value is traced, so that numbers can be looked at."""
+    """Whether no value is traced, so that all can be read."""
     return not any(isinstance(value, jax.core.Tracer) for value in values)
 
 

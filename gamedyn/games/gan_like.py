@@ -1,4 +1,4 @@
-"""Generative adversarial games small enough to know everything about."""
+"""Generative adversarial games small enough for closed forms."""
 
 import difflib
 import functools

@@ -1,4 +1,4 @@
-"""A problem: a game together with where to start, where it ends, and what is known."""
+"""A problem: a game with its start, its solutions and what is known of it."""
 
 import dataclasses
 from collections.abc import Callable

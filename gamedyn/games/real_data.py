@@ -344,6 +344,7 @@ def _group_solution(
         top = losses.max()
         return heat * (top + np.log(np.exp(losses - top).sum())) + mu / 2 * w @ w
 
+    # Newton's method with line search on a smooth maximum, of ever smaller heat.
     w, p = np.zeros(d), np.full(m, 1 / m)
     for heat in 10.0 ** np.arange(0, -5, -1):
         for _ in range(50):
@@ -360,7 +361,9 @@ def _group_solution(
             while smoothed(w - length * step, heat) > value and length > 1e-8:
                 length /= 2
             w = w - length * step
-    # The groups of weight are the worst ones, all of the same loss t.
+
+    # Newton's method on the conditions of optimality: groups of positive weight are the
+    # worst ones, all of the same loss, the level.
     active = np.flatnonzero(p > 1e-3)
     k = len(active)
     level = float(p @ at(w)[0])

@@ -120,6 +120,7 @@ def _kid(x: np.ndarray, y: np.ndarray) -> float:
 
 def _mean(x: np.ndarray) -> float:
     """Average the kernel over all pairs of two different points."""
+    # Subtract the pairs of a point with itself, which would bias the estimate.
     diagonal = np.sum((np.sum(x**2, axis=1) / x.shape[1] + 1) ** 3)
     return (_sum(x, x) - float(diagonal)) / (len(x) * (len(x) - 1))
 

@@ -177,6 +177,7 @@ def _summarise(histogram: np.ndarray, number: int, min_count: int) -> ModeCovera
     total = int(histogram.sum())
     divergences = math.nan, math.nan, math.nan
     if total:
+        # JS = (KL(p | m) + KL(u | m)) / 2 with the midpoint m of p and the uniform u.
         p, uniform = histogram / total, 1 / len(histogram)
         middle = (p + uniform) / 2
         uniform_part = np.sum(np.log(uniform / middle)) * uniform

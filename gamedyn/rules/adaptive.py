@@ -1,4 +1,4 @@
-"""Golden-ratio steps, and extragradient whose step size follows what it has seen."""
+"""Golden-ratio steps, and extragradient with adaptive step sizes."""
 
 from typing import NamedTuple
 

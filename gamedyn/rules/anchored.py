@@ -23,7 +23,7 @@ from gamedyn.trees import add, copy, scale, subtract, working_dtype
 
 
 class _Variant(NamedTuple):
-    """What tells the anchored methods apart.
+    """The settings in which the anchored methods differ.
 
     Attributes:
         offset: the pull to the anchor is `beta_k = 1 / (k + offset)`.
@@ -85,7 +85,7 @@ def anchored_extragradient(
     variant: Literal["eag_c", "eag_v", "feg", "popov"] = "eag_c",
     geometry: Geometry | tuple[Geometry, ...] = euclidean,
 ) -> Rule:
-    r"""Extragradient that is pulled back to its start, ever less.
+    r"""Extragradient with a vanishing pull back to its start.
 
     $$\bar z = z_k + \beta_k (z_0 - z_k) - \gamma_k F, \qquad
       z_{k+1} = z_k + \beta_k (z_0 - z_k) - \eta_k F(\bar z).$$
@@ -328,7 +328,7 @@ class HalpernState(NamedTuple):
 
 
 def halpern(rule: Rule) -> Rule:
-    r"""Mix every step of a rule with the start, ever less of it.
+    r"""Mix every step of a rule with the start, whose weight vanishes.
 
     $$z_{k+1} = \frac{1}{k+2}\, z_0 + \frac{k+1}{k+2}\, T(z_k),$$
 

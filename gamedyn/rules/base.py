@@ -29,7 +29,7 @@ def _params(params: Params, rule_state: RuleState) -> Params:
 
 
 class Rule(NamedTuple):
-    """An update rule: a pair of pure functions, and three facts about them.
+    """An update rule: a pair of pure functions, and what is known of them.
 
     A rule is a tuple of functions, hashable and static under jit; its step sizes may
     be traced values, so a sweep is a `vmap` over a function that builds the rule.
@@ -56,7 +56,7 @@ class Rule(NamedTuple):
 
 
 class StepCount(NamedTuple):
-    """The state of a rule that remembers nothing but how far it is.
+    """The state of a rule that remembers only the number of its steps.
 
     Attributes:
         num_steps: the number of steps done.
@@ -66,7 +66,7 @@ class StepCount(NamedTuple):
 
 
 class InnerSolve(NamedTuple):
-    """What an implicit rule reports of its inner solver, a node of its state.
+    """The report of an implicit rule on its inner solver, a node of its state.
 
     Attributes:
         residual: the residual the last inner solve ended with, a scalar.

@@ -9,18 +9,18 @@ from gamedyn.geometry import entropic, euclidean
 from gamedyn.rules.anchored import anchored_extragradient, halpern
 from gamedyn.rules.base import EUCLIDEAN, PROJECTED, Rule, check_geometry
 from gamedyn.rules.extragradient import extragradient, past_extragradient
-from gamedyn.rules.integrators import NEWTON, newton_evaluations, proximal_point
+from gamedyn.rules.integrators import NEWTON_FLOPS, newton_evaluations, proximal_point
 from gamedyn.rules.optimistic import optimistic
 from gamedyn.rules.registry import each, owned, register
 from gamedyn.rules.stochastic import reshuffled
-from gamedyn.rules.turns import IN_TURN, alternating, simultaneous
+from gamedyn.rules.turns import IN_TURN_FLOPS, alternating, simultaneous
 from gamedyn.rules.wrappers import anderson, averaged, lookahead, restarted
 
 
 def wrapped(
     wrapper: Callable[..., Rule], inner: Callable[..., Rule], **fixed: Any
 ) -> Callable[..., Rule]:
-    """Wrap a rule whose scheme owns its step."""
+    """Let one positive number make a wrapped rule; `inner` makes the rule inside."""
 
     def make(step_size, *, num_players=2, geometry=euclidean, **options):
         made = inner(step_size, num_players=num_players, geometry=geometry)
@@ -32,7 +32,7 @@ def wrapped(
 def wrapped_from_transformations(
     wrapper: Callable[..., Rule], builder: Callable[..., Rule], **fixed: Any
 ) -> Callable[..., Rule]:
-    """Wrap a rule made from transformations."""
+    """Let one positive number make a wrapped rule from transformations."""
 
     def make(
         step_size,
@@ -50,7 +50,7 @@ def wrapped_from_transformations(
 
 
 def entropic_steps(builder: Callable[..., Rule], **fixed: Any) -> Callable[..., Rule]:
-    """Make a rule from transformations, its steps entropic whatever the geometry."""
+    """Let one positive number make a rule of entropic steps, whatever the geometry."""
 
     def make(step_size, *, num_players=2, geometry=entropic, **options):
         del num_players, geometry
@@ -99,7 +99,7 @@ register(
     source="He et al. 2022, arXiv:2110.02457",
     guarantee="linear fields: exact after d + 1 steps of full memory; else none",
     geometries=EUCLIDEAN,
-    flops=IN_TURN,
+    flops=IN_TURN_FLOPS,
 )
 def _anderson(step_size, *, num_players=2, geometry=euclidean, **options):
     check_geometry(geometry, EUCLIDEAN, "anderson")
@@ -140,7 +140,7 @@ register(
     guarantee="monotone: |F(z_k)|^2 in O(1/k^2) for every h",
     evaluations=newton_evaluations,
     geometries=EUCLIDEAN,
-    flops=NEWTON,
+    flops=NEWTON_FLOPS,
 )
 register(
     "restarted_feg",

@@ -1,4 +1,4 @@
-"""Inequality constraints that no projection knows: an interior-point method."""
+"""Inequality constraints without a projection: an interior-point method."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -88,6 +88,7 @@ def interior_point(
         Yang, Jordan and Chavdarova, Solving constrained variational inequalities via a
         first-order interior point-based method, 2023, arXiv:2206.10575.
     """
+    # Check the arguments.
     if constraints is None:
         raise ValueError(
             "interior_point needs inequality constraints: give constraints=, a "

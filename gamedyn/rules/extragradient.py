@@ -167,7 +167,7 @@ def past_extragradient(
         past = jax.lax.cond(first, lambda: field(params, batch), lambda: past)
         updates, seen = steps.updates(past, states, params)
         middle = steps.apply(params, updates)
-        # Kept for the next step is this one, not the field at `params`.
+        # The next step looks ahead with this one, not with the field at `params`.
         current = field(middle, batch)
         states = seen if moments == "both" else states
         updates, states = steps.updates(current, states, params)

@@ -18,7 +18,7 @@ from gamedyn.rules.base import (
     stepper,
 )
 from gamedyn.rules.registry import each, from_transformations, owned, register
-from gamedyn.rules.turns import IN_TURN, alternating
+from gamedyn.rules.turns import IN_TURN_FLOPS, alternating
 from gamedyn.trees import add, scale, select, subtract, working_dtype
 
 
@@ -216,7 +216,7 @@ def _generalised_optimistic(
     source="Zhang and Yu 2020, arXiv:1908.05699",
     guarantee="bilinear: linear; the best steps reach sqrt((k^2 - 1)/(k^2 + 1))",
     num_players=2,
-    flops=IN_TURN,
+    flops=IN_TURN_FLOPS,
 )
 def _alternating_optimistic(
     step_size, *, num_players=2, geometry=euclidean, ratio=0.5, **options

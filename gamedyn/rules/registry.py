@@ -298,7 +298,24 @@ def from_transformations(
     plain: Callable[[Any], Any] = optax.sgd,
     **fixed: Any,
 ) -> Callable[..., Rule]:
-    """Make a rule from transformations, by default plain steps of one size."""
+    """Let one positive number make a rule from transformations.
+
+    Args:
+        builder: `builder(*optimizers, geometry=..., **options) -> Rule`.
+        plain: the function of a step size that makes the transformation, where a user
+            gives no other.
+        **fixed: options of the builder that this entry sets; a user may override them.
+
+    Returns:
+        A `make` for `register`, which takes any transformation, and one step size for
+        all players or a tuple of one each.
+
+    Example:
+        >>> import gamedyn as gd
+        >>> make = from_transformations(gd.rules.extragradient, resample=True)
+        >>> make(0.1).num_batches
+        2
+    """
 
     def make(
         step_size, *, num_players=2, geometry=euclidean, transformation=plain, **options
@@ -311,7 +328,15 @@ def from_transformations(
 
 
 def owned(builder: Callable[..., Rule], **fixed: Any) -> Callable[..., Rule]:
-    """Make a rule whose scheme owns its step."""
+    """Let one positive number make a rule whose scheme owns its step.
+
+    Args:
+        builder: `builder(step_size, geometry=..., **options) -> Rule`.
+        **fixed: options of the builder that this entry sets; a user may override them.
+
+    Returns:
+        A `make` for `register`, which takes one step size and no transformation.
+    """
 
     def make(step_size, *, num_players=2, geometry=euclidean, **options):
         del num_players

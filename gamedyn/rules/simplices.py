@@ -1,4 +1,4 @@
-"""Rules that live on probability simplices: best responses, regrets, magnets."""
+"""Rules on probability simplices: best responses, regrets, magnets."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple

@@ -21,7 +21,7 @@ from gamedyn.rules.base import (
 )
 from gamedyn.rules.optimistic import optimistic
 from gamedyn.rules.registry import from_transformations, owned, register
-from gamedyn.rules.turns import IN_TURN
+from gamedyn.rules.turns import IN_TURN_FLOPS
 from gamedyn.trees import add, copy, scale, subtract, working_dtype
 
 
@@ -406,7 +406,7 @@ register(
     guarantee="strongly convex-concave: linear, O(kappa) steps",
     geometries=PROJECTED,
     num_players=2,
-    flops=IN_TURN,
+    flops=IN_TURN_FLOPS,
 )
 
 
@@ -420,7 +420,7 @@ register(
     guarantee="bilinear plus convex: O(1/T) gap of the average for h < 1/|A|",
     geometries=PROJECTED,
     num_players=2,
-    flops=IN_TURN,
+    flops=IN_TURN_FLOPS,
 )
 def _primal_dual(
     step_size, *, num_players=2, geometry=euclidean, ratio=1.0, prox=None, **options

@@ -184,7 +184,7 @@ def compressed_descent(
     key: jax.Array | None = None,
     geometry: Geometry | tuple[Geometry, ...] = euclidean,
 ) -> Rule:
-    r"""Descend along what is left of the workers' fields after compression.
+    r"""Descend along the workers' fields, compressed at random.
 
     $$g = \frac1M \sum_m h_m + Q(F_m(z) - h_m), \qquad
       h_m^+ = h_m + \alpha\,Q(F_m(z) - h_m), \qquad z^+ = P(z - \eta g).$$

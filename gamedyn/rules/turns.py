@@ -129,7 +129,7 @@ def alternating(
 
 # A partial gradient runs through its own forward pass: those of two players cost more
 # than their joint gradient.
-IN_TURN = 1.21
+IN_TURN_FLOPS = 1.21
 
 
 register(
@@ -150,7 +150,7 @@ register(
     formula="x' = x - h F1(x, y); y' = y - h F2(x', y)",
     source="Goodfellow et al. 2014, arXiv:1406.2661",
     guarantee="bilinear: bounded cycles for h <= 2/L; strongly convex-concave: linear",
-    flops=IN_TURN,
+    flops=IN_TURN_FLOPS,
 )
 def _alternating(
     step_size,
@@ -172,7 +172,7 @@ def _alternating(
     source="Gidel et al. 2019, arXiv:1807.04740",
     guarantee="bilinear: linear for h <= 1/L",
     num_players=2,
-    flops=IN_TURN,
+    flops=IN_TURN_FLOPS,
 )
 def _negative_momentum(step_size, *, num_players=2, geometry=euclidean, **options):
     del num_players

@@ -24,7 +24,7 @@ from gamedyn.rules.base import (
     check_step_size,
 )
 from gamedyn.rules.registry import owned, register
-from gamedyn.rules.turns import IN_TURN
+from gamedyn.rules.turns import IN_TURN_FLOPS
 from gamedyn.trees import add, scale, subtract
 
 
@@ -130,7 +130,7 @@ def _build(
     geometry: Any,
     num_batches: int = 1,
 ) -> Rule:
-    """Make a rule from a step with the snapshot before, the current one, and a mover.
+    """Make a variance-reduced rule from its step.
 
     `step(field, params, before, snapshot, move, batches)` returns the new parameters;
     `move(base, direction)` steps by the step size and projects.
@@ -522,6 +522,6 @@ register(
     evaluations=3,
     geometries=PROJECTED,
     num_players=2,
-    flops=2 * IN_TURN,
+    flops=2 * IN_TURN_FLOPS,
     needs=("finite sum", "independent batches"),
 )

@@ -141,6 +141,7 @@ def from_arrays(
     (size,) = sizes.pop()
     order = BatchOrder(size, batch_size, seed, jax.process_index(), jax.process_count())
     if on_device:
+        # Only indices are transferred; `fit` puts the arrays on the devices once.
         return Batches(
             lambda index: order.indices(index).astype(np.int32), build, arrays
         )
@@ -167,6 +168,7 @@ def ahead(
     make: Callable[[Item], Made], items: Iterable[Item]
 ) -> Generator[tuple[Item, Made]]:
     """Yield `(item, make(item))` for each item, the next one being made in a thread."""
+    # One ahead hides the loading behind a step; more would only hold more in memory.
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         before = None
         for item in items:

@@ -65,6 +65,7 @@ def metrics_of(answer: Any) -> dict[str, Any]:
         raise TypeError(
             f"a callback returns None, STOP or a dictionary of metrics, got {answer!r}"
         )
+    # Plain numbers, since the row becomes a line of JSON.
     return {
         name: value.item() if hasattr(value, "item") else value
         for name, value in answer.items()

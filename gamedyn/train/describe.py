@@ -12,7 +12,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from gamedyn.game import PyTree
-from gamedyn.train.sharding import words
+from gamedyn.train.sharding import key_data
 
 Structure = dict[str, list[Any]]
 
@@ -115,7 +115,7 @@ def _closure(function: Any) -> dict[str, Any]:
 
 
 def _digest(array: Any) -> str:
-    array = np.asarray(words(array))
+    array = np.asarray(key_data(array))
     if array.ndim == 0:
         return f"{array} ({array.dtype})"
     code = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
@@ -128,7 +128,7 @@ def differences(stored: Any, given: Any, path: str = "") -> list[str]:
     Args:
         stored: the description in a checkpoint, JSON values.
         given: the description of the present run.
-        path: the path of both in the whole, for the messages.
+        path: the path of both dictionaries, for the messages.
 
     Returns:
         Lines such as `"params/0/w: stored [[2, 3], 'float32'], got [...]"`.

@@ -39,7 +39,7 @@ from gamedyn.train.step import (
 )
 
 # The number of parameters up to which several steps per call are faster on the CPU:
-# above it a step takes so long that starting one costs nothing beside it.
+# above it a step takes so long that the time to start one is negligible.
 _SMALL = 2**17
 
 _finite = jax.jit(all_finite)
@@ -216,7 +216,7 @@ def fit(
     periods += [checkpoint_every or num_steps]
     spans = _spans(start, num_steps, steps_per_call, periods)
     load = partial(_load, batches, rule.num_batches, steps_per_call, mesh)
-    words, resident = np.asarray(sharding.words(key)), None
+    key_data, resident = np.asarray(sharding.key_data(key)), None
     if isinstance(batches, Batches) and batches.resident is not None:
         resident = sharding.place(sharding.host(batches.resident), mesh)
 
@@ -236,7 +236,7 @@ def fit(
             # Start a call, and wait for the one before it: two are in flight at most,
             # so that a signal is answered soon.
             count = np.int32(step - begun)
-            carry, recorded, done = call(carry, count, words, arrays, resident)
+            carry, recorded, done = call(carry, count, key_data, arrays, resident)
             jax.block_until_ready(previous)
             previous = done
 
@@ -293,7 +293,7 @@ def _describe(
     """Describe what a run depends on, as JSON values."""
     return {
         "config": config,
-        "key": np.asarray(sharding.words(key)).tolist(),
+        "key": np.asarray(sharding.key_data(key)).tolist(),
         "num_batches": rule.num_batches,
         "batches": batch_structure(batches, key, rule.num_batches),
         "rule": ingredients(rule),

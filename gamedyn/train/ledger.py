@@ -111,6 +111,7 @@ class Ledger:
 
     def _score(self) -> float | None:
         """Return the metric's newest finite value since the previous checkpoint."""
+        # An older value would be of a state that an earlier checkpoint has stored.
         for row in reversed(self.rows):
             if row["step"] <= self._saved:
                 break

@@ -44,6 +44,7 @@ class Journal:
                 f"{expected}; the history is incomplete",
                 stacklevel=4,
             )
+        # Write the file anew: a crash may have left rows beyond `step`, or half a line.
         write_whole(self.path, "".join(map(_line, self.rows)))
 
     def add(self, row: Row) -> None:
@@ -73,6 +74,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
     """
     path = Path(path)
     path = path / "metrics.jsonl" if path.is_dir() else path
+    # What follows the last newline is empty, or a line that a crash cut off.
     lines = path.read_text("utf-8").split("\n")
     return [_revived(json.loads(line)) for line in lines[:-1]]
 

@@ -202,6 +202,7 @@ def _image(pixels: np.ndarray) -> Any:
 
 
 def _write(image: Any, path: Path, **options: Any) -> Path:
+    # Encode in memory first: only complete files are written.
     buffer = io.BytesIO()
     image.save(buffer, **options)
     write_whole(path, buffer.getvalue())

@@ -31,7 +31,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def place(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """Copy a tree from the host to the device, or to every device of a mesh."""
+    """Copy a tree from the host to the device, or to every device of a mesh.
+
+    The result does not share memory with `tree`: it is donated to the first step, and a
+    run that becomes non-finite goes back to the arrays on the host.
+    """
     if mesh is None:
         return jax.tree.map(jnp.array, tree)
     layout = replicated(mesh)
@@ -95,7 +99,7 @@ def host(tree: PyTree) -> PyTree:
     It is a copy even on the CPU, where numpy could share the memory of an array: the
     next step, to which the array is donated, overwrites that memory.
     """
-    return jax.tree.map(lambda leaf: np.array(words(leaf)), tree)
+    return jax.tree.map(lambda leaf: np.array(key_data(leaf)), tree)
 
 
 def as_keys(tree: PyTree, like: PyTree) -> PyTree:
@@ -114,6 +118,6 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
-def words(leaf: Any) -> Any:
+def key_data(leaf: Any) -> Any:
     """Return the data of a PRNG key, and any other leaf unchanged."""
     return jax.random.key_data(leaf) if is_key(leaf) else leaf

@@ -126,17 +126,17 @@ def compiled(
         field: the field.
         rule: the update rule.
         source: where batches come from.
-        key: a key of the run's kind; its value is passed as `words`.
+        key: a key of the run's kind; its value is passed as `key_data`.
         record: as in `fit`, or `None`.
         average: as in `fit`, or `None`.
         steps_per_call: the most steps in a call.
         mesh: as in `fit`.
 
     Returns:
-        `call(carry, count, words, arrays, resident) -> (carry, row, done)`: does
-        `count` steps. `carry` is donated; `words` is the data of the run's key; `row`
-        is what the last step recorded; `done` is an array to wait for, since `carry`
-        is donated to the next call.
+        `call(carry, count, key_data, arrays, resident) -> (carry, row, done)`: does
+        `count` steps. `carry` is donated; `key_data` is that of the run's key; `row` is
+        what the last step recorded; `done` is an array to wait for, since `carry` is
+        donated to the next call.
     """
 
     def recorded(carry: Carry, batches: tuple[Batch, ...]) -> dict[str, jax.Array]:
@@ -155,8 +155,8 @@ def compiled(
             mean = average.update(mean, rule.output(params, rule_state), count)
         return Carry(count, params, rule_state, mean), row
 
-    def call(carry: Carry, count, words, arrays, resident):
-        own = sharding.as_keys(words, key)
+    def call(carry: Carry, count, key_data, arrays, resident):
+        own = sharding.as_keys(key_data, key)
 
         def one(index, state):
             rows = jax.tree.map(lambda leaf: leaf[index], arrays)

@@ -30,6 +30,7 @@ from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import Problem
 from gamedyn.rules import Rule
+from gamedyn.workbench.problems import as_problem
 from gamedyn.workbench.race import full_field, misfit
 
 _AGREEMENT = 1e-5  # relative, of spectral radii that differ by rounding only
@@ -201,7 +202,8 @@ def analyse(
         ValueError: if no point is given and none known, the rule is unknown or not
             defined on the problem, an option is out of range or does not fit the
             domains, or as in `analysis.certify`.
-        TypeError: if the problem or the rule is of the wrong type.
+        TypeError: if the problem or the rule is of the wrong type, or a game is given
+            no point.
 
     Example:
         >>> import gamedyn as gd
@@ -217,11 +219,9 @@ def analyse(
         verdict: INCONCLUSIVE, the second-order test is silent...
     """
     # One form of everything: a problem, labelled points, a method at a step size.
-    if isinstance(problem, Game):
-        problem = Problem(problem, lambda key: points[0][1])
-    elif not isinstance(problem, Problem):
-        raise TypeError(f"expected a Problem or a Game, got {type(problem).__name__}")
     points = _points(problem, at)
+    start = points[0][1] if isinstance(problem, Game) and points else None
+    problem = as_problem(problem, start, caller="analyse")
     n = problem.game.num_players
     near = _near(problem, rule, step_size)
     constrained = is_constrained(problem.geometry, n)
@@ -278,9 +278,11 @@ def analyse(
     return Analysis(problem, settings, tuple(findings))
 
 
-def _points(problem: Problem, at: Any) -> Sequence[tuple[str, Params]]:
+def _points(problem: Any, at: Any) -> Sequence[tuple[str, Params]]:
     """Label the points: those given, or all known solutions."""
     if at is None:
+        if not isinstance(problem, Problem):
+            return ()
         if not problem.solutions:
             raise ValueError(
                 f"no solution of {problem.info.name} is known; give a point"

@@ -1,47 +1,56 @@
 """Game dynamics in JAX: games as pure losses, composable update rules, certificates."""
 
 # ruff: noqa: I001  Every public name on one line.
+import gc
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gamedyn import (
-    fields as fields,
-    geometry as geometry,
-    rules as rules,
-    transformations as transformations,
-)
-from gamedyn.game import (
-    Game as Game,
-    general_sum as general_sum,
-    single_player as single_player,
-    zero_sum as zero_sum,
-)
-from gamedyn.rules import (
-    Rule as Rule,
-    adaptive_golden_ratio as adaptive_golden_ratio,
-    alex_gda as alex_gda,
-    alternating as alternating,
-    anchored_extragradient as anchored_extragradient,
-    averaged as averaged,
-    extragradient as extragradient,
-    forward_backward_forward as forward_backward_forward,
-    forward_reflected_backward as forward_reflected_backward,
-    halpern as halpern,
-    lookahead as lookahead,
-    optimistic as optimistic,
-    past_extragradient as past_extragradient,
-    projected_reflected_gradient as projected_reflected_gradient,
-    proximal_point as proximal_point,
-    runge_kutta as runge_kutta,
-    simultaneous as simultaneous,
-)
-from gamedyn.solve import (
-    Solution as Solution,
-    Status as Status,
-    solve as solve,
-    solve_until as solve_until,
-)
-from gamedyn.sweep import sweep as sweep
+# What is imported here lives as long as the process. Looking for garbage among it, and
+# again among all objects of jax, takes longer than the modules of this package do.
+_collecting = gc.isenabled()
+gc.disable()
+try:
+    from gamedyn import (
+        fields as fields,
+        geometry as geometry,
+        rules as rules,
+        transformations as transformations,
+    )
+    from gamedyn.game import (
+        Game as Game,
+        general_sum as general_sum,
+        single_player as single_player,
+        zero_sum as zero_sum,
+    )
+    from gamedyn.rules import (
+        Rule as Rule,
+        adaptive_golden_ratio as adaptive_golden_ratio,
+        alex_gda as alex_gda,
+        alternating as alternating,
+        anchored_extragradient as anchored_extragradient,
+        averaged as averaged,
+        extragradient as extragradient,
+        forward_backward_forward as forward_backward_forward,
+        forward_reflected_backward as forward_reflected_backward,
+        halpern as halpern,
+        lookahead as lookahead,
+        optimistic as optimistic,
+        past_extragradient as past_extragradient,
+        projected_reflected_gradient as projected_reflected_gradient,
+        proximal_point as proximal_point,
+        runge_kutta as runge_kutta,
+        simultaneous as simultaneous,
+    )
+    from gamedyn.solve import (
+        Solution as Solution,
+        Status as Status,
+        solve as solve,
+        solve_until as solve_until,
+    )
+    from gamedyn.sweep import sweep as sweep
+finally:
+    if _collecting:
+        gc.enable()
 
 if TYPE_CHECKING:  # what type checkers and editors see of the names in _LAZY
     from gamedyn import (

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,9 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn.checks import check_positive
 from gamedyn.game import Params, PyTree
-from gamedyn.treeplex import Treeplex, entropic_step, project
+
+if TYPE_CHECKING:  # sequential games alone load it
+    from gamedyn.treeplex import Treeplex
 
 
 class Geometry(NamedTuple):
@@ -224,7 +226,7 @@ inside: a coordinate that is zero stays zero.
 
 
 @functools.cache
-def treeplex(tree: Treeplex) -> Geometry:
+def treeplex(tree: "Treeplex") -> Geometry:
     """Project onto the strategies of a sequential game, in sequence form.
 
     Args:
@@ -233,11 +235,13 @@ def treeplex(tree: Treeplex) -> Geometry:
     Returns:
         The geometry of one array of shape `(tree.num_sequences,)`.
     """
+    from gamedyn.treeplex import project
+
     return _named("treeplex", lambda point: project(tree, point))
 
 
 @functools.cache
-def dilated_entropic(tree: Treeplex) -> Geometry:
+def dilated_entropic(tree: "Treeplex") -> Geometry:
     r"""Take entropic steps at all decision points of a sequential game.
 
     With `u = -step * gradient` this is mirror descent with the dilated entropy, see
@@ -249,6 +253,7 @@ def dilated_entropic(tree: Treeplex) -> Geometry:
     Returns:
         The geometry of one array of shape `(tree.num_sequences,)`.
     """
+    from gamedyn.treeplex import entropic_step
 
     def apply(point: PyTree, update: PyTree) -> PyTree:
         return entropic_step(tree, point, update)

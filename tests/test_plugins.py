@@ -119,7 +119,6 @@ def test_a_rule_of_a_file_is_compared_by_name(folder, capsys):
 
 
 def test_a_field_and_a_game_of_files_in_a_process_of_its_own(folder):
-    pytest.importorskip("gamedyn.fields.registry")
     (folder / "mine.py").write_text(RULE)
     (folder / "more.py").write_text(FIELD_AND_GAME)
     command = [sys.executable, "-m", "gamedyn.cli", "compare", "my_game"]

@@ -1,5 +1,6 @@
 """The registry of rules: what is known of each, and how one number makes it."""
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -246,7 +247,7 @@ def register(
         True
         >>> gd.rules.unregister("halved")
     """
-    count = evaluations if callable(evaluations) else lambda size: evaluations
+    count = evaluations if callable(evaluations) else _always(evaluations)
     if num_players == 2:
         needs = ("two players", *needs)
     if on_simplex:
@@ -273,6 +274,12 @@ def register(
         )
 
     return _REGISTRY.register(name, describe, make)
+
+
+@functools.cache
+def _always(count: int) -> Callable[[int], int]:
+    """The same count for all sizes."""
+    return lambda size: count
 
 
 def unregister(name: str) -> None:

@@ -61,8 +61,6 @@ class RuleEntry(NamedTuple):
         num_players: the number of players it is for; any if `None`.
         on_simplex: whether it takes its own entropic steps, hence is for games whose
             every player has a simplex.
-        takes_transformation: whether `transformation` and a tuple of step sizes, one
-            for each player, may be given to `make`.
         products: products of the field's Jacobian, or its transpose, with a vector, per
             step.
         flops: floating-point operations per step on a game of two networks, in units
@@ -82,11 +80,15 @@ class RuleEntry(NamedTuple):
     geometries: tuple[str, ...]
     num_players: int | None = None
     on_simplex: bool = False
-    takes_transformation: bool = False
     products: int = 0
     flops: float = 1.0
     needs: tuple[str, ...] = ()
     guarantee: str = ""
+
+    @property
+    def takes_transformation(self) -> bool:
+        """Whether `transformation` and a step size for each player may be given."""
+        return "transformation" in inspect.signature(self.make).parameters
 
 
 _REGISTRY: Registry[RuleEntry] = Registry("rule", FAMILIES)
@@ -266,7 +268,6 @@ def register(
             geometries=geometries,
             num_players=num_players,
             on_simplex=on_simplex,
-            takes_transformation="transformation" in inspect.signature(make).parameters,
             products=products,
             flops=float(count(1) if flops is None else flops),
             needs=needs,

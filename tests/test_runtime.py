@@ -191,7 +191,7 @@ print(json.dumps(float(polynomial(jnp.array(2.0)))))
 
 def test_the_threshold_reaches_the_compiler():
     # This loop touches about 2 kB: XLA turns it into a call of one kernel only with
-    # the larger threshold, and marks that call. (Without one it depends on the version.)
+    # the larger threshold, and marks that call. XLA's own depends on the version.
     code = """
 import json
 OPTIONS

@@ -72,7 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 # The options of the commands that hand all others to a recipe; of `train` the general
 # ones, too, go with the recipe's, whose help tells them.
-_OWN = {"train": (), "sample": ("number", "seed", "prompt"), "evaluate": ()}
+_OWN = {
+    "train": (),
+    "sample": ("number", "seed", "prompt", "recipe"),
+    "evaluate": ("recipe",),
+}
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -151,6 +151,8 @@ def test_runs_and_recipes_that_moved(here, capsys):
     assert message.count("\n") == 1
     assert f"{here / 'mine.py'}, which is not there now" in message
     assert "--recipe mine.py" in message
+    assert cli.main(["evaluate", "runs/moved", "--recipe", "runs/ours.py"]) == 0
+    assert "5" in capsys.readouterr().out
     module, config = recipes.read_record(Path("runs/moved"), "runs/ours.py")
     assert module.evaluate(config) == {"number": 5}
     module, config = recipes.resume(Path("runs/moved"), "runs/ours.py")

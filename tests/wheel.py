@@ -42,20 +42,6 @@ for package in (gamedyn, experiments):
 print(number, "modules")
 """
 
-MOVED_RECIPE = """
-from pathlib import Path
-from gamedyn import recipes
-
-try:
-    recipes.read_record(Path("mine"))
-except ValueError as error:
-    assert "--recipe" in str(error), error
-else:
-    raise AssertionError("the recipe is not where it was")
-module, config = recipes.read_record(Path("mine"), "elsewhere/renamed.py")
-print(module.evaluate(config))
-"""
-
 
 class Failed(Exception):
     """A step failed; the message is what it printed."""
@@ -177,7 +163,17 @@ def steps(user: User, work: Path) -> dict[str, Callable[[], object]]:
     def move_recipe() -> None:
         (user.folder / "elsewhere").mkdir()
         shutil.move(user.folder / "my_gan.py", user.folder / "elsewhere" / "renamed.py")
-        user.run(user.bin / "python", "-c", MOVED_RECIPE)
+        try:
+            user.gamedyn("sample", "mine")
+        except Failed as error:
+            if "--recipe my_gan.py" not in str(error):
+                raise
+        else:
+            raise Failed("sampled by a recipe that is not there")
+        moved = "elsewhere/renamed.py"
+        user.gamedyn("sample", "mine", "--recipe", moved, "--number", "5")
+        user.gamedyn("evaluate", "mine", "--recipe", moved)
+        user.gamedyn("train", moved, "--resume", "mine", "--steps", "26")
 
     def copy_package() -> None:
         shutil.copytree(installed("experiments", "ddpm"), user.folder / "my_ddpm")

@@ -24,6 +24,9 @@ class Evaluate:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The folder of the run."""
 
+    recipe: str | None = None
+    """The path of the run's recipe, if that has moved since."""
+
     plugins: PluginFiles = ()
     """A file that registers what the recipe needs of your own."""
 
@@ -36,7 +39,7 @@ def run(config: Evaluate, options: list[str]) -> None:
         options: options of the recipe, in place of those of the run.
     """
     load_plugins(config.plugins)
-    module, chosen = read_run("evaluate", config.run, options)
+    module, chosen = read_run("evaluate", config.run, config.recipe, options)
     if not hasattr(module, "evaluate"):
         raise ValueError(f"the recipe of {config.run} has no metrics")
     print_summary(module.evaluate(chosen))

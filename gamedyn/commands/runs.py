@@ -6,12 +6,15 @@ from typing import Any
 import tyro
 
 
-def read_run(command: str, run: Path, options: list[str]) -> tuple[Any, Any]:
+def read_run(
+    command: str, run: Path, recipe: str | None, options: list[str]
+) -> tuple[Any, Any]:
     """Read the recipe of a run, and its options.
 
     Args:
         command: the name of the command, for its help.
         run: the folder.
+        recipe: the recipe in place of the recorded one, if that has moved.
         options: options of the recipe that take the place of those of the run.
 
     Returns:
@@ -19,7 +22,7 @@ def read_run(command: str, run: Path, options: list[str]) -> tuple[Any, Any]:
     """
     from gamedyn import recipes
 
-    module, stored = recipes.read_record(run)
+    module, stored = recipes.read_record(run, recipe)
     if not options:
         return module, stored
     given = tyro.cli(

@@ -34,6 +34,9 @@ class Sample:
     prompt: str | None = None
     """The words of what they are to show, for recipes that understand words."""
 
+    recipe: str | None = None
+    """The path of the run's recipe, if that has moved since."""
+
     plugins: PluginFiles = ()
     """A file that registers what the recipe needs of your own."""
 
@@ -50,7 +53,7 @@ def run(config: Sample, options: list[str]) -> None:
     if config.number < 1:
         raise ValueError(f"--number must be positive, got {config.number}")
     load_plugins(config.plugins)
-    module, chosen = read_run("sample", config.run, options)
+    module, chosen = read_run("sample", config.run, config.recipe, options)
     if not hasattr(module, "sample"):
         raise ValueError(f"the recipe of {config.run} draws no samples")
     asked = {}

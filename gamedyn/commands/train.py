@@ -16,7 +16,7 @@ from gamedyn.commands.shared import (
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train by a recipe: a name under experiments/, or the path of your own module.
+    """Train by a recipe: one of `gamedyn list recipes`, or the path of your own module.
 
     Every recipe has options of its own: `gamedyn train RECIPE --help`. All of them take
 
@@ -58,17 +58,10 @@ def run(config: Train, options: list[str]) -> None:
 
     # The defaults: those of the run to be resumed, of the short run, or the recipe's.
     recipe = config.recipe
-    module = recipes.load(recipe)
     if given.resume is not None:
-        stored, default = recipes.read_record(given.resume)
-        if stored.__file__ != module.__file__:
-            raise ValueError(
-                f"{given.resume} is a run of {stored.__name__}, not of {recipe}"
-            )
-        if not hasattr(default, "resume"):
-            raise ValueError(f"{recipe} cannot resume a run")
-        default = dataclasses.replace(default, resume=True)
+        module, default = recipes.resume(given.resume, recipe)
     else:
+        module = recipes.load(recipe)
         default = module.Config()
         if given.smoke:
             if not hasattr(module, "SMOKE"):

@@ -13,11 +13,10 @@ SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("[!_]*.py"))
 
 
 def run(script, *arguments):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    path = [str(ROOT), environment.get("PYTHONPATH", "")]
+    path = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [sys.executable, ROOT / "benchmarks" / script, *arguments],
-        env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
         capture_output=True,
         text=True,
         check=False,

@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn.analysis import certify
+from gamedyn.analysis import certify, precision
 from gamedyn.analysis.certificates import (
     certify_symmetric,
     exact_sign,
@@ -1054,6 +1054,20 @@ def test_a_cast_hidden_in_a_derivative_rule_is_found():
 
     found = certify(gd.single_player(lambda x: square(x) + x**2), (jnp.array(0.0),))
     assert found.players[0].curvature is Curvature.PD_PROBABLE
+
+
+def test_a_cast_hidden_in_an_implicit_solve_is_found():
+    """Also where jax keeps the program inside on an object of its own."""
+
+    def half(x):
+        def solve(_, start):
+            return (start.astype(jnp.float32) / 2).astype(jnp.float64)
+
+        return jax.lax.custom_root(lambda y: 2 * y - x, x, solve, lambda g, b: b / 2)
+
+    game = gd.single_player(lambda x: half(x) ** 2)
+    (limits,) = precision.inspect_losses(game, (jnp.array(1.0),), None)
+    assert limits.casts == {"float32"}
 
 
 def test_exact_arithmetic_settles_small_open_cases():

@@ -22,18 +22,12 @@ SEVERAL = (
     "anderson",
     "averaged_extragradient",
     "complex_momentum",
-    "curvature_extragradient_plus",
     "eag_v",
-    "golden_ratio",
-    "half_step_extragradient",
     "negative_momentum",
     "past_extragradient",
     "proximal_point",
-    "quantised_descent",
-    "restarted_feg",
     "runge_kutta_2",
     "runge_kutta_4",
-    "slingshot",
 )
 
 

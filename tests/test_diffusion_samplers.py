@@ -803,6 +803,7 @@ class TestMixture:
         assert width == pytest.approx(0.2, abs=0.002)
         assert surprise == pytest.approx(1.555, abs=0.02)
 
+    @pytest.mark.slow
     def test_a_thousand_ancestral_steps_pass(self):
         """The pass line, .02, and what it scatters by; modes 1.5 % too narrow."""
         distance, total_variation, width, surprise = self.run(samplers.ddpm(LINEAR))

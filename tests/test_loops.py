@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.extend.core import jaxprs_in_params
 
 import gamedyn as gd
 from gamedyn import fields, methods
 from gamedyn.analysis import spectra
 from gamedyn.analysis.krylov import tridiagonalise
+from gamedyn.analysis.precision import inner_jaxprs
 from gamedyn.divergences import sinkhorn, sinkhorn_divergence
 from gamedyn.fields.linear import Krylov, least_residual, solve_definite, solve_square
 from gamedyn.loops import bounded_while
@@ -26,8 +26,8 @@ def floating_conditions(jaxpr, where=()):
         name = equation.primitive.name
         if name == "while" and _floats(equation.params["cond_jaxpr"].jaxpr):
             yield "/".join((*where, name))
-        for inner in jaxprs_in_params(equation.params):
-            yield from floating_conditions(inner, (*where, name))
+        for inner in inner_jaxprs(equation):
+            yield from floating_conditions(inner.jaxpr, (*where, name))
 
 
 def _floats(jaxpr):
@@ -36,7 +36,7 @@ def _floats(jaxpr):
         for variable in (*equation.invars, *equation.outvars):
             if jnp.issubdtype(variable.aval.dtype, jnp.inexact):
                 return True
-        if any(map(_floats, jaxprs_in_params(equation.params))):
+        if any(_floats(inner.jaxpr) for inner in inner_jaxprs(equation)):
             return True
     return False
 

@@ -299,7 +299,9 @@ def test_nothing_is_recompiled(name):
     assert gap > 1e-3
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not ENTRIES[n].on_simplex])
+@pytest.mark.parametrize(
+    "name", rule_cases.variants_slow(n for n in NAMES if not ENTRIES[n].on_simplex)
+)
 def test_a_zero_field_moves_nobody(name):
     params = tree("nested", jnp.float32)
     rule = make(name)
@@ -361,7 +363,7 @@ def test_the_order_of_moves_matters(name):
     assert np.max(np.abs(swapped[0] - plain[1])) > 1e-4
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", rule_cases.variants_slow(NAMES))
 def test_one_player_descends(name):
     if ENTRIES[name].num_players == 2:
         with pytest.raises(ValueError, match="for 2 players, got 1"):

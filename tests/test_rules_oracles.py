@@ -99,8 +99,14 @@ RADII = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
-@pytest.mark.parametrize(("make", "step_size", "expected"), RADII)
+@pytest.mark.parametrize(
+    ("make", "step_size", "expected", "dtype"),
+    [(*case, jnp.float64) for case in RADII]
+    + [
+        pytest.param(*case, jnp.float32, marks=[pytest.mark.slow] if number % 8 else [])
+        for number, case in enumerate(RADII)
+    ],
+)
 def test_radius_on_xy(make, step_size, expected, dtype):
     tolerance = 1e-9 if dtype == jnp.float64 else 20 * jnp.finfo(dtype).eps
     radius = spectral_radius(XY, make(step_size), point(0, 0, dtype=dtype))
@@ -133,7 +139,9 @@ def test_other_steps_are_worse(make, best):
     assert at < min(left, right)
 
 
-@pytest.mark.parametrize("a", [0.05, 0.45, 0.55, 0.9])
+@pytest.mark.parametrize(
+    "a", [0.45, 0.55, *(pytest.param(a, marks=pytest.mark.slow) for a in (0.05, 0.9))]
+)
 def test_radius_closed_forms(a):
     """Along the curves, not only at the published points."""
     forms = {

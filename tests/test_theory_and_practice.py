@@ -316,7 +316,9 @@ def check(rule_name, game_names):
     return set(found.values())
 
 
-@pytest.mark.parametrize("rule_name", [n for n in NAMES if n not in CHANGING])
+@pytest.mark.parametrize(
+    "rule_name", rule_cases.variants_slow(n for n in NAMES if n not in CHANGING)
+)
 def test_growth_is_the_predicted_radius(rule_name):
     found = check(rule_name, a_tenth(rule_name))
     # The reasons do not explain everything away.

@@ -205,9 +205,16 @@ def _inspect_eqn(eqn: JaxprEqn) -> Limits:
         constants=_low(literals),
         draws=eqn.primitive.name in _DRAWS,
     )
-    for inner in _jaxprs(eqn.params.values()):
+    for inner in inner_jaxprs(eqn):
         limits |= inspect(inner)
     return limits
+
+
+def inner_jaxprs(equation: JaxprEqn) -> Iterator[ClosedJaxpr]:
+    """Yield the programs inside an equation: a loop's body, a choice's branches."""
+    # Since jax 0.12 some operations keep their parameters on an object of their own.
+    params = getattr(equation.params.get("_prim"), "params", equation.params)
+    yield from _jaxprs(params.values())
 
 
 def _jaxprs(values: Any) -> Iterator[ClosedJaxpr]:

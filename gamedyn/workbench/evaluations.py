@@ -1,11 +1,11 @@
 """Count the field evaluations of a rule that is in no registry."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax.tree_util import Partial
 
+from gamedyn.analysis.precision import inner_jaxprs
 from gamedyn.fields import gradient
 from gamedyn.game import Batch, Params
 from gamedyn.games import Problem
@@ -76,9 +76,10 @@ def _count(jaxpr: Any, needed: list[bool]) -> int:
         if _MARK in str(equation.params.get("name", "")):
             total += 1
             continue
+        parts = [closed.jaxpr for closed in inner_jaxprs(equation)]
         counts = [
             _count(part, outputs if len(part.outvars) == len(outputs) else _all(part))
-            for part in _parts(equation)
+            for part in parts
         ]
         kind = equation.primitive.name
         if kind == "cond":
@@ -90,12 +91,3 @@ def _count(jaxpr: Any, needed: list[bool]) -> int:
 
 def _all(jaxpr: Any) -> list[bool]:
     return [True] * len(jaxpr.outvars)
-
-
-def _parts(equation: Any) -> Iterator[Any]:
-    """The programs inside one operation: a loop's body, the branches of a choice."""
-    for value in equation.params.values():
-        for part in value if isinstance(value, tuple | list) else (value,):
-            part = getattr(part, "jaxpr", part)
-            if hasattr(part, "eqns"):
-                yield part

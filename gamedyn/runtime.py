@@ -33,8 +33,8 @@ def configure(
         x64: whether float64 is enabled; `None` leaves the setting unchanged.
         small_loop_bytes: loops that touch fewer bytes than this compile to a single
             machine kernel on the CPU, 2 to 11 times faster for games of 10 to 32
-            dimensions; `None` leaves XLA's own bound, about 1 kB up to jaxlib 0.11, none
-            in 0.12.
+            dimensions; `None` leaves XLA's own bound: about 1 kB up to jaxlib 0.11,
+            none in 0.12.
         num_cpu_devices: the number of virtual CPU devices, for sharded sweeps; `None`
             leaves it unchanged.
         compilation_cache: a directory where compiled programs are stored for later

@@ -109,7 +109,10 @@ def survives(directory, game, kills, num_steps):
     assert all(name.isdecimal() for name in names), "a killed run's leavings remain"
 
 
-@pytest.mark.parametrize(("game", "kills"), [("mlp", 3), ("diffusion", 2)])
+@pytest.mark.parametrize(
+    ("game", "kills"),
+    [("mlp", 3), pytest.param("diffusion", 2, marks=pytest.mark.slow)],
+)
 def test_killed_terminated_out_of_space(game, kills, tmp_path):
     survives(tmp_path, game, kills, num_steps=120)
 

@@ -1,5 +1,3 @@
-"""Moved to `gamedyn.workbench.plot`; this path is kept for one version."""
+"""The pictures, `gamedyn.workbench.plot`, under the package's own name."""
 
-from gamedyn._moved import forward
-
-__getattr__ = forward(__name__, "gamedyn.workbench.plot")
+from gamedyn.workbench.plot import *  # noqa: F403

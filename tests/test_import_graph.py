@@ -24,7 +24,13 @@ LAYERS = (
     ("gamedyn.gan", "gamedyn.diffusion"),
     ("gamedyn.metrics",),
     ("gamedyn.runtime", "gamedyn.train"),
-    ("gamedyn.workbench", "gamedyn.recipes", "gamedyn.plugins", "gamedyn.tables"),
+    (
+        "gamedyn.workbench",
+        "gamedyn.plot",
+        "gamedyn.recipes",
+        "gamedyn.plugins",
+        "gamedyn.tables",
+    ),
     ("gamedyn.commands", "gamedyn.cli"),
     ("experiments", "benchmarks"),
 )

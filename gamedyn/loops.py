@@ -57,6 +57,7 @@ def bounded_while(
     # The count is an int32; compared with a larger number it would wrap around.
     most = jnp.iinfo(jnp.int32).max
     limit = min(limit, most) if isinstance(limit, int) else limit
+    at_least = min(at_least, most)
 
     zero = jnp.zeros((), jnp.int32)
     carry = state, zero, decide(state, zero)

@@ -1,8 +1,8 @@
 """Linear systems without matrices: three Krylov methods and what is solved by them.
 
-Derivatives of a solution of `solve_definite` or `solve_square`, in both modes, are those
+Derivatives of what `solve_definite` and `solve_square` return, in both modes, are those
 of the linear system, solved by the same method; they do not run through the iterations.
-Who calls `least_residual` sees to that with `jax.lax.custom_linear_solve`.
+Callers of `least_residual` see to that with `jax.lax.custom_linear_solve`.
 """
 
 import dataclasses
@@ -284,8 +284,8 @@ def least_residual(
 
     and the next direction is the residual where the last step was a good one, else the
     last image: the former is better conditioned, the latter leads on where the residual
-    is orthogonal to its image. After 30 directions it starts again from the residual that
-    the point really has; at most 34 times.
+    is orthogonal to its image. After 30 directions it starts again from the residual
+    that the point really has; at most 34 times.
 
     Args:
         matvec: the system A, linear.

@@ -29,7 +29,7 @@ class Registry(Generic[Entry]):
         kind: str,
         families: tuple[str, ...] = (),
         *,
-        things: type = Callable,
+        things: Any = Callable,
         beside: "Registry[Any] | None" = None,
         parts: int = 1,
     ):

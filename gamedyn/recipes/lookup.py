@@ -27,8 +27,10 @@ class Commands(NamedTuple):
 
 
 def shipped() -> Path:
-    """Return the folder of the recipes that come with the package."""
-    return Path(__file__).resolve().parents[2] / "experiments"
+    """Return the folder of the recipes: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    homes = (package / "experiments", package.parent / "experiments")
+    return next((home for home in homes if (home / "__init__.py").is_file()), homes[0])
 
 
 def names() -> tuple[str, ...]:
@@ -73,8 +75,7 @@ def load(recipe: str) -> types.ModuleType:
     if name is None:
         module = import_path(file)
     else:
-        _import_experiments()
-        module = importlib.import_module(f"experiments.{name}")
+        module = importlib.import_module(f"{_package()}.{name}")
     for needed in ("main", "Config"):
         if not hasattr(module, needed):
             raise ValueError(f"{recipe} is no recipe: it has no {needed}")
@@ -139,17 +140,22 @@ def _name(file: Path) -> str | None:
     return {source: name for name, source in _sources().items()}.get(file)
 
 
-def _import_experiments() -> None:
-    """Import `experiments` from beside this package, whatever `sys.path` holds.
+def _package() -> str:
+    """Return the name of the package of recipes, which can be imported then.
+
+    It is a part of this package where that is installed. In a checkout it lies beside
+    and is loaded from there, whatever `sys.path` holds.
 
     Raises:
-        ValueError: if another package of that name is imported already.
+        ValueError: if another package `experiments` is imported already.
     """
     home = shipped()
+    if (home.parent / "__init__.py").is_file():
+        return "gamedyn.experiments"
     present = sys.modules.get("experiments")
     if present is None:
         _execute("experiments", home / "__init__.py")
-        return
+        return "experiments"
     folders = [Path(folder).resolve() for folder in getattr(present, "__path__", ())]
     if folders != [home]:
         where = ", ".join(map(str, folders)) or getattr(present, "__file__", None)
@@ -157,6 +163,7 @@ def _import_experiments() -> None:
             f"an 'experiments' other than gamedyn's is imported already, from {where}: "
             f"rename it"
         )
+    return "experiments"
 
 
 def _free_name(name: str, file: Path) -> str:

@@ -1,6 +1,8 @@
 """Registries: one table of named things that feeds tests, docs and the command line."""
 
+import contextlib
 import difflib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +35,7 @@ class Registry(Generic[Entry]):
         if name in self._entries:
             raise ValueError(f"the {self.kind} {name!r} is registered already")
         self._entries[name] = entry
+        _additions.append((self, name, _executed_module()))
 
     def register(
         self, name: str, describe: Callable[[Any], Entry], thing: Any = None
@@ -101,6 +104,35 @@ class Registry(Generic[Entry]):
         if key not in self._entries:
             raise unknown(self.kind, name, self.names())
         return self._entries[key]
+
+
+@contextlib.contextmanager
+def undone_on_failure() -> Iterator[None]:
+    """Take out again what is registered inside, if that ends with an exception.
+
+    Modules that were imported on the way and did not fail keep what they registered:
+    they are not executed again.
+    """
+    known, start = set(sys.modules), len(_additions)
+    try:
+        yield
+    except BaseException:
+        for registry, name, module in _additions[start:]:
+            if module in known or module not in sys.modules:
+                registry._entries.pop(name, None)
+        del _additions[start:]
+        raise
+
+
+_additions: list[tuple[Registry[Any], str, str]] = []  # where, what, by which module
+
+
+def _executed_module() -> str:
+    """Return the name of the module whose import is running now, the innermost one."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return frame.f_globals.get("__name__", "")
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> ValueError:

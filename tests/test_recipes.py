@@ -10,9 +10,12 @@ import sys
 import types
 from pathlib import Path
 
+import optax
 import pytest
 
+import gamedyn as gd
 from gamedyn import cli, recipes
+from gamedyn.recipes.rules import named_rule
 
 OWN = '''"""A recipe of one's own."""
 import dataclasses
@@ -201,6 +204,29 @@ def test_runs_and_recipes_that_moved(here, capsys):
     (here / "other.py").write_text((here / "runs/ours.py").read_text())
     with pytest.raises(ValueError, match=r"is a run of .*ours.py, not of other.py"):
         recipes.resume(Path("runs/moved"), "other.py")
+
+
+def test_a_recipe_of_a_folder_has_its_name(here, monkeypatch, capsys):
+    (here / "own").mkdir()
+    shutil.move("mine.py", "own/__init__.py")
+    (here / "own/__init__.py").write_text(OWN.replace('Path("here")', "Path()"))
+    assert cli.main(["train", "own/__init__.py"]) == 0
+    assert recipes.read_record(Path("results/own"))[1].number == 3
+    monkeypatch.chdir("own")
+    assert cli.main(["train", "."]) == 0
+    assert Path("results/own/run.json").is_file()
+    monkeypatch.chdir(here)
+    shutil.move("own", "moved")
+    capsys.readouterr()
+    assert cli.main(["evaluate", "results/own"]) == 2
+    assert "--recipe own\n" in capsys.readouterr().err
+
+
+def test_rules_of_recipes_may_be_named_with_hyphens():
+    rule = named_rule("extragradient-plus", (0.1, 0.2), optax.adam)
+    assert isinstance(rule, gd.Rule)
+    with pytest.raises(ValueError, match="unknown rule 'extragradiet'"):
+        named_rule("extragradiet", 0.1, optax.adam)
 
 
 def test_a_record_runs_nothing_of_the_current_folder(here):

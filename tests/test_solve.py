@@ -5,6 +5,7 @@ import itertools
 import logging
 from functools import partial
 
+import chex
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -414,10 +415,15 @@ class TestContinuation:
         first = run(START, rule.init(START), 100, 0)
         second = run(first.params, first.rule_state, 200, first.num_steps)
         assert int(second.num_steps) == 300
-        assert_same(whole.params, second.params)
-        assert_same(whole.rule_state, second.rule_state)
+        # Runs of other lengths are other programs: where multiply-adds are fused, their
+        # roundings differ, and so do the last digits of entries that pass zero.
         joined = np.concatenate([points(first.trace), points(second.trace)])
-        np.testing.assert_array_equal(points(whole.trace), joined)
+        for one, other in (
+            (whole.params, second.params),
+            (whole.rule_state, second.rule_state),
+            (points(whole.trace), joined),
+        ):
+            chex.assert_trees_all_close(one, other, rtol=1e-11, atol=1e-24)
 
     def test_starting_over_would_be_noticed(self):
         rule, key = RULES["optimistic"], jax.random.key(9)

@@ -18,8 +18,11 @@ def check_positive(name: str, value: Any) -> None:
         value: a number.
 
     Raises:
+        TypeError: if the value is no number.
         ValueError: if the value is known and not positive.
     """
+    if isinstance(value, str) or not hasattr(value, "__gt__"):
+        raise TypeError(f"{name} must be a positive number, got {value!r}")
     if is_known(value) and not value > 0:
         raise ValueError(f"{name} must be positive, got {value}")
 

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.tree_util import Partial
 
+from gamedyn._moved import forward
 from gamedyn.game import Batch, Game, Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 
@@ -64,7 +65,16 @@ class Problem:
     info: Info = Info()
 
     def __post_init__(self) -> None:
-        """Turn plain functions into pytrees, so that the problem passes through jit."""
+        """Turn plain functions into pytrees, so that the problem passes through jit.
+
+        Raises:
+            TypeError: if `init` is a point, not a function that returns one.
+        """
+        if isinstance(self.init, tuple | list | dict):
+            raise TypeError(
+                "init draws a start, init(key) -> params: give a fixed one as "
+                f"lambda key: start, got a {type(self.init).__name__}"
+            )
         for name in ("init", "sample"):
             function = getattr(self, name)
             if callable(function) and not isinstance(function, Partial):
@@ -86,3 +96,7 @@ def domain_of(problem: Problem) -> str:
     num_players = problem.game.num_players
     geometries = per_player(problem.geometry, num_players, "geometry")
     return ", ".join(dict.fromkeys(geometry.domain for geometry in geometries))
+
+
+if not TYPE_CHECKING:  # names that are elsewhere now, for one version
+    __getattr__ = forward(__name__, "gamedyn.games.registry")

@@ -4,10 +4,11 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optax
 
+from gamedyn._moved import forward
 from gamedyn.checks import is_known
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.registry import Registry
@@ -344,3 +345,7 @@ def owned(builder: Callable[..., Rule], **fixed: Any) -> Callable[..., Rule]:
         return builder(step_size, geometry=geometry, **{**fixed, **options})
 
     return make
+
+
+if not TYPE_CHECKING:  # names that are elsewhere now, for one version
+    __getattr__ = forward(__name__, "gamedyn.rules.base", "gamedyn.rules.combinations")

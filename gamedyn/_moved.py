@@ -33,7 +33,7 @@ def forward(old: str, *homes: str, call: str | None = None) -> Callable[[str], A
     module = sys.modules[old]
     if call is not None:
         module.__class__ = _callable(homes[0], call)
-    emptied = _public(old) == {"forward"}
+    emptied = not _public(old)
     if emptied:
         vars(module)["__dir__"] = lambda: sorted(set().union(*map(_public, homes)))
 
@@ -102,7 +102,7 @@ def _public(module: str) -> set[str]:
     return set(names.get("__all__", ())) or {
         name
         for name, value in names.items()
-        if name[0] != "_" and getattr(value, "__module__", module) in (module, __name__)
+        if name[0] != "_" and getattr(value, "__module__", module) == module
         if not isinstance(value, types.ModuleType)
     }
 

@@ -21,9 +21,12 @@ def check_positive(name: str, value: Any) -> None:
         TypeError: if the value is no number.
         ValueError: if the value is known and not positive.
     """
-    if isinstance(value, str) or not hasattr(value, "__gt__"):
-        raise TypeError(f"{name} must be a positive number, got {value!r}")
-    if is_known(value) and not value > 0:
+    try:
+        positive = not is_known(value) or value > 0
+    except TypeError as error:
+        what = f"{name} must be a positive number, got {value!r}"
+        raise TypeError(what) from error
+    if not positive:
         raise ValueError(f"{name} must be positive, got {value}")
 
 

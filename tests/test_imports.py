@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import inspect
+import pickle
 import pkgutil
 import subprocess
 import sys
@@ -84,6 +86,50 @@ rows = gd.compare(problem, "optimistic", step_size=0.1, evaluations=20).rows
 assert rows[0].name == "optimistic"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_old_module_stands_in_for_its_function(monkeypatch):
+    for name in ("compare", "analyse"):
+        function = getattr(importlib.import_module(f"gamedyn.workbench.{name}"), name)
+        monkeypatch.setitem(vars(gd), name, None)
+        old = importlib.import_module(f"gamedyn.{name}")
+        assert old.__doc__ == function.__doc__
+        assert inspect.signature(old) == inspect.signature(function)
+        assert inspect.unwrap(old) is inspect.unwrap(function)
+        assert pickle.loads(pickle.dumps(old)) is function
+
+
+def test_an_old_module_shows_the_names_of_its_home():
+    race = importlib.import_module("gamedyn.race")
+    assert {"Race", "race", "misfit"} <= set(dir(race))
+    assert "forward" not in dir(race)
+    here = {}
+    with pytest.warns(DeprecationWarning, match=r"workbench\.race"):
+        exec("from gamedyn.race import *", here)
+    assert here["race"] is gd.workbench.race.race
+    # What is left of a module is its own: only that is shown and imported.
+    exec("from gamedyn.rules.base import *", here)
+    assert "Rule" in here
+    assert "inner" not in here
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "home"),
+    [
+        ("rules.base", "inner", "trees"),
+        ("rules.registry", "PROJECTED", "rules.base"),
+        ("rules.registry", "wrapped", "rules.combinations"),
+        ("games.problem", "register", "games.registry"),
+        ("data.sets", "verify_content", "data.published"),
+    ],
+)
+def test_old_names_of_modules_that_stay(old, name, home):
+    old = importlib.import_module(f"gamedyn.{old}")
+    new = importlib.import_module(f"gamedyn.{home}")
+    with pytest.warns(DeprecationWarning, match=rf"moved to gamedyn\.{home}"):
+        assert getattr(old, name) is getattr(new, name)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = old.nothing
 
 
 def test_nothing_in_the_package_uses_an_old_path():

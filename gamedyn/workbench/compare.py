@@ -347,8 +347,8 @@ def _labelled(rules: Rules) -> list[tuple[str, str | Rule]]:
     match rules:  # a Rule is a tuple, too
         case str() | Rule():
             rules = [rules]
-        case (str(), Rule()) if isinstance(rules, tuple):
-            rules = [rules]
+        case (str() as label, Rule() as rule) if isinstance(rules, tuple):
+            rules = [(label, rule)]
     items = rules.items() if isinstance(rules, Mapping) else rules
     if not isinstance(items, Iterable):
         raise no_rule(_RULES, rules)

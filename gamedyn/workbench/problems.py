@@ -10,7 +10,7 @@ from gamedyn.game import Game, Params, check_params
 from gamedyn.games import Problem, make
 
 
-def by_name(game: Any) -> Any:
+def by_name(game: Problem | Game | str) -> Problem | Game:
     """Make the registered game of a name; leave everything else as it is."""
     return make(game) if isinstance(game, str) else game
 

@@ -389,7 +389,7 @@ def test_labels_and_starts_are_checked():
     for nothing in ([], (), {}):
         with pytest.raises(ValueError, match="no rules to compare"):
             gd.compare(problem, nothing)
-    with pytest.raises(TypeError, match="lambda key: start, got a tuple"):
+    with pytest.raises(TypeError, match="init must be a function of a key"):
         gd.Problem(problem.game, (1.0, 1.0))
     with pytest.raises(ValueError, match="unknown game 'bilinea'"):
         gd.compare("bilinea")

@@ -386,5 +386,5 @@ def stack(
     return stacks, jnp.sum(digits * places, axis=1, dtype=jnp.int32)
 
 
-if not TYPE_CHECKING:  # names that are elsewhere now, for one version
+if not TYPE_CHECKING:  # old names
     __getattr__ = forward(__name__, "gamedyn.data.published")

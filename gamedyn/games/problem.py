@@ -55,6 +55,9 @@ class Problem:
         geometry: one for all players, or a tuple of one each.
         sample: `sample(key) -> batch`, or `None` in a deterministic game.
         info: facts.
+
+    Raises:
+        TypeError: if `init` is a start, not a function that draws one.
     """
 
     game: Game
@@ -65,15 +68,12 @@ class Problem:
     info: Info = Info()
 
     def __post_init__(self) -> None:
-        """Turn plain functions into pytrees, so that the problem passes through jit.
-
-        Raises:
-            TypeError: if `init` is a point, not a function that returns one.
-        """
-        if isinstance(self.init, tuple | list | dict):
+        """Turn plain functions into pytrees, so that the problem passes through jit."""
+        # Not whether it is callable: jax rebuilds pytrees with whatever stands in.
+        if isinstance(self.init, (tuple, list)):
             raise TypeError(
-                "init draws a start, init(key) -> params: give a fixed one as "
-                f"lambda key: start, got a {type(self.init).__name__}"
+                "init must be a function of a key that draws the start: "
+                f"lambda key: {self.init!r}"
             )
         for name in ("init", "sample"):
             function = getattr(self, name)
@@ -98,5 +98,5 @@ def domain_of(problem: Problem) -> str:
     return ", ".join(dict.fromkeys(geometry.domain for geometry in geometries))
 
 
-if not TYPE_CHECKING:  # names that are elsewhere now, for one version
+if not TYPE_CHECKING:  # old names
     __getattr__ = forward(__name__, "gamedyn.games.registry")

@@ -393,5 +393,5 @@ def apply_updates(
     )
 
 
-if not TYPE_CHECKING:  # names that are elsewhere now, for one version
+if not TYPE_CHECKING:  # old names
     __getattr__ = forward(__name__, "gamedyn.trees")

@@ -1,7 +1,9 @@
 """Registries: one table of named things that feeds tests, docs and the command line."""
 
+import contextlib
 import difflib
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -67,6 +69,7 @@ class Registry(Generic[Entry]):
             if key in table and not shared:
                 raise ValueError(f"the {table.kind} {key!r} is registered already")
         self._entries[key] = entry
+        _additions.append((self, key, _executed_module()))
 
     def check(self, name: str, thing: Any) -> None:
         """Check the type of what is to be registered.
@@ -160,6 +163,35 @@ class Registry(Generic[Entry]):
 def normalised(name: object) -> str:
     """The form in which names are kept: underscores for hyphens."""
     return str(name).replace("-", "_")
+
+
+@contextlib.contextmanager
+def undone_on_failure() -> Iterator[None]:
+    """Take out again what is registered inside, if that ends with an exception.
+
+    Modules that were imported on the way and did not fail keep what they registered:
+    they are not executed again.
+    """
+    known, start = set(sys.modules), len(_additions)
+    try:
+        yield
+    except BaseException:
+        for registry, name, module in _additions[start:]:
+            if module in known or module not in sys.modules:
+                registry._entries.pop(name, None)
+        del _additions[start:]
+        raise
+
+
+_additions: list[tuple[Registry[Any], str, str]] = []  # where, what, by which module
+
+
+def _executed_module() -> str:
+    """Return the name of the module whose import is running now, the innermost one."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return frame.f_globals.get("__name__", "")
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> ValueError:

@@ -19,9 +19,15 @@ def check_positive(name: str, value: Any) -> None:
         value: a number.
 
     Raises:
+        TypeError: if the value is no number.
         ValueError: if the value is known and not positive.
     """
-    if is_known(value) and not value > 0:
+    try:
+        positive = not is_known(value) or value > 0
+    except TypeError as error:
+        what = f"{name} must be a positive number, got {value!r}"
+        raise TypeError(what) from error
+    if not positive:
         raise ValueError(f"{name} must be positive, got {value}")
 
 

@@ -230,10 +230,41 @@ def test_a_problem_a_point_a_game():
     unsolved = dataclasses.replace(problem, solutions=())
     with pytest.raises(ValueError, match="no solution of quadratic is known; give a"):
         analyse(unsolved)
-    with pytest.raises(TypeError, match="analyse needs the start of a Game"):
+    with pytest.raises(
+        TypeError, match=r"analyse needs a point of the Game: .*\(game, at"
+    ):
         analyse(problem.game)
-    with pytest.raises(TypeError, match="analyse takes a Problem .* got str"):
-        analyse("quadratic")
+    with pytest.raises(TypeError, match="with at a tuple of 2 pytrees"):
+        analyse(problem.game, [0.0, 0.0])
+    with pytest.raises(TypeError, match="analyse takes a Problem, .* got int"):
+        analyse(3)
+    assert str(analyse("quadratic")) == text
+    assert analyse("quadratic") != everything
+    assert len({here, here.spectrum, alone, everything}) == 4
+
+
+def test_the_old_keyword_is_taken_for_one_version():
+    problem = gd.games.make("bilinear")
+    point = problem.solutions[0]
+    for call in (
+        lambda **options: analyse(problem, **options).findings[0].report,
+        lambda **options: gd.analysis.certify(problem.game, point, **options),
+    ):
+        expected = str(call(own_loss_convex=True))
+        assert expected != str(call())
+        with pytest.warns(DeprecationWarning, match="is now own_loss_convex"):
+            assert str(call(own_cost_convex=True)) == expected
+        with pytest.raises(TypeError, match="got both"):
+            call(own_cost_convex=True, own_loss_convex=True)
+
+
+def test_a_rule_of_ones_own_has_its_own_domains():
+    rule, notes = gd.extragradient(optax.sgd(0.1)), []
+    for options in ({"rule": rule}, {"rule": "extragradient", "step_size": 0.1}):
+        (item,) = analyse("prisoners_dilemma", **options).findings
+        assert "constraints included" not in str(item)
+        notes.append("keeps to the domains it was built with" in str(item))
+    assert notes == [True, False]
 
 
 def test_a_rule_is_as_good_as_its_name():
@@ -254,6 +285,10 @@ def test_a_rule_is_as_good_as_its_name():
         analyse(problem, step_size=0.05)
     with pytest.raises(TypeError, match="a rule is a name or a Rule"):
         analyse(problem, rule=3, step_size=0.05)
+    with pytest.raises(TypeError, match="got the function extragradient: build"):
+        analyse(problem, rule=gd.extragradient)
+    with pytest.raises(TypeError, match="step_size must be a positive number"):
+        analyse(problem, rule="extragradient", step_size="auto")
 
 
 def test_the_old_module_can_be_called_and_imported_from():
@@ -544,6 +579,22 @@ def test_the_picture_shows_every_eigenvalue():
             assert math.isfinite(top)
     figure = plot.spectrum(found, "title")
     assert len(figure.axes) == 2
+    # A finding and a whole analysis bring their titles; every point has its line.
+    problem = gd.games.quadratic()
+    points = [("zero", problem.solutions[0]), ("start", problem.init(None))]
+    analysis = analyse(problem, points, rule="extragradient", step_size=0.05)
+    figure = plot.spectrum(analysis)
+    titles = [part.get_suptitle() for part in figure.subfigs]
+    assert titles == [
+        "quadratic: zero; extragradient, step size 0.05",
+        "quadratic: start",
+    ]
+    assert len(figure.axes) == 3
+    (part,) = plot.spectrum(analysis.findings[0]).subfigs
+    assert part.get_suptitle() == "zero; extragradient, step size 0.05"
+    nothing = dataclasses.replace(analysis.findings[0], spectrum=None)
+    with pytest.raises(ValueError, match="there is no picture"):
+        plot.spectrum(nothing)
 
 
 def test_other_methods_than_rules_have_their_own_update_map():

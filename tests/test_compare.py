@@ -352,13 +352,22 @@ def test_one_name_will_do_by_any_keyword():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (["game"], {}, r"needs the start of a Game: compare\(game, start"),
-        (["game", ["optimistic"]], {}, "needs the start of a Game"),
-        (["bilinear"], {}, "takes a Problem .* or a Game and its start, got str"),
+        (["game"], {}, r"needs a point of the Game: compare\(game, start"),
+        (["game", ["optimistic"]], {}, "needs a point of the Game"),
+        ([3], {}, "takes a Problem, .* or a Game and a point, got int"),
         (["problem", "optimistic", "optimistic"], {}, "takes a start with a Game"),
         (["problem"], {"rules": "adam", "names": "adam"}, "not both"),
         (["problem", 3], {}, "rules are names, Rule objects, .* got int"),
         (["problem", [("a", "adam")]], {}, "rules are names, .* got tuple"),
+        (["problem", "adam", "sgd"], {}, r"as one list: compare\(problem, \["),
+        (["problem", gd.extragradient], {}, "got the function extragradient: build"),
+        (["problem", [gd.extragradient]], {}, "got the function extragradient: build"),
+        (["problem", "adam"], {"step_size": "Auto"}, 'positive number or "auto", got'),
+        (
+            ["problem", "adam"],
+            {"step_size": None},
+            "step_size must be a positive number",
+        ),
     ],
 )
 def test_what_is_no_game_or_no_rule_is_one_line(arguments, options, message):
@@ -377,6 +386,53 @@ def test_labels_and_starts_are_checked():
         gd.compare(problem, ["adam", ("adam", rule)])
     with pytest.raises(ValueError, match="parameters of 2 players, got 1"):
         gd.compare(problem.game, (1.0,), rule)
+    for nothing in ([], (), {}):
+        with pytest.raises(ValueError, match="no rules to compare"):
+            gd.compare(problem, nothing)
+    with pytest.raises(TypeError, match="init must be a function of a key"):
+        gd.Problem(problem.game, (1.0, 1.0))
+    with pytest.raises(ValueError, match="unknown game 'bilinea'"):
+        gd.compare("bilinea")
+
+
+def test_a_registered_game_and_a_labelled_rule_will_do():
+    mine = ("mine", gd.simultaneous(optax.sgd(0.1)))
+    comparison = gd.compare("bilinear", mine, evaluations=20)
+    assert comparison.problem.info.name == "bilinear"
+    assert [row.name for row in comparison.rows] == ["mine"]
+    # Nothing was tuned, and nothing says so.
+    assert "tuned" not in str(comparison)
+    assert "step size" not in str(comparison).splitlines()[0]
+    both = gd.compare("bilinear", ["optimistic", mine], evaluations=20)
+    assert "each registered rule tuned over 41" in str(both)
+    assert both != comparison
+    assert len({both, comparison, *both.curves.values()}) == 4
+
+
+def test_rules_of_ones_own_keep_to_their_domains_and_the_row_says_so():
+    problem = gd.games.make("prisoners_dilemma")
+    rules = ["extragradient", gd.extragradient(optax.sgd(0.1))]
+    named, own = gd.compare(problem, rules, step_size=0.1, evaluations=20).rows
+    assert "domains" in own.notes
+    assert "domains" not in named.notes
+    free = gd.compare("bilinear", rules[1], evaluations=20).rows[0]
+    assert "domains" not in free.notes
+
+
+def test_pictures_of_a_comparison():
+    comparison = gd.compare("bilinear", QUICK[:2], step_size=0.1, evaluations=20)
+    given = gd.plot.convergence(comparison.curves, comparison.families(), "title")
+    figure = gd.plot.convergence(comparison)
+    assert [axis.get_title() for axis in figure.axes] == [
+        axis.get_title() for axis in given.axes
+    ]
+    assert given.get_suptitle() == "title"
+    assert figure.get_suptitle() == "bilinear: residual against work"
+    figure = gd.plot.phase(comparison)
+    assert [axis.get_title() for axis in figure.axes[:2]] == list(QUICK[:2])
+    assert figure.get_suptitle().startswith("bilinear: trajectories\n")
+    with pytest.raises(TypeError, match="curves need a field and a start"):
+        gd.plot.phase(comparison.curves)
 
 
 def test_a_comparison_prints_as_a_table(mixed):

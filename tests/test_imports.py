@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import inspect
+import pickle
 import pkgutil
 import subprocess
 import sys
@@ -112,6 +114,31 @@ rows = gd.compare(problem, "optimistic", step_size=0.1, evaluations=20).rows
 assert rows[0].name == "optimistic"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_old_module_stands_in_for_its_function(monkeypatch):
+    for name in ("compare", "analyse"):
+        function = getattr(importlib.import_module(f"gamedyn.workbench.{name}"), name)
+        monkeypatch.setitem(vars(gd), name, None)
+        old = importlib.import_module(f"gamedyn.{name}")
+        assert old.__doc__ == function.__doc__
+        assert inspect.signature(old) == inspect.signature(function)
+        assert inspect.unwrap(old) is inspect.unwrap(function)
+        assert pickle.loads(pickle.dumps(old)) is function
+
+
+def test_an_old_module_shows_the_names_of_its_home():
+    race = importlib.import_module("gamedyn.race")
+    assert {"Race", "race", "misfit"} <= set(dir(race))
+    assert "forward" not in dir(race)
+    here = {}
+    with pytest.warns(DeprecationWarning, match=r"workbench\.race"):
+        exec("from gamedyn.race import *", here)
+    assert here["race"] is gd.workbench.race.race
+    # What is left of a module is its own: only that is shown and imported.
+    exec("from gamedyn.rules.base import *", here)
+    assert "Rule" in here
+    assert "inner" not in here
 
 
 def test_nothing_in_the_package_uses_an_old_path():

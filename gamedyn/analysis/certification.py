@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from gamedyn._moved import renamed
 from gamedyn.analysis.certificates import UNIT
 from gamedyn.analysis.constrained import (
     ConstrainedReport,
@@ -73,6 +74,7 @@ def certify(
 ) -> EquilibriumReport | ConstrainedReport: ...
 
 
+@renamed(own_cost_convex="own_loss_convex")
 def certify(
     game: Game,
     params: Params,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from gamedyn._moved import renamed
 from gamedyn.analysis.flow import with_rule
 from gamedyn.analysis.gaps import nash_conv, simplex_response, variational_gap
 from gamedyn.analysis.jacobians import game_jacobian
@@ -67,8 +68,8 @@ class ConstrainedReport:
         exploitability: the same per player.
         gain_tolerance: what the NashConv was compared with.
         variational_gap: where all domains are simplices; else `None`.
-        update_radius: spectral radius per step of the rule's update map, constraints
-            included, or `None`.
+        update_radius: spectral radius per step of the rule's update map, on the domains
+            that the rule was built with, or `None`.
         update_stability: what follows for the rule.
         update_remark: what limits or explains the finding on the rule, in words.
         update_eigenvalues: of the rule's update map over one period, or `None`.
@@ -113,7 +114,7 @@ class ConstrainedReport:
         if self.update_radius is not None:
             lines.append(
                 f"rule: {_RULE_WORDS[self.update_stability]}: spectral radius "
-                f"{self.update_radius:.12g}, constraints included"
+                f"{self.update_radius:.12g}, on the domains it was built with"
             )
         elif self.update_remark:
             lines.append(f"rule: {self.update_remark}")
@@ -153,6 +154,7 @@ def is_constrained(geometry: Geometry | tuple[Geometry, ...], num_players: int) 
     return any(domain.kind != "euclidean" for domain in domains)
 
 
+@renamed(own_cost_convex="own_loss_convex")
 def certify_constrained(
     game: Game,
     params: Params,

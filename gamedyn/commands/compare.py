@@ -86,7 +86,7 @@ def run(config: Compare, command: str) -> None:
 
             comparison = compare(
                 problem,
-                names,
+                names or None,
                 evaluations=config.steps,
                 step_size=step_size,
                 seeds=config.seeds,

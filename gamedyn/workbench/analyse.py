@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from gamedyn import methods, rules
+from gamedyn._moved import renamed
 from gamedyn.analysis import (
     ConstrainedReport,
     EquilibriumReport,
@@ -30,13 +31,13 @@ from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import Problem
 from gamedyn.rules import Rule
-from gamedyn.workbench.problems import as_problem
+from gamedyn.workbench.problems import as_problem, by_name, no_rule
 from gamedyn.workbench.race import full_field, misfit
 
 _AGREEMENT = 1e-5  # relative, of spectral radii that differ by rounding only
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Spectrum:
     """What the picture of a point shows.
 
@@ -63,7 +64,7 @@ class Spectrum:
     caption: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Finding:
     """Everything known about one point.
 
@@ -125,7 +126,7 @@ class Finding:
         }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Analysis:
     """What is known about the points of a problem.
 
@@ -155,8 +156,9 @@ class Analysis:
         return {"settings": self.settings, "points": points}
 
 
+@renamed(own_cost_convex="own_loss_convex")
 def analyse(
-    problem: Problem | Game,
+    problem: Problem | Game | str,
     at: Params | Sequence[tuple[str, Params]] | None = None,
     *,
     rule: str | Rule | None = None,
@@ -182,12 +184,13 @@ def analyse(
     best responses. Beside the report stands what a picture of the eigenvalues shows.
 
     Args:
-        problem: the problem, or an unconstrained game without batches; of a finite sum,
-            all components are used.
+        problem: the problem; the name of a registered game; or an unconstrained game
+            without batches. Of a finite sum, all components are used.
         at: the point, one pytree per player, or a list of pairs of a label and a point;
             all known solutions of the problem if `None`.
         rule: a registered rule, or another method, by name; or a `Rule`, which steps on
-            the gradient field by its own geometry.
+            the gradient field and on the domains that it was built with, whatever those
+            of the problem are.
         step_size: the step size that a named rule is made with. Beside a `Rule`, the
             one it has: without it no stability region is drawn.
         error: see `analysis.certify`.
@@ -219,9 +222,10 @@ def analyse(
         verdict: INCONCLUSIVE, the second-order test is silent...
     """
     # One form of everything: a problem, labelled points, a method at a step size.
+    problem = by_name(problem)
     points = _points(problem, at)
     start = points[0][1] if isinstance(problem, Game) and points else None
-    problem = as_problem(problem, start, caller="analyse")
+    problem = as_problem(problem, start, caller="analyse", argument="at")
     n = problem.game.num_players
     near = _near(problem, rule, step_size)
     constrained = is_constrained(problem.geometry, n)
@@ -240,6 +244,11 @@ def analyse(
         notes.append(f"all {problem.info.num_components} components of the finite sum")
     elif batch is not None:
         notes.append("a stochastic game: the findings are about one fixed batch")
+    if constrained and near is not None and near.given is not None:
+        notes.append(
+            f"{near.name} keeps to the domains it was built with, whatever the "
+            "problem's are"
+        )
 
     # The report of every point, and what its picture shows.
     findings = []
@@ -338,12 +347,12 @@ def _near(problem: Problem, rule: Any, step_size: float | None) -> _Near | None:
         check_positive("step_size", step_size)
     if isinstance(rule, Rule):
         return _Near("the given rule", step_size, problem, rule)
+    if rule is not None and not isinstance(rule, str):
+        raise no_rule("a rule is a name or a Rule", rule)
     if (rule is None) != (step_size is None):
         raise ValueError("a rule and its step size belong together, got only one")
     if rule is None:
         return None
-    if not isinstance(rule, str):
-        raise TypeError(f"a rule is a name or a Rule, got {type(rule).__name__}")
     reason = misfit(rule, problem, problem.game.num_players)
     if reason is not None:
         raise ValueError(f"the rule {rule!r} {reason}")

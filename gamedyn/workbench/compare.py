@@ -18,7 +18,7 @@ from gamedyn.game import Game, Params
 from gamedyn.games import Problem
 from gamedyn.rules import Rule
 from gamedyn.solve import Status
-from gamedyn.workbench.problems import as_problem
+from gamedyn.workbench.problems import as_problem, by_name, no_rule
 from gamedyn.workbench.race import Race, draw_starts, full_field, misfit, race
 from gamedyn.workbench.results import NOTES, TOLERANCE, Comparison, Curve, Row
 from gamedyn.workbench.summaries import Entrant, quarters, summarise
@@ -38,7 +38,12 @@ __all__ = [
 ]
 
 Rules: TypeAlias = (
-    str | Rule | Mapping[str, Rule] | Iterable[str | Rule | tuple[str, Rule]] | None
+    str
+    | Rule
+    | tuple[str, Rule]
+    | Mapping[str, Rule]
+    | Iterable[str | Rule | tuple[str, Rule]]
+    | None
 )
 """What `compare` takes as rules: names, rules, and rules with labels, mixed freely."""
 
@@ -77,7 +82,7 @@ def applicable(problem: Problem, num_players: int | None = None) -> tuple[str, .
 
 @overload
 def compare(
-    problem: Problem,
+    problem: Problem | str,
     rules: Rules = None,
     *,
     evaluations: int = 4000,
@@ -108,7 +113,7 @@ def compare(
 
 # The second argument is a game's start or a problem's rules, as the overloads say.
 def compare(  # pyright: ignore[reportInconsistentOverload]
-    problem: Problem | Game,
+    problem: Problem | Game | str,
     start: Any = None,
     rules: Rules = None,
     *,
@@ -139,13 +144,15 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
     to the smallest step. Tuning uses the median over the seeds.
 
     Args:
-        problem: a problem, `gd.games.make(NAME)` say; or a deterministic game.
+        problem: a problem; the name of a registered game; or a deterministic game.
         start: where a game starts, a tuple of one pytree per player. A problem has its
             own start: its rules come second.
         rules: names of registered rules or other methods (`methods.names()`), `Rule`
             objects, pairs `(label, rule)`, or a mapping of labels to rules; a single
-            name or rule will do. A `Rule` has no step size to tune: it runs as it is,
-            on the gradient field. All registered rules that apply if `None`.
+            name, rule or pair will do. A `Rule` has no step size to tune: it runs as it
+            is, on the gradient field and on the domains that it was built with,
+            whatever those of the problem are. All registered rules that apply if
+            `None`.
         evaluations: the budget of joint field evaluations for each rule.
         step_size: one positive number for all registered rules, or "auto".
         seeds: the number s of starts (and noise sequences); numbers are their medians.
@@ -161,10 +168,10 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
         shows a table.
 
     Raises:
-        TypeError: if a game comes without a start, a problem with one, or something
-            else is among the rules.
+        TypeError: if a game comes without a start, a problem with one, something else
+            is among the rules, or the step size is neither a number nor "auto".
         ValueError: if a name is unknown or not defined on the problem, a label occurs
-            twice, or a number is not positive.
+            twice, no rule is given, or a number is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -180,6 +187,7 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
         [('extragradient', 'converging'), ('mine', 'converging')]
     """
     # The problem and the rules, in whichever of the two forms they are given.
+    problem = by_name(problem)
     if isinstance(problem, Problem) and start is not None and rules is None:
         start, rules = None, start
     if rules is not None and names is not None:
@@ -188,6 +196,10 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
     check_positive_integer("evaluations", evaluations)
     check_positive_integer("seeds", seeds)
     if step_size != "auto":
+        if isinstance(step_size, str):
+            raise TypeError(
+                f'step_size must be a positive number or "auto", got {step_size!r}'
+            )
         check_positive("step_size", step_size)
     if not noise >= 0:
         raise ValueError(f"noise must not be negative, got {noise}")
@@ -285,6 +297,8 @@ def _tune(race: Race) -> tuple[int, bool]:
 def _entrants(problem: Problem, rules: Rules, noisy: bool) -> list[Entrant]:
     """List the rows: which rules run, and which of them on minibatches."""
     given = _labelled(rules)
+    if rules is not None and not given:
+        raise ValueError("no rules to compare: name one, or give None for all")
     n = problem.game.num_players
     for name in (method for _, method in given if isinstance(method, str)):
         reason = misfit(name, problem, n)
@@ -330,11 +344,14 @@ def _labelled(rules: Rules) -> list[tuple[str, str | Rule]]:
     """Bring what `compare` takes as rules into pairs of a label and a method."""
     if rules is None:
         return []
-    if isinstance(rules, str | Rule):  # a Rule is a tuple, too
-        rules = [rules]
+    match rules:  # a Rule is a tuple, too
+        case str() | Rule():
+            rules = [rules]
+        case (str() as label, Rule() as rule) if isinstance(rules, tuple):
+            rules = [(label, rule)]
     items = rules.items() if isinstance(rules, Mapping) else rules
     if not isinstance(items, Iterable):
-        raise TypeError(_not_a_rule(rules))
+        raise no_rule(_RULES, rules)
     pairs: list[tuple[str, str | Rule]] = []
     for item in items:
         match item:
@@ -346,12 +363,10 @@ def _labelled(rules: Rules) -> list[tuple[str, str | Rule]]:
             case (str() as label, Rule() as rule):
                 pairs.append((label, rule))
             case _:
-                raise TypeError(_not_a_rule(item))
+                raise no_rule(_RULES, item)
     return pairs
 
 
-def _not_a_rule(item: Any) -> str:
-    return (
-        "rules are names, Rule objects, pairs (label, Rule) or a mapping of labels to "
-        f"Rules, got {type(item).__name__}"
-    )
+_RULES = (
+    "rules are names, Rule objects, pairs (label, Rule) or a mapping of labels to Rules"
+)

@@ -17,12 +17,12 @@ from matplotlib.patches import Patch
 
 from gamedyn.fields import Field
 from gamedyn.game import Params
+from gamedyn.workbench.analyse import Analysis, Finding, Spectrum
+from gamedyn.workbench.race import full_field
+from gamedyn.workbench.results import Comparison, Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from gamedyn.workbench.analyse import Spectrum
-    from gamedyn.workbench.results import Curve
 
 _GREY = "0.82"
 _SHADE = "#d3ecd6"
@@ -30,7 +30,7 @@ _MARKS = {"start": ("o", "black"), "solution": ("*", "crimson")}
 
 
 def convergence(
-    curves: "Mapping[str, Curve]",
+    curves: Mapping[str, Curve] | Comparison,
     families: Mapping[str, Sequence[str]] | None = None,
     title: str = "",
 ) -> Figure:
@@ -40,9 +40,10 @@ def convergence(
     compare at a glance. Of curves that oscillate the upper envelope is drawn.
 
     Args:
-        curves: by row name, `curves` of a comparison.
-        families: row names by family, in the order of the panels, `families()` of a
-            comparison; one panel with all curves if `None`.
+        curves: a comparison, which has families and a title; or its curves, by row
+            name.
+        families: row names by family, in the order of the panels; one panel with all
+            curves if `None`.
         title: of the figure.
 
     Returns:
@@ -52,10 +53,14 @@ def convergence(
         >>> import gamedyn as gd
         >>> problem = gd.games.make("bilinear")
         >>> rows = gd.compare(problem, "optimistic", step_size=0.1, evaluations=100)
-        >>> figure = gd.plot.convergence(rows.curves, rows.families())
+        >>> figure = gd.plot.convergence(rows)
         >>> len(figure.axes)
         1
     """
+    if isinstance(curves, Comparison):
+        families = curves.families() if families is None else families
+        title = title or f"{curves.settings['game']}: residual against work"
+        curves = curves.curves
     if families is None:
         families = {"": list(curves)}
     columns = min(3, len(families))
@@ -96,7 +101,7 @@ def convergence(
     return figure
 
 
-def _envelope(curve: "Curve") -> tuple[np.ndarray, np.ndarray]:
+def _envelope(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     """The largest median residual in bins that widen with the work, and where."""
     with np.errstate(all="ignore"):
         level = np.median(curve.residual, axis=0)
@@ -124,9 +129,9 @@ def _limits(levels: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def phase(
-    curves: "Mapping[str, Curve]",
-    field: Field,
-    start: Params,
+    curves: Mapping[str, Curve] | Comparison,
+    field: Field | None = None,
+    start: Params | None = None,
     solutions: Sequence[Params] = (),
     title: str = "",
     *,
@@ -135,7 +140,8 @@ def phase(
     """Draw trajectories in the plane over the field's streamlines, one panel per rule.
 
     Args:
-        curves: by row name, with `points` of two dimensions.
+        curves: a comparison of two dimensions, which has a field, a start, solutions
+            and a title; or curves, by row name, with `points` of two dimensions.
         field: the field whose negative is drawn, the direction of motion.
         start: the start; gives the parameters' structure.
         solutions: known solutions, marked with a star.
@@ -146,8 +152,18 @@ def phase(
         The figure.
 
     Raises:
+        TypeError: if curves come without a field and a start.
         ValueError: if the game does not have two dimensions.
     """
+    if isinstance(curves, Comparison):
+        problem = curves.problem
+        field = full_field(problem)[0] if field is None else field
+        start = problem.init(None) if start is None else start
+        solutions = solutions or problem.solutions
+        title = title or f"{curves.settings['game']}: trajectories"
+        curves = curves.curves
+    if field is None or start is None:
+        raise TypeError("curves need a field and a start; a Comparison has them")
     flat, unravel = ravel_pytree(start)
     if flat.size != 2:
         raise ValueError(f"a phase portrait needs 2 dimensions, got {flat.size}")
@@ -199,43 +215,73 @@ def phase(
     return figure
 
 
-def spectrum(shown: "Spectrum", title: str = "") -> Figure:
+def spectrum(shown: Spectrum | Finding | Analysis, title: str = "") -> Figure:
     """Draw the eigenvalues of J, and of a rule's update map if there is one.
 
     The plane of J shows where the rule converges, or else the half plane in which the
     flow does; the map's eigenvalues stand beside the unit circle.
 
     Args:
-        shown: the eigenvalues and the region, `spectrum` of a finding of `analyse`.
-        title: of the figure.
+        shown: an analysis, every point of which is one line of panels; one of its
+            findings; or the `spectrum` of one.
+        title: of the figure; by default that of the points.
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: if there is no picture of any point.
+
+    Example:
+        >>> import gamedyn as gd
+        >>> result = gd.analyse("quadratic", rule="extragradient", step_size=0.05)
+        >>> len(gd.plot.spectrum(result).axes)
+        2
     """
-    panels = 1 if shown.update is None else 2
+    lines = _spectra(shown)
+    if not lines:
+        raise ValueError("there is no picture: no eigenvalues were computed")
+    panels = max(1 if one.update is None else 2 for _, one in lines)
     # In inches, since layouts that adapt themselves do not know of square axes.
     width, height, side = 5.4 * panels, 6.6, 4.4
-    figure = Figure(figsize=(width, height))
-    axes = [
-        figure.add_axes(
-            (
-                (5.4 * k + 0.8) / width,
-                1.2 / height,
-                side / width,
-                side / height,
+    figure = Figure(figsize=(width, height * len(lines)))
+    parts = figure.subfigures(len(lines), 1, squeeze=False)[:, 0]
+    for part, (label, one) in zip(parts, lines, strict=True):
+        axes = [
+            part.add_axes(
+                (
+                    (5.4 * k + 0.8) / width,
+                    1.2 / height,
+                    side / width,
+                    side / height,
+                )
             )
-        )
-        for k in range(panels)
-    ]
-    _plane(axes[0], shown)
-    if shown.update is not None:
-        _unit_circle(axes[1], shown.update, shown.period)
-    title = f"{title}; {shown.rule}" if shown.rule else title
-    figure.suptitle(title, y=1 - 0.15 / height, va="top")
+            for k in range(1 if one.update is None else 2)
+        ]
+        _plane(axes[0], one)
+        if one.update is not None:
+            _unit_circle(axes[1], one.update, one.period)
+        words = "; ".join(filter(None, (title or label, one.rule)))
+        words = "\n".join(textwrap.wrap(words, 50 * panels))
+        part.suptitle(words, y=1 - 0.15 / height, va="top")
     return figure
 
 
-def _plane(axis: "Axes", shown: "Spectrum") -> None:
+def _spectra(shown: Spectrum | Finding | Analysis) -> list[tuple[str, Spectrum]]:
+    """The pictures there are, with their titles."""
+    if isinstance(shown, Spectrum):
+        return [("", shown)]
+    if isinstance(shown, Finding):
+        return [] if shown.spectrum is None else [(shown.label, shown.spectrum)]
+    name = shown.problem.info.name
+    return [
+        (f"{name}: {label}", spectrum)
+        for finding in shown.findings
+        for label, spectrum in _spectra(finding)
+    ]
+
+
+def _plane(axis: "Axes", shown: Spectrum) -> None:
     left, right, top = shown.limits
     if shown.region is not None:
         real, imaginary, radius = shown.region

@@ -41,7 +41,7 @@ _POINTS_UP_TO = 8  # dimensions up to which whole trajectories are kept
 _CHUNK = 256  # runs held in memory at a time
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Race:
     """All runs of one method on one problem: step sizes x seeds.
 

@@ -38,16 +38,12 @@ def write(comparison: Comparison, out: Path, field: Field, command: str) -> None
         field: the deterministic field, for the phase portrait.
         command: the command line that made it.
     """
-    title = f"{comparison.settings['game']}: residual against work"
-    families = comparison.families()
-    pictures = {"convergence.png": plot.convergence(comparison.curves, families, title)}
+    pictures = {"convergence.png": plot.convergence(comparison)}
     if comparison.settings["dimension"] == 2:
         pictures["phase.png"] = plot.phase(
-            comparison.curves,
+            comparison,
             field,
-            comparison.problem.init(None),
-            comparison.problem.solutions,
-            f"{comparison.settings['game']}: trajectories, tabulated step sizes",
+            title=f"{comparison.settings['game']}: trajectories, tabulated step sizes",
         )
     images = _write_pictures(pictures, out)
     _write_csv(comparison.rows, out / "table.csv")

@@ -18,6 +18,7 @@ TOLERANCE = 1e-10
 NOTES = {
     "own": "a rule of the caller's own, run as it is; its evaluations per step are "
     "counted in its program",
+    "domains": "it keeps to the domains it was built with, whatever the problem's are",
     "no_contraction": "no step size contracts; shown at extragradient's tuned step",
     "not_autonomous": "its update map changes from step to step: no spectral radius",
     "not_differentiable": "the update map has no Jacobian at the solution",
@@ -120,7 +121,7 @@ class Row:
         return rates_agree(self.measured, self.predicted, self.fitted)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Curve:
     """The course of one rule's runs.
 
@@ -138,7 +139,7 @@ class Curve:
     points: np.ndarray | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
     """The result of a comparison; `print` shows it as a table.
 
@@ -229,17 +230,20 @@ def cells(row: Row, numbers: dict[str, int]) -> list[str]:
 def headline(comparison: Comparison) -> str:
     """Say in one sentence what was compared, and how fairly."""
     s = comparison.settings
-    tuned = (
-        f"each rule tuned over 41 step sizes from 1e-3/L to 10/L (L = "
-        f"{s['lipschitz']:.4g}) with {s['evaluations']} evaluations each"
-        if s["step_size"] == "auto"
-        else f"step size {s['step_size']:g} for all"
-    )
+    if all(row.rule is None for row in comparison.rows):
+        tuned = ""
+    elif s["step_size"] == "auto":
+        tuned = (
+            f", each registered rule tuned over 41 step sizes from 1e-3/L to 10/L (L = "
+            f"{s['lipschitz']:.4g}) with {s['evaluations']} evaluations each"
+        )
+    else:
+        tuned = f", step size {s['step_size']:g} for each registered rule"
     noise = f", noise {s['noise']:g}" if s["noise"] else ""
     seeds = f", median of {s['seeds']} starts" if s["seeds"] > 1 else ""
     return (
         f"{s['game']} in {s['dimension']} dimensions, {s['dtype']}; "
-        f"{s['evaluations']} gradient evaluations per rule, {tuned}{noise}{seeds}"
+        f"{s['evaluations']} gradient evaluations per rule{tuned}{noise}{seeds}"
     )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gamedyn.analysis import MeasuredRate, game_jacobian, measured_rate, update_jacobian
+from gamedyn.analysis.constrained import is_constrained
 from gamedyn.fields import Field
 from gamedyn.games import Problem
-from gamedyn.geometry import per_player
 from gamedyn.rules import Rule
 from gamedyn.solve import Status
 from gamedyn.workbench.race import Race, build, full_field
@@ -98,10 +98,12 @@ def summarise(
     status = Status(int(race.status[best].max()))
     diverged = status == Status.NON_FINITE
 
-    # How the numbers were come by.
+    # How the numbers came about.
     noted = list(notes)
     if race.entry is None:
         noted.append("own")
+        if is_constrained(problem.geometry, problem.game.num_players):
+            noted.append("domains")
     if diverged:
         noted.append("diverged")
     if race.period > 1:
@@ -237,7 +239,7 @@ def _predict(
     _, batch = full_field(problem)
     matrix, status, period = update_jacobian(descended, rule, solution, batch)
     nullity = 0
-    if _unconstrained(problem):
+    if not is_constrained(problem.geometry, problem.game.num_players):
         jacobian = np.asarray(game_jacobian(field, solution))
         values = np.linalg.svd(jacobian, compute_uv=False)
         nullity = int(np.sum(values <= 1e-10 * values.max(initial=0)))
@@ -250,11 +252,6 @@ def _predict(
     kept = np.argsort(np.abs(eigenvalues - 1))[nullity:]
     radius = np.abs(eigenvalues[kept]).max(initial=0.0)
     return Prediction(float(radius) ** (1 / (period * race.cost)), nullity > 0)
-
-
-def _unconstrained(problem: Problem) -> bool:
-    geometries = per_player(problem.geometry, problem.game.num_players, "geometry")
-    return all(geometry.kind == "euclidean" for geometry in geometries)
 
 
 def _floor(problem: Problem, start: float, of_residual: bool) -> float:

@@ -56,10 +56,8 @@ def bounded_while(
 
     # The count is an int32; compared with a larger number it would wrap around.
     most = jnp.iinfo(jnp.int32).max
-    limit, at_least = (
-        min(number, most) if isinstance(number, int) else number
-        for number in (limit, at_least)
-    )
+    limit = min(limit, most) if isinstance(limit, int) else limit
+    at_least = min(at_least, most) if isinstance(at_least, int) else at_least
 
     zero = jnp.zeros((), jnp.int32)
     carry = state, zero, decide(state, zero)

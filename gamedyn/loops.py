@@ -32,7 +32,8 @@ def bounded_while(
         go_on: `go_on(state)` says whether another step is wanted, a boolean scalar.
         step: `step(state)` returns the next state, of the same structure.
         state: where to begin, any pytree.
-        limit: the largest number of steps, may be traced.
+        limit: the largest number of steps, may be traced; numbers beyond int32 are as
+            good as its largest.
         at_least: so many steps are done whatever `go_on` says, `limit` permitting.
 
     Returns:
@@ -52,6 +53,13 @@ def bounded_while(
         state, count, _ = carry
         state, count = step(state), count + 1
         return state, count, decide(state, count)
+
+    # The count is an int32; compared with a larger number it would wrap around.
+    most = jnp.iinfo(jnp.int32).max
+    limit, at_least = (
+        min(number, most) if isinstance(number, int) else number
+        for number in (limit, at_least)
+    )
 
     zero = jnp.zeros((), jnp.int32)
     carry = state, zero, decide(state, zero)

@@ -64,6 +64,10 @@ def test_bounded_while_counts_and_stops():
     last, counts = jax.vmap(run, (0, None))(starts, 100)
     np.testing.assert_array_equal(counts, [3, 0, 10])
     np.testing.assert_array_equal(last, [0.625, 0.5, 1e3 / 1024])
+    # Limits that no int32 holds are no limits.
+    for limit in (2**31 - 1, 2**31, 2**32, 3 * 10**9):
+        assert run(jnp.array(5.0), limit)[1] == 3
+        assert run(jnp.array(5.0, jnp.float32), limit)[1] == 3
     # A traced limit, and derivatives through the steps done.
     assert jax.jit(run)(jnp.array(5.0), 2)[1] == 2
     assert jax.jvp(lambda x: run(x, 9)[0], (5.0,), (1.0,))[1] == 0.125

@@ -1,7 +1,8 @@
-"""Linear systems without matrices: two Krylov methods and what is solved by them.
+"""Linear systems without matrices: three Krylov methods and what is solved by them.
 
-Derivatives of a solution, in both modes, are those of the linear system, solved by the
-same method; they do not run through the iterations.
+Derivatives of what `solve_definite` and `solve_square` return, in both modes, are those
+of the linear system, solved by the same method; they do not run through the iterations.
+Callers of `least_residual` see to that with `jax.lax.custom_linear_solve`.
 """
 
 import dataclasses
@@ -282,8 +283,9 @@ def least_residual(
     $$x \leftarrow x + (q_i^\top r)\, p_i, \qquad r \leftarrow r - (q_i^\top r)\, q_i,$$
 
     and the next direction is the residual where the last step was a good one, else the
-    last image, which never breaks down. After 30 directions it starts again from the
-    residual that the point really has; at most 34 times.
+    last image: the former is better conditioned, the latter leads on where the residual
+    is orthogonal to its image. After 30 directions it starts again from the residual
+    that the point really has; at most 34 times.
 
     Args:
         matvec: the system A, linear.

@@ -1,5 +1,6 @@
 """Checks of arguments, with messages that say what was expected and what was got."""
 
+from collections.abc import Collection
 from typing import Any
 
 from jax.core import Tracer
@@ -36,3 +37,24 @@ def check_positive_integer(name: str, value: Any) -> None:
     """
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def check_words(start: str, words: Any, known: Collection[str], table: str) -> None:
+    """Check that words are a tuple of known ones.
+
+    Args:
+        start: the beginning of the message, such as "my_rule needs".
+        words: the words; a single string is none, which would be taken for its letters.
+        known: the known words.
+        table: the name of these.
+
+    Raises:
+        TypeError: if they are not a tuple of strings.
+        ValueError: if one is unknown.
+    """
+    if type(words) is not tuple or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"{start} {words!r}: expected a tuple of words")
+    if unknown := [word for word in words if word not in known]:
+        raise ValueError(
+            f"{start} {', '.join(unknown)}: not among {table}, {', '.join(known)}"
+        )

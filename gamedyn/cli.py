@@ -1,6 +1,7 @@
 """The `gamedyn` command: which command, with which options, and how it ends."""
 
 import argparse
+import itertools
 import shlex
 import sys
 
@@ -81,24 +82,27 @@ _OWN = {
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Tell the command's own options from those that are the recipe's business."""
-    match arguments:
-        case [command, what, *options] if command in _OWN and what[:1] != "-":
-            known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-            if command != "train":
-                known.add_argument("-h", "--help", action="store_true")
-            known.add_argument("--plugin", action="append", default=[])
-            for name in _OWN[command]:
-                known.add_argument(f"--{name}")
-            given, others = known.parse_known_args(options)
-            if command != "train" and given.help:
-                return [command, "--help"], []
-            values = [(name, getattr(given, name)) for name in _OWN[command]]
-            pairs = [(name, value) for name, value in values if value is not None]
-            pairs += [("plugin", file) for file in given.plugin]
-            own = [word for name, value in pairs for word in (f"--{name}", value)]
-            return [command, what, *own], others
-        case _:
-            return arguments, []
+    if not arguments or arguments[0] not in _OWN:
+        return arguments, []
+    # Plugins may stand anywhere, also before the recipe or the run.
+    plugins = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    plugins.add_argument("--plugin", action="append", default=[])
+    files, (command, *words) = plugins.parse_known_args(arguments)
+    if not words or words[0].startswith("-"):
+        return arguments, []
+    what, *options = words
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    if command != "train":
+        known.add_argument("-h", "--help", action="store_true")
+    for name in _OWN[command]:
+        known.add_argument(f"--{name}")
+    given, others = known.parse_known_args(options)
+    if command != "train" and given.help:
+        return [command, "--help"], []
+    pairs = [(name, getattr(given, name)) for name in _OWN[command]]
+    pairs += [("plugin", file) for file in files.plugin]
+    own = [(f"--{name}", value) for name, value in pairs if value is not None]
+    return [command, what, *itertools.chain(*own)], others
 
 
 __getattr__ = forward(__name__, "gamedyn.commands.problems", "gamedyn.commands.analyse")

@@ -312,12 +312,13 @@ def per_player(given: Any, num_players: int, what: str) -> tuple[Any, ...]:
     Args:
         given: the thing, or a tuple (not a NamedTuple) of one per player.
         num_players: the number of players, n.
-        what: its name, for the error message.
+        what: its name, for the error message; what is a "geometry" must be one.
 
     Returns:
         A tuple of n.
 
     Raises:
+        TypeError: if a geometry is no `Geometry`.
         ValueError: if a tuple of another length than 1 or n was given.
     """
     given = given if type(given) is tuple else (given,)
@@ -326,4 +327,9 @@ def per_player(given: Any, num_players: int, what: str) -> tuple[Any, ...]:
             f"expected one {what} for all, or one for each of the {num_players} "
             f"players, got {len(given)}"
         )
+    for one in given if what == "geometry" else ():
+        if not isinstance(one, Geometry):
+            raise TypeError(
+                f"expected a Geometry, as `geometry.simplex()` makes one, got {one!r}"
+            )
     return given * num_players if len(given) == 1 else given

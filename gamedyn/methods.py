@@ -15,8 +15,9 @@ from gamedyn import fields, rules
 from gamedyn.fields import Field, FieldEntry
 from gamedyn.game import Game
 from gamedyn.geometry import Geometry, euclidean
-from gamedyn.registry import Registry, unknown
+from gamedyn.registry import Registry, normalised, unknown
 from gamedyn.rules import Rule, RuleEntry, alternating, simultaneous
+from gamedyn.rules.registry import REGISTRY as RULES
 from gamedyn.rules.registry import check_steps
 
 
@@ -127,7 +128,8 @@ class MethodEntry(NamedTuple):
         return math.ceil(self.rule_entry.evaluations(size) * each)
 
 
-_REGISTRY: Registry[MethodEntry] = Registry("method")  # published combinations
+# Published combinations.
+_REGISTRY: Registry[MethodEntry] = Registry("method", beside=RULES)
 
 
 def names() -> tuple[str, ...]:
@@ -142,7 +144,7 @@ def entries() -> dict[str, MethodEntry]:
 
 def entry(name: str) -> MethodEntry:
     """Look a method up; an unknown name raises `ValueError` with the nearest ones."""
-    key = name.replace("-", "_")
+    key = normalised(name)
     if key in _REGISTRY:
         return _REGISTRY[key]
     if key in _fields():
@@ -169,7 +171,7 @@ def register(
     The facts are those of `MethodEntry`, given by keyword.
 
     Args:
-        name: the name, in snake case; the name of a rule or field then means this.
+        name: the name, in snake case; it may be that of its field, and then means this.
         make: `make(game, step_size, num_players, geometry, **options)` gives field and
             rule; if `None`, the function that is decorated.
         family: a few words.
@@ -184,7 +186,9 @@ def register(
         `make`, unchanged, or the decorator.
 
     Raises:
-        ValueError: if the name is taken, or there is no such field or rule.
+        TypeError: if `make` is not a function.
+        ValueError: if a rule, a method or another field has the name, or there is no
+            such field or rule.
     """
     fields.entry(field)  # which refuse unknown names
     rules.entry(rule)
@@ -201,7 +205,7 @@ def register(
             guarantee=guarantee,
         )
 
-    return _REGISTRY.register(name, describe, make)
+    return _REGISTRY.register(name, describe, make, above=field)
 
 
 def unregister(name: str) -> None:

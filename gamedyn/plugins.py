@@ -6,8 +6,9 @@ it registers has a name like everything else: in `gamedyn compare GAME --rules N
 `gamedyn list`, in `gd.compare(problem, NAME)` and in the recipes.
 
 - A file is named on the command line, `--plugin FILE.py`, or given to `load`.
-- A package announces its own under the entry-point group `gamedyn.plugins`, and its
-  names are there as soon as it is installed:
+- A package announces its own under the entry-point group `gamedyn.plugins`. The
+  commands know its names as soon as it is installed, a notebook or script after
+  `gd.plugins.load()`:
 
   ```toml
   [project.entry-points."gamedyn.plugins"]
@@ -21,6 +22,8 @@ import types
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+
+from gamedyn.registry import undone_on_failure
 
 GROUP = "gamedyn.plugins"
 """The entry-point group under which packages announce their plugins."""
@@ -37,12 +40,13 @@ def load(files: Iterable[str | os.PathLike[str]] = ()) -> tuple[str, ...]:
         files: Python files, or folders with `__init__.py`; a single path will do.
 
     Returns:
-        One line for each installed plugin that fails to load; the others work. It is
-        tried again at the next call.
+        One line for each installed plugin that fails to load; the others work. Nothing
+        that it registered stays, and it is tried again at the next call.
 
     Raises:
         ValueError: if a file does not exist or fails to load; the message names the
-            file, the type of the error and what it says.
+            file, the type of the error, what it says, and the line. Nothing that the
+            file registered stays.
 
     Example:
         >>> import pathlib, tempfile
@@ -64,10 +68,11 @@ def load(files: Iterable[str | os.PathLike[str]] = ()) -> tuple[str, ...]:
         if point.value in _LOADED:
             continue
         try:
-            plugin = point.load()
-            if not isinstance(plugin, types.ModuleType):
-                plugin()
-        except Exception as error:
+            with undone_on_failure():
+                plugin = point.load()
+                if not isinstance(plugin, types.ModuleType):
+                    plugin()
+        except (Exception, SystemExit) as error:
             words = " ".join(str(error).split())
             failures.append(
                 f"the plugin {point.name} ({point.value}) fails to load: "

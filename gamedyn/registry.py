@@ -1,11 +1,15 @@
 """Registries: one table of named things that feeds tests, docs and the command line."""
 
+import contextlib
 import difflib
+import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
 
+_WORD = re.compile(r"[a-z][a-z0-9_]*")
 _SHOWN = 12  # names in a message, where none is like the one given
 
 
@@ -16,26 +20,76 @@ class Registry(Generic[Entry]):
         kind: what is registered ("game", "rule"), for error messages.
         families: where entries have a `family`, the order of these; entries of other
             families come last, within a family the order is that of registration.
+        things: the type of what is registered.
+        beside: a table of another kind; a name of it, or of those that it stands
+            beside, is taken here, too, and the other way round.
+        parts: how many words a name may have, with "/" between them.
     """
 
-    def __init__(self, kind: str, families: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        kind: str,
+        families: tuple[str, ...] = (),
+        *,
+        things: Any = Callable,
+        beside: "Registry[Any] | None" = None,
+        parts: int = 1,
+    ):
         """Start empty."""
         self.kind = kind
+        self._things = things
+        self._parts = parts
+        self._tables: list[Registry[Any]] = [] if beside is None else beside._tables
+        self._tables.append(self)
         self._places = {family: place for place, family in enumerate(families)}
         self._entries: dict[str, Entry] = {}
 
-    def add(self, name: str, entry: Entry) -> None:
+    def add(self, name: str, entry: Entry, *, above: str | None = None) -> None:
         """Register `entry` under `name`.
 
+        Args:
+            name: the name, in snake case; hyphens are underscores.
+            entry: the entry.
+            above: a name of the tables beside this one that the entry may share.
+
         Raises:
-            ValueError: if the name is taken.
+            ValueError: if the name is taken or not in snake case.
         """
-        if name in self._entries:
-            raise ValueError(f"the {self.kind} {name!r} is registered already")
-        self._entries[name] = entry
+        key = normalised(name)
+        words = key.split("/")
+        snake = isinstance(name, str) and all(map(_WORD.fullmatch, words))
+        if not snake or len(words) > self._parts:
+            like = "/".join(("my_name", "my_protocol")[: self._parts])
+            raise ValueError(
+                f"the name of a {self.kind} must be in snake case, like {like!r}, "
+                f"got {name!r}"
+            )
+        for table in self._tables:
+            shared = table is not self and above and key == normalised(above)
+            if key in table and not shared:
+                raise ValueError(f"the {table.kind} {key!r} is registered already")
+        self._entries[key] = entry
+        _additions.append((self, key, _executed_module()))
+
+    def check(self, name: str, thing: Any) -> None:
+        """Check the type of what is to be registered.
+
+        Raises:
+            TypeError: if it is of another type.
+        """
+        if not isinstance(thing, self._things):
+            raise TypeError(
+                f"the {self.kind} {name!r} must be a {self._things.__name__}, "
+                f"got {type(thing).__name__}"
+            )
 
     def register(
-        self, name: str, describe: Callable[[Any], Entry], thing: Any = None
+        self,
+        name: str,
+        describe: Callable[[Any], Entry],
+        thing: Any = None,
+        *,
+        above: str | None = None,
     ) -> Any:
         """Register a thing now, or return the decorator that registers it.
 
@@ -47,16 +101,19 @@ class Registry(Generic[Entry]):
             name: the name, in snake case.
             describe: makes the entry of the thing.
             thing: what is registered; if `None`, the one that is decorated.
+            above: see `add`.
 
         Returns:
             The thing, unchanged, or a decorator that returns it unchanged.
 
         Raises:
-            ValueError: if the name is taken.
+            TypeError: if the thing is of another type than the table's.
+            ValueError: if the name is taken or not in snake case.
         """
 
         def add(thing: Any) -> Any:
-            self.add(name, describe(thing))
+            self.check(name, thing)
+            self.add(name, describe(thing), above=above)
             return thing
 
         return add if thing is None else add(thing)
@@ -68,7 +125,7 @@ class Registry(Generic[Entry]):
             ValueError: if the name is unknown.
         """
         self[name]
-        del self._entries[name.replace("-", "_")]
+        del self._entries[normalised(name)]
 
     def names(self) -> tuple[str, ...]:
         """All names, in the order of families and of registration."""
@@ -88,8 +145,8 @@ class Registry(Generic[Entry]):
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        """Whether an entry has exactly this name."""
-        return name in self._entries
+        """Whether an entry has this name."""
+        return normalised(name) in self._entries
 
     def __getitem__(self, name: str) -> Entry:
         """Look an entry up.
@@ -97,15 +154,49 @@ class Registry(Generic[Entry]):
         Raises:
             ValueError: if the name is unknown; the message names the nearest ones.
         """
-        key = name.replace("-", "_")
+        key = normalised(name)
         if key not in self._entries:
             raise unknown(self.kind, name, self.names())
         return self._entries[key]
 
 
+def normalised(name: object) -> str:
+    """The form in which names are kept: underscores for hyphens."""
+    return str(name).replace("-", "_")
+
+
+@contextlib.contextmanager
+def undone_on_failure() -> Iterator[None]:
+    """Take out again what is registered inside, if that ends with an exception.
+
+    Modules that were imported on the way and did not fail keep what they registered:
+    they are not executed again.
+    """
+    known, start = set(sys.modules), len(_additions)
+    try:
+        yield
+    except BaseException:
+        for registry, name, module in _additions[start:]:
+            if module in known or module not in sys.modules:
+                registry._entries.pop(name, None)
+        del _additions[start:]
+        raise
+
+
+_additions: list[tuple[Registry[Any], str, str]] = []  # where, what, by which module
+
+
+def _executed_module() -> str:
+    """Return the name of the module whose import is running now, the innermost one."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return frame.f_globals.get("__name__", "")
+
+
 def unknown(kind: str, name: str, known: Sequence[str]) -> ValueError:
     """Make the error of an unknown name, which suggests the nearest known ones."""
-    near = difflib.get_close_matches(name.replace("-", "_"), known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(normalised(name), known, n=3, cutoff=0.5)
     if near:
         hint = f"did you mean {', '.join(near)}?"
     else:

@@ -332,6 +332,15 @@ class TestPerPlayer:
         ):
             per_player((geometry.euclidean,) * count, 2, "geometry")
 
+    @pytest.mark.parametrize("wrong", ["simplex", geometry.simplex, None])
+    def test_a_geometry_is_one(self, wrong):
+        for given in (wrong, (geometry.euclidean, wrong)):
+            with pytest.raises(TypeError, match="expected a Geometry, as .*got"):
+                per_player(given, 2, "geometry")
+        game, start = gd.zero_sum(lambda x, y: x * y), (jnp.ones(()), jnp.ones(()))
+        with pytest.raises(TypeError, match="expected a Geometry"):
+            gd.analysis.certify(game, start, geometry=wrong)
+
     def test_a_projection_for_the_wrong_number_of_players(self):
         game = gd.zero_sum(lambda x, y: x * y)
         start = jnp.ones(()), jnp.ones(())

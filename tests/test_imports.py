@@ -71,6 +71,34 @@ def test_old_paths_warn_and_work(name, monkeypatch):
         _ = old.nothing
 
 
+@pytest.mark.parametrize(
+    ("old", "names", "new"),
+    [
+        (
+            "rules.base",
+            "add copy inner scale select subtract unflatten working_dtype",
+            "trees",
+        ),
+        ("rules.registry", "EUCLIDEAN PROJECTED on_simplices", "rules.base"),
+        (
+            "rules.registry",
+            "wrapped wrapped_from_transformations",
+            "rules.combinations",
+        ),
+        ("games.problem", "GameEntry REGISTRY register", "games.registry"),
+        ("data.sets", "ENVIRONMENT find verify_content", "data.published"),
+    ],
+)
+def test_old_names_warn_and_work(old, names, new):
+    module = importlib.import_module(f"gamedyn.{old}")
+    home = importlib.import_module(f"gamedyn.{new}")
+    for name in names.split():
+        with pytest.warns(DeprecationWarning, match=f"moved to gamedyn.{new}.{name}"):
+            assert getattr(module, name) is getattr(home, name)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = module.nothing
+
+
 def test_public_names_hold_after_modules_of_that_name_were_imported():
     code = """
 import warnings

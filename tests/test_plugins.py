@@ -1,8 +1,10 @@
 """Plugins: what users register themselves reaches the commands by name."""
 
 import csv
+import importlib.util
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -50,6 +52,21 @@ def my_game():
     game = gd.zero_sum(lambda x, y: x * y)
     start = jnp.array(1.0), jnp.array(2.0)
     return gd.Problem(game, lambda key: start)
+"""
+RECIPE = """
+import dataclasses, pathlib
+import gamedyn as gd
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    out: pathlib.Path = pathlib.Path('r')
+    rule: str = 'simultaneous'
+
+def main(config):
+    return {'summary': gd.rules.entries()[config.rule].summary}
+
+def evaluate(config):
+    return main(config)
 """
 
 pytestmark = pytest.mark.usefixtures("folder", "registries")
@@ -131,18 +148,7 @@ def test_a_field_and_a_game_of_files_in_a_process_of_its_own(folder):
 
 def test_recipes_are_trained_with_plugins(folder, capsys):
     (folder / "mine.py").write_text(RULE)
-    (folder / "recipe.py").write_text(
-        "import dataclasses, pathlib\n"
-        "import gamedyn as gd\n"
-        "@dataclasses.dataclass(frozen=True)\n"
-        "class Config:\n"
-        "    out: pathlib.Path = pathlib.Path('r')\n"
-        "    rule: str = 'simultaneous'\n"
-        "def main(config):\n"
-        "    return {'summary': gd.rules.entries()[config.rule].summary}\n"
-        "def evaluate(config):\n"
-        "    return main(config)\n"
-    )
+    (folder / "recipe.py").write_text(RECIPE)
     options = ["--rule", "my_rule", "--plugin", "mine.py", "--out", "run"]
     assert main(["train", "recipe.py", *options]) == 0
     assert "tenth of the step" in capsys.readouterr().out
@@ -154,7 +160,13 @@ def test_recipes_are_trained_with_plugins(folder, capsys):
     ("content", "expected"),
     [
         (None, "no file"),
-        ("1 / 0", "fails to load: ZeroDivisionError: division by zero"),
+        ("\n1 / 0", "fails to load: ZeroDivisionError: division by zero (line 2)"),
+        ("import sys\nsys.exit('bye')", "fails to load: SystemExit: bye (line 2)"),
+        (
+            "x = (",
+            "fails to load: SyntaxError: '(' was never closed (broken.py, line 1)",
+        ),
+        ("import json\n\njson.loads('')", "line 1 column 1 (char 0) (line 3)"),
         (
             "import gamedyn as gd\ngd.rules.make('no_rule', 1.0)",
             "ValueError: unknown rule",
@@ -169,14 +181,86 @@ def test_a_broken_file_is_named(content, expected, folder, capsys):
     assert expected in error
 
 
+def test_a_failing_file_leaves_nothing_behind(folder):
+    """But what it imported on the way, which is not executed again."""
+    (folder / "helper.py").write_text(FIELD_AND_GAME)
+    file = folder / "mine.py"
+    file.write_text(f"import helper\n{RULE}\n1 / 0\n")
+    with pytest.raises(ValueError, match="ZeroDivisionError"):
+        gd.plugins.load(file)
+    assert "my_rule" not in gd.rules.names()
+    assert "my_field" in gd.fields.names()
+    file.write_text(f"import helper\n{RULE}")
+    gd.plugins.load(file)
+    assert "my_rule" in gd.rules.names()
+
+
+@pytest.mark.parametrize("value", ["my_module", "my_module:register"])
+def test_a_failing_installed_plugin_says_so_again(value, installed):
+    site = installed(mine=value)
+    text = RULE + "\n1 / 0\n"
+    if ":" in value:
+        text = "def register():\n" + textwrap.indent(text, "    ")
+    (site / "my_module.py").write_text(text)
+    for _ in range(2):
+        (failure,) = gd.plugins.load()
+        assert "ZeroDivisionError" in failure
+        assert "my_rule" not in gd.rules.names()
+
+
+def test_gamedyns_own_entries_outlive_a_plugin_that_fails(folder):
+    """A process of its own, in which the plugin is the first to load the games."""
+    (folder / "mine.py").write_text("import gamedyn as gd\ngd.games.names()\n1 / 0\n")
+    code = (
+        "import gamedyn as gd\n"
+        "try:\n    gd.plugins.load('mine.py')\n"
+        "except ValueError:\n    assert 'bilinear' in gd.games.names()\n"
+        "else:\n    raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+
+
+def test_one_file_is_plugin_and_source_of_a_game(folder):
+    text = RULE + "\ndef other():\n    return gd.games.make('bilinear')\n"
+    (folder / "mine.py").write_text(text)
+    options = ["--rules", "my_rule", "--step-size", ".2", "--steps", "9", "--out", "o"]
+    command = ["compare", "--from", "mine.py:other", "--plugin", "mine.py", *options]
+    assert main(command) == 0
+    assert set(rows(folder / "o")) == {"my_rule"}
+
+
+def test_one_file_is_plugin_and_recipe(folder, capsys):
+    (folder / "own.py").write_text(RULE + RECIPE)
+    options = ["--rule", "my_rule", "--out", "run"]
+    assert main(["train", "--plugin", "own.py", "own.py", *options]) == 0
+    assert "tenth of the step" in capsys.readouterr().out
+    assert main(["evaluate", "--plugin=own.py", "run"]) == 0
+    module = gd.recipes.load("own.py")
+    assert gd.recipes.read_record(folder / "run")[0] is module
+    (folder / "plain.py").write_text(RECIPE)
+    before = gd.recipes.load("plain.py")
+    (folder / "plain.py").write_text(RECIPE + "\nnew = 1\n")
+    assert gd.recipes.load("plain.py").new == 1
+    assert not hasattr(before, "new")
+
+
+def test_a_file_named_like_a_module_of_python(folder):
+    """One that nothing has imported before."""
+    (folder / "this.py").write_text("import neighbour")
+    (folder / "neighbour.py").write_text("")
+    assert "this" not in sys.modules
+    gd.plugins.load("this.py")
+    assert "this" not in sys.modules
+    spec = importlib.util.find_spec("this")
+    assert not spec.origin.startswith(str(folder))
+
+
 @pytest.mark.parametrize("value", ["my_module", "my_module:register"])
 def test_installed_plugins_are_there_at_once(value, installed, capsys):
     site = installed(mine=value)
     text = RULE
     if ":" in value:  # a function that registers when it is called
-        text = "def register():\n" + "\n".join(
-            f"    {line}" for line in text.split("\n")
-        )
+        text = "def register():\n" + textwrap.indent(text, "    ")
     (site / "my_module.py").write_text(text)
     assert main(["list", "rules"]) == 0
     printed = capsys.readouterr()

@@ -3,14 +3,19 @@
 import ast
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
 
+import optax
 import pytest
 
+import gamedyn as gd
 from gamedyn import cli, recipes
+from gamedyn.recipes.rules import named_rule
 
 OWN = '''"""A recipe of one's own."""
 import dataclasses
@@ -54,27 +59,61 @@ def alone(name):
     return name not in ("gan_vs_diffusion", "papers")
 
 
+def test_recipes_import_one_another_relatively():
+    """The package that holds them has one name in a checkout, another installed."""
+    home = recipes.shipped()
+    for file in home.rglob("*.py"):
+        if "papers" not in file.relative_to(home).parts:
+            assert not any(
+                name.partition(".")[0] == "experiments" for name in imports_of(file)
+            ), file
+
+
+def test_installed_recipes_are_part_of_the_package(folder):
+    """As in the wheel, which tests/wheel.py installs: there is no `experiments`."""
+    left_out = shutil.ignore_patterns("__pycache__", "papers", "results")
+    package = folder / "site/gamedyn"
+    shutil.copytree(Path(cli.__file__).parent, package, ignore=left_out)
+    shutil.copytree(recipes.shipped(), package / "experiments", ignore=left_out)
+    code = """if True:
+        import sys
+        from gamedyn.recipes import load, lookup, names
+        module = load("gan-vs-diffusion")
+        assert "experiments" not in sys.modules
+        print(module.__file__, module.__name__, lookup.reference(module), *names())
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(package.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    file, module, name, *names = done.stdout.split()
+    assert Path(file).is_relative_to(package)
+    assert (module, name) == (f"gamedyn.experiments.{name}", "gan_vs_diffusion")
+    assert set(names) == set(recipes.names()) - {"papers"}
+
+
 @pytest.mark.parametrize("name", list(filter(alone, recipes.names())))
 def test_recipes_travel(name, folder):
     """Copied to elsewhere under another name, they need nothing of `experiments`."""
     source = recipes.load(name)
     home = Path(source.__file__).parent
     for file in home.glob("*.py"):
-        imports = [
-            imported
-            for node in ast.walk(ast.parse(file.read_text()))
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for imported in (getattr(node, "module", None) or "", *names_of(node))
-        ]
-        assert not any(name.split(".")[0] == "experiments" for name in imports), file
+        assert not any(name.startswith("..") for name in imports_of(file)), file
     shutil.copytree(home, f"my_{name}", ignore=shutil.ignore_patterns("results"))
     module = recipes.load(f"my_{name}")
     assert module.__name__ == f"my_{name}"
     assert recipes.to_json(module.Config()) == recipes.to_json(source.Config())
 
 
-def names_of(node):
-    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+def imports_of(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +204,29 @@ def test_runs_and_recipes_that_moved(here, capsys):
     (here / "other.py").write_text((here / "runs/ours.py").read_text())
     with pytest.raises(ValueError, match=r"is a run of .*ours.py, not of other.py"):
         recipes.resume(Path("runs/moved"), "other.py")
+
+
+def test_a_recipe_of_a_folder_has_its_name(here, monkeypatch, capsys):
+    (here / "own").mkdir()
+    shutil.move("mine.py", "own/__init__.py")
+    (here / "own/__init__.py").write_text(OWN.replace('Path("here")', "Path()"))
+    assert cli.main(["train", "own/__init__.py"]) == 0
+    assert recipes.read_record(Path("results/own"))[1].number == 3
+    monkeypatch.chdir("own")
+    assert cli.main(["train", "."]) == 0
+    assert Path("results/own/run.json").is_file()
+    monkeypatch.chdir(here)
+    shutil.move("own", "moved")
+    capsys.readouterr()
+    assert cli.main(["evaluate", "results/own"]) == 2
+    assert "--recipe own\n" in capsys.readouterr().err
+
+
+def test_rules_of_recipes_may_be_named_with_hyphens():
+    rule = named_rule("extragradient-plus", (0.1, 0.2), optax.adam)
+    assert isinstance(rule, gd.Rule)
+    with pytest.raises(ValueError, match="unknown rule 'extragradiet'"):
+        named_rule("extragradiet", 0.1, optax.adam)
 
 
 def test_a_record_runs_nothing_of_the_current_folder(here):

@@ -272,3 +272,120 @@ def test_names_stand_in_the_order_of_the_files():
     assert schedules.names()[::5] == ("linear", "zero_terminal_snr")
     assert samplers.names()[-2:] == ("heun", "predictor_corrector")
     assert gd.games.names() == tuple(sorted(gd.games.names()))
+
+
+def test_a_hyphen_is_an_underscore(kind):
+    module, word, thing, _, facts, *_ = kind
+    module.register("of-my-own", thing, **FACTS, **facts)
+    assert "of_my_own" in module.names()
+    with pytest.raises(ValueError, match="is registered already"):
+        module.register(module.names()[0].replace("_", "-"), thing, **FACTS, **facts)
+    module.unregister("of-my-own")
+    with pytest.raises(ValueError, match=f"unknown .*{word} 3;"):
+        module.entry(3)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "My Rule", "my rule", "Mine", "_mine", "2nd", "a/b/c", "a/", 3, None]
+)
+def test_names_are_in_snake_case(kind, name):
+    module, word, thing, _, facts, *_ = kind
+    message = f"the name of a {word} must be in snake case, like 'my_name.*got {name!r}"
+    with pytest.raises(ValueError, match=message):
+        module.register(name, thing, **FACTS, **facts)
+
+
+def test_sets_of_points_alone_have_names_of_two_words(kind):
+    module, _, thing, _, facts, *_ = kind
+    if module is mixtures:
+        module.register("of_my/own", thing, **FACTS, **facts)
+        module.unregister("of-my/own")
+    else:
+        with pytest.raises(ValueError, match="snake case"):
+            module.register("of_my/own", thing, **FACTS, **facts)
+
+
+def test_what_is_registered_is_of_its_type(kind):
+    module, word, thing, _, facts, *_ = kind
+    wrong = thing.generator if module is losses else 3
+    expected = "Loss" if module is losses else "Callable"
+    message = f"the {word} 'of_my_own' must be a {expected}, got {type(wrong).__name__}"
+    with pytest.raises(TypeError, match=message):
+        module.register("of_my_own", wrong, **FACTS, **facts)
+    with pytest.raises(TypeError, match=message):
+        module.register("of_my_own", **FACTS, **facts)(wrong)
+
+
+def test_the_name_of_a_game_is_stamped_as_it_is_kept():
+    builder = gd.games.register("of-my-own", a_game, **FACTS)
+    gd.games.unregister("of-my-own")
+    assert builder().info.name == "of_my_own"
+
+
+def test_a_game_is_a_problem():
+    builder = gd.games.register("of_my_own", lambda: 3, **FACTS)
+    gd.games.unregister("of_my_own")
+    with pytest.raises(TypeError, match="'of_my_own' must return a Problem, got int"):
+        builder()
+
+
+@pytest.mark.parametrize("word", ["rules", "fields", "methods"])
+@pytest.mark.parametrize(
+    ("taken", "by"),
+    [
+        ("extragradient", "rule"),
+        ("consensus", "field"),
+        ("gradient", "field"),
+        ("complete-newton", "field|method"),
+        ("ode_gan", "method"),
+    ],
+)
+def test_rules_fields_and_methods_share_their_names(word, taken, by):
+    module, _, thing, _, facts, *_ = KINDS[word]
+    if module is gd.methods:
+        facts = {**facts, "field": "competitive"}
+    before = module.names(), gd.methods.names()
+    with pytest.raises(ValueError, match=f"the ({by}) '.*' is registered already"):
+        module.register(taken, thing, **FACTS, **facts)
+    assert (module.names(), gd.methods.names()) == before
+
+
+def test_a_method_may_have_the_name_of_its_field():
+    facts = {**FACTS, **PROVEN, "rule": "simultaneous"}
+    gd.methods.register("consensus", a_method, field="consensus", **facts)
+    try:
+        assert gd.methods.entry("consensus").make is a_method
+        with pytest.raises(ValueError, match="'consensus' is registered already"):
+            gd.methods.register("consensus", a_method, field="consensus", **facts)
+    finally:
+        gd.methods.unregister("consensus")
+    assert gd.methods.entry("consensus").make is not a_method
+
+
+@pytest.mark.parametrize(
+    ("kind", "fact", "error", "message"),
+    [
+        ("rules", {"geometries": "euclidean"}, TypeError, "'euclidean': expected"),
+        ("rules", {"geometries": ("flat",)}, ValueError, "geometries flat: not among"),
+        ("rules", {"needs": "zero-sum"}, TypeError, "'zero-sum': expected"),
+        (
+            "rules",
+            {"needs": "zero-sum", "num_players": 2},
+            TypeError,
+            "expected a tuple",
+        ),
+        ("rules", {"evaluations": 0}, ValueError, "must be a positive integer, got 0"),
+        ("fields", {"needs": "zero-sum"}, TypeError, "'zero-sum': expected"),
+    ],
+    indirect=["kind"],
+)
+def test_wrong_facts_are_refused(kind, fact, error, message):
+    module, _, thing, _, facts, *_ = kind
+    with pytest.raises(error, match=message):
+        module.register("of_my_own", thing, **FACTS, **facts, **fact)
+
+
+@pytest.mark.parametrize("start", [(1.0, 1.0), [1.0, 1.0]])
+def test_a_start_is_no_function_that_draws_it(start):
+    with pytest.raises(TypeError, match=r"must be a function.*lambda key: .1\.0, "):
+        gd.Problem(GAME, start)

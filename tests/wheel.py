@@ -25,21 +25,19 @@ LEFT_OUT = re.compile(r"(^|/)(results|papers|tests|benchmarks|docs)/|\.(png|gif|
 
 SHIPPED = {
     "gamedyn/py.typed",
-    "experiments/dcgan/__init__.py",
-    "experiments/ddpm/expected.json",
+    "gamedyn/experiments/dcgan/__init__.py",
+    "gamedyn/experiments/ddpm/expected.json",
 }
 """Some of what must not."""
 
 IMPORT_ALL = """
 import importlib, pkgutil
-import experiments, gamedyn
+import gamedyn
 
-number = 0
-for package in (gamedyn, experiments):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-        number += 1
-print(number, "modules")
+names = [m.name for m in pkgutil.walk_packages(gamedyn.__path__, "gamedyn.")]
+assert "gamedyn.experiments.gan_vs_diffusion.points" in names
+for name in names:
+    importlib.import_module(name)
 """
 
 
@@ -117,6 +115,7 @@ def check_contents(wheel: Path) -> None:
         names = archive.namelist()
         leaks = [name for name in names if os.fsencode(ROOT) in archive.read(name)]
     wrong = [name for name in names if LEFT_OUT.search(name)]
+    wrong += [name for name in names if not name.startswith(("gamedyn/", "gamedyn-"))]
     missing = sorted(SHIPPED - set(names))
     for what, these in (("not code", wrong), ("missing", missing), (ROOT, leaks)):
         if these:
@@ -153,7 +152,7 @@ def steps(user: User, work: Path) -> dict[str, Callable[[], object]]:
         user.gamedyn("train", "dcgan", "--resume", "moved", "--steps", "24")
 
     def copy_recipe() -> None:
-        source = installed("experiments", "dcgan", "__init__.py")
+        source = installed("gamedyn", "experiments", "dcgan", "__init__.py")
         edit(source, user.folder / "my_gan.py")
         user.gamedyn("train", "my_gan.py", "--smoke", "--out", "mine")
         user.gamedyn("sample", "mine", "--number", "5")
@@ -176,9 +175,17 @@ def steps(user: User, work: Path) -> dict[str, Callable[[], object]]:
         user.gamedyn("train", moved, "--resume", "mine", "--steps", "26")
 
     def copy_package() -> None:
-        shutil.copytree(installed("experiments", "ddpm"), user.folder / "my_ddpm")
+        source = installed("gamedyn", "experiments", "ddpm")
+        shutil.copytree(source, user.folder / "my_ddpm")
         user.gamedyn("train", "my_ddpm", "--smoke", "--out", "points", "--data=ring8")
         user.gamedyn("sample", "points", "--number", "5")
+
+    def own_experiments() -> None:
+        """A folder of that name, without `__init__.py`, is the user's own."""
+        (user.folder / "experiments").mkdir()
+        (user.folder / "experiments" / "mine.py").write_text("")
+        code = "import experiments.mine, gamedyn as gd; gd.recipes.load('dcgan')"
+        user.run(user.bin / "python", "-c", code)
 
     def compare() -> None:
         rules = ("extragradient", "optimistic")
@@ -216,6 +223,7 @@ def steps(user: User, work: Path) -> dict[str, Callable[[], object]]:
         "a recipe copied and edited": copy_recipe,
         "a recipe that moved": move_recipe,
         "a recipe's folder copied": copy_package,
+        "an own folder experiments": own_experiments,
         "compare bilinear": compare,
         "nothing left behind": leave_no_trace,
     }

@@ -263,7 +263,7 @@ if __name__ == "__main__":
 #   their family in `gamedyn/rules/`, whose `__init__.py` names the builder. Then
 #   `gamedyn list rules`, the documentation's table of [methods](../methods.md),
 #   `gamedyn compare GAME --rules three-rounds`, `gamedyn analyse` and the recipes have
-#   it, too, and `python -m experiments.leaderboard` ranks it: all of them read the
+#   it, too, and `gamedyn train leaderboard` ranks it: all of them read the
 #   registry. The checks above become tests, and the changelog gets a line.
 # - While it is tried out, a session that has imported this file has it everywhere;
 #   `gd.rules.unregister("three_rounds")` takes it out again, before a cell that

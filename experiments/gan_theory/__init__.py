@@ -3,7 +3,7 @@ r"""The theory of GANs, run: what the optimal discriminator is, and what it is w
 Command:
 
     gamedyn train gan_theory [--out results/gan_theory] [--smoke]
-    python -m experiments.gan_theory      # exit code 1 if something expected fails
+    python -m experiments.gan_theory      # in a checkout: exit code 1 if a check fails
 
 Paper: I. Goodfellow et al., Generative Adversarial Networks, 2014, arXiv:1406.2661.
 

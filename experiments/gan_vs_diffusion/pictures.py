@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import cgan, ddpm, wgan
 from gamedyn import train
 from gamedyn.recipes import diffusion_pictures as diffused
 from gamedyn.recipes import image_gans
 
+from .. import cgan, ddpm, wgan
 from .rows import (
     Cost,
     Sampling,

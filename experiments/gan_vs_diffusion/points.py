@@ -12,13 +12,13 @@ import numpy as np
 import optax
 
 import gamedyn as gd
-from experiments import ddpm, mixture_gan
-from experiments.mixture_gan import protocols, training
-from experiments.mixture_gan.setting import LATENTS, Setting, networks
 from gamedyn import divergences
 from gamedyn.diffusion import exact, likelihood, process, schedules
 from gamedyn.recipes import diffusion_points as diffused
 
+from .. import ddpm, mixture_gan
+from ..mixture_gan import protocols, training
+from ..mixture_gan.setting import LATENTS, Setting, networks
 from .rows import (
     Cost,
     Sampling,

@@ -1,6 +1,6 @@
 """A process that computes pairs, one for each line it reads: spawned by `main`.
 
-    python -m experiments.leaderboard.worker FOLDER CORE
+    python -m PACKAGE.leaderboard.worker FOLDER CORE
 
 reads lines of JSON (track, game, method) and answers each with the processor seconds
 once the pair's file is there. It ends with its input, hence with whoever spawned it.

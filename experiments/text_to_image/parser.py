@@ -57,7 +57,8 @@ def parse(picture: np.ndarray) -> Scene:
         ValueError: if the picture has another shape or is not finite.
 
     Example:
-        >>> from experiments.text_to_image.scenes import Group, Scene, render
+        >>> from gamedyn import recipes
+        >>> render = recipes.load("text_to_image").scenes.render
         >>> scene = Scene(Group(3, "blue", "cross"), "left", Group(1, "red", "square"))
         >>> parse(render(scene, seed=1)) == scene
         True

@@ -67,7 +67,8 @@ def run(config: Train, options: list[str]) -> None:
             if not hasattr(module, "SMOKE"):
                 raise ValueError(f"{recipe} has no short run")
             default = module.SMOKE
-        default = dataclasses.replace(default, out=free_folder(Path(recipe).stem))
+        name = recipes.named_after(Path(str(module.__file__))).stem
+        default = dataclasses.replace(default, out=free_folder(name))
 
     # The options given anew, and the run.
     description = f"""{module.__doc__ or recipe}

@@ -292,7 +292,7 @@ class PlaneEntry:
     points: int | None = None
 
 
-_REGISTRY: Registry[PlaneEntry] = Registry("plane set")
+_REGISTRY: Registry[PlaneEntry] = Registry("plane set", parts=2)
 
 
 def register(

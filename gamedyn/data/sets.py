@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gamedyn._moved import forward
 from gamedyn.checks import check_positive_integer
 from gamedyn.data import readers
 from gamedyn.data.order import random_words
@@ -383,3 +384,7 @@ def stack(
     places = jnp.array([[100, 10, 1]], jnp.int32)
     digits = labels[chosen].astype(jnp.int32)
     return stacks, jnp.sum(digits * places, axis=1, dtype=jnp.int32)
+
+
+if not TYPE_CHECKING:  # old names
+    __getattr__ = forward(__name__, "gamedyn.data.published")

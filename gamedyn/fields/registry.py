@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gamedyn.checks import check_words
 from gamedyn.game import Game
 from gamedyn.registry import Registry
 
@@ -120,22 +121,22 @@ class FieldEntry(NamedTuple):
         return work.flops + work.inner * (turns - 1)
 
 
-_REGISTRY: Registry[FieldEntry] = Registry("field", FAMILIES)
+REGISTRY: Registry[FieldEntry] = Registry("field", FAMILIES)
 
 
 def names() -> tuple[str, ...]:
     """The names of all registered fields, in the order of their families."""
-    return _REGISTRY.names()
+    return REGISTRY.names()
 
 
 def entries() -> dict[str, FieldEntry]:
     """All registered fields by name, in the order of `FAMILIES`; others come last."""
-    return _REGISTRY.entries()
+    return REGISTRY.entries()
 
 
 def entry(name: str) -> FieldEntry:
     """Look a field up; an unknown name raises `ValueError` with the nearest ones."""
-    return _REGISTRY[name]
+    return REGISTRY[name]
 
 
 def make(name: str, game: Game, step_size: Any = 0.1, **options: Any) -> "Field":
@@ -212,10 +213,11 @@ def register(
         `make`, unchanged, or the decorator.
 
     Raises:
-        ValueError: if the name is taken, or a need is not one of `NEEDS`.
+        TypeError: if `make` is not a function.
+        ValueError: if a rule, field or method has the name, or a need is not one of
+            `NEEDS`.
     """
-    if unknown := set(needs) - set(NEEDS):
-        raise ValueError(f"{name} needs {', '.join(sorted(unknown))}: not among NEEDS")
+    check_words(f"{name} needs", needs, NEEDS, "NEEDS")
 
     def describe(make: Callable[..., "Field"]) -> FieldEntry:
         return FieldEntry(
@@ -233,12 +235,12 @@ def register(
             turns=turns,
         )
 
-    return _REGISTRY.register(name, describe, make)
+    return REGISTRY.register(name, describe, make)
 
 
 def unregister(name: str) -> None:
     """Take a field out of the registry; an unknown name raises `ValueError`."""
-    _REGISTRY.remove(name)
+    REGISTRY.remove(name)
 
 
 def _work(work: float | Work) -> Work:

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.tree_util import Partial
 
+from gamedyn._moved import forward
 from gamedyn.game import Batch, Game, Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 
@@ -54,6 +55,9 @@ class Problem:
         geometry: one for all players, or a tuple of one each.
         sample: `sample(key) -> batch`, or `None` in a deterministic game.
         info: facts.
+
+    Raises:
+        TypeError: if `init` is a start, not a function that draws one.
     """
 
     game: Game
@@ -65,6 +69,12 @@ class Problem:
 
     def __post_init__(self) -> None:
         """Turn plain functions into pytrees, so that the problem passes through jit."""
+        # Not whether it is callable: jax rebuilds pytrees with whatever stands in.
+        if isinstance(self.init, (tuple, list)):
+            raise TypeError(
+                "init must be a function of a key that draws the start: "
+                f"lambda key: {self.init!r}"
+            )
         for name in ("init", "sample"):
             function = getattr(self, name)
             if callable(function) and not isinstance(function, Partial):
@@ -86,3 +96,7 @@ def domain_of(problem: Problem) -> str:
     num_players = problem.game.num_players
     geometries = per_player(problem.geometry, num_players, "geometry")
     return ", ".join(dict.fromkeys(geometry.domain for geometry in geometries))
+
+
+if not TYPE_CHECKING:  # old names
+    __getattr__ = forward(__name__, "gamedyn.games.registry")

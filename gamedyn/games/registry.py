@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from gamedyn.games.problem import SOLUTIONS, Problem
-from gamedyn.registry import Registry
+from gamedyn.registry import Registry, normalised
 
 Builder = Callable[..., Problem]
 
@@ -144,6 +144,8 @@ def register(
         The builder, now stamping; or the decorator that makes it so.
 
     Raises:
+        TypeError: if the builder is not a function; when it is called, if it returns no
+            `Problem`.
         ValueError: if the name is taken, or the kind of solution unknown.
 
     Example:
@@ -173,11 +175,20 @@ def register(
     )
 
     def add(builder: Builder) -> Builder:
+        REGISTRY.check(name, builder)
+
         @functools.wraps(builder)
         def stamped(*args: Any, **kwargs: Any) -> Problem:
             problem = builder(*args, **kwargs)
+            if not isinstance(problem, Problem):
+                raise TypeError(
+                    f"the builder of the game {name!r} must return a Problem, "
+                    f"got {type(problem).__name__}"
+                )
             own = problem.info.solution or solution
-            info = dataclasses.replace(problem.info, name=name, **told, solution=own)
+            info = dataclasses.replace(
+                problem.info, name=normalised(name), **told, solution=own
+            )
             return dataclasses.replace(problem, info=info)
 
         return REGISTRY.register(name, describe, stamped)

@@ -70,7 +70,7 @@ class LossEntry(NamedTuple):
     expectation: bool = True
 
 
-_REGISTRY: Registry[LossEntry] = Registry("loss")
+_REGISTRY: Registry[LossEntry] = Registry("loss", things=Loss)
 
 
 def names() -> tuple[str, ...]:
@@ -137,6 +137,7 @@ def register(
         The pair; without one, a function that registers the pair it is given.
 
     Raises:
+        TypeError: if it is no `Loss`.
         ValueError: if the name is taken.
 
     Example:

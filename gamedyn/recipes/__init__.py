@@ -14,8 +14,9 @@ A recipe is a module, or a package, with
   before they are stored.
 
 `main`, `sample` and `evaluate` may come in one piece, as `Commands`. The recipes that
-come with the package are the modules of `experiments`, known by their names; any other
-is known by its path, a copy of one of them for example.
+come with the package are known by their names, the modules of the folder `shipped()`:
+`gamedyn/experiments` where it is installed, `experiments` in a checkout. Any other is
+known by its path, a copy of one of them for example.
 
 The folder of a run holds `run.json`: which recipe, its options, the environment; at
 the end also `summary.json`, what `main` returned.
@@ -30,6 +31,7 @@ from gamedyn.recipes.lookup import (
     Commands,
     import_path,
     load,
+    named_after,
     names,
     shipped,
     summaries,
@@ -50,6 +52,7 @@ __all__ = [
     "from_json",
     "import_path",
     "load",
+    "named_after",
     "names",
     "read_record",
     "resume",

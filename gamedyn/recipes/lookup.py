@@ -6,10 +6,13 @@ import difflib
 import importlib
 import importlib.util
 import sys
+import traceback
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from gamedyn.registry import undone_on_failure
 
 
 class Commands(NamedTuple):
@@ -27,8 +30,10 @@ class Commands(NamedTuple):
 
 
 def shipped() -> Path:
-    """Return the folder of the recipes that come with the package."""
-    return Path(__file__).resolve().parents[2] / "experiments"
+    """Return the folder of the recipes: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    homes = (package / "experiments", package.parent / "experiments")
+    return next((home for home in homes if (home / "__init__.py").is_file()), homes[0])
 
 
 def names() -> tuple[str, ...]:
@@ -73,8 +78,7 @@ def load(recipe: str) -> types.ModuleType:
     if name is None:
         module = import_path(file)
     else:
-        _import_experiments()
-        module = importlib.import_module(f"experiments.{name}")
+        module = importlib.import_module(f"{_package()}.{name}")
     for needed in ("main", "Config"):
         if not hasattr(module, needed):
             raise ValueError(f"{recipe} is no recipe: it has no {needed}")
@@ -104,14 +108,28 @@ def reference(module: types.ModuleType) -> str:
     return _name(file) or str(file)
 
 
+def named_after(file: Path) -> Path:
+    """Return what a recipe has its name from: a file, or the folder of a package.
+
+    Args:
+        file: its source, `__init__.py` if it is a package.
+    """
+    file = file.resolve()
+    return file.parent if file.name == "__init__.py" else file
+
+
 def import_path(path: Path) -> types.ModuleType:
     """Import a Python file, or a package's folder, from wherever it lies.
+
+    A file that is imported already and has not changed since is not executed again;
+    one that fails leaves nothing registered.
 
     Args:
         path: `module.py`, or a folder with `__init__.py`.
 
     Returns:
-        The module; it may import its neighbours.
+        The module; it may import its neighbours. It has the name of the file, with an
+        underscore where a module of Python's own or another one has that.
 
     Raises:
         ValueError: if it is neither, or fails to load.
@@ -121,10 +139,30 @@ def import_path(path: Path) -> types.ModuleType:
         file /= "__init__.py"
     if not file.is_file():
         raise ValueError(f"there is no file {file}")
-    home = file.parent if file.name == "__init__.py" else file
-    if str(home.parent) not in sys.path:
-        sys.path.insert(0, str(home.parent))
-    return _execute(_free_name(home.stem, file), file)
+    home = named_after(file)
+    name = _free_name(home.stem, file)
+    present = sys.modules.get(name)
+    if present is not None and _VERSIONS.get(name, _version(file)) == _version(file):
+        return present
+    # Its neighbours come first while it is executed; afterwards last, so that none of
+    # them stands in for an installed module.
+    folder = str(home.parent)
+    if folder in sys.path:
+        return _execute(name, file)
+    sys.path.insert(0, folder)
+    try:
+        return _execute(name, file)
+    finally:
+        sys.path[:] = [*(path for path in sys.path if path != folder), folder]
+
+
+_VERSIONS: dict[str, tuple[int, int]] = {}  # of the files, by the modules' names
+
+
+def _version(file: Path) -> tuple[int, int]:
+    """Return what changes with a file's content: the time it was written, its size."""
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def _sources() -> dict[str, Path]:
@@ -139,17 +177,22 @@ def _name(file: Path) -> str | None:
     return {source: name for name, source in _sources().items()}.get(file)
 
 
-def _import_experiments() -> None:
-    """Import `experiments` from beside this package, whatever `sys.path` holds.
+def _package() -> str:
+    """Return the name of the package of recipes, which can be imported then.
+
+    It is a part of this package where that is installed. In a checkout it lies beside
+    and is loaded from there, whatever `sys.path` holds.
 
     Raises:
-        ValueError: if another package of that name is imported already.
+        ValueError: if another package `experiments` is imported already.
     """
     home = shipped()
+    if (home.parent / "__init__.py").is_file():
+        return "gamedyn.experiments"
     present = sys.modules.get("experiments")
     if present is None:
         _execute("experiments", home / "__init__.py")
-        return
+        return "experiments"
     folders = [Path(folder).resolve() for folder in getattr(present, "__path__", ())]
     if folders != [home]:
         where = ", ".join(map(str, folders)) or getattr(present, "__file__", None)
@@ -157,14 +200,17 @@ def _import_experiments() -> None:
             f"an 'experiments' other than gamedyn's is imported already, from {where}: "
             f"rename it"
         )
+    return "experiments"
 
 
 def _free_name(name: str, file: Path) -> str:
-    """Append underscores until a name is that of no other module."""
+    """Append underscores until a name is that of no other module, loaded or not."""
     taken = sys.modules.get(name)
-    if taken is None or getattr(taken, "__file__", None) == str(file):
-        return name
-    return _free_name(f"{name}_", file)
+    if taken is None:
+        free = name not in sys.stdlib_module_names
+    else:
+        free = getattr(taken, "__file__", None) == str(file)
+    return name if free else _free_name(f"{name}_", file)
 
 
 def _execute(name: str, file: Path) -> types.ModuleType:
@@ -178,10 +224,18 @@ def _execute(name: str, file: Path) -> types.ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up by name.
     sys.modules[name] = module
+    _VERSIONS[name] = _version(file)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+        with undone_on_failure():
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                sys.modules.pop(name, None)
+                raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+        where = f" (line {lines[-1]})" if lines else ""
         kind = type(error).__name__
-        raise ValueError(f"{file} fails to load: {kind}: {error}") from error
+        raise ValueError(f"{file} fails to load: {kind}: {error}{where}") from error
     return module

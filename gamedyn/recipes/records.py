@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamedyn.files import write_whole
-from gamedyn.recipes.lookup import load, locate, names, reference
+from gamedyn.recipes.lookup import load, locate, named_after, names, reference
 
 RECORD = "run.json"
 
@@ -74,7 +74,8 @@ def read_record(run: Path, recipe: str | None = None) -> tuple[types.ModuleType,
     if recipe is None and not _exists(recorded):
         raise ValueError(
             f"{run} was made by the recipe {recorded}, which is not there now: name "
-            f"where it is by --recipe, for example --recipe {Path(recorded).name}"
+            f"where it is by --recipe, for example "
+            f"--recipe {named_after(Path(recorded)).name}"
         )
     module = load(recipe or recorded)
     return module, from_json(module.Config, {**options, "out": str(run)})

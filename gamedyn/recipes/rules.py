@@ -30,8 +30,7 @@ def named_rule(
     Raises:
         ValueError: if the name is unknown.
     """
-    entries = gd.rules.entries()
-    if name in entries and not entries[name].takes_transformation:
+    if not gd.rules.entry(name).takes_transformation:
         first = step_sizes[0] if isinstance(step_sizes, tuple) else step_sizes
         return gd.rules.make(name, first, num_players=num_players)
     return gd.rules.make(

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gamedyn._moved import forward
 from gamedyn.checks import is_known
 from gamedyn.fields import Field
 from gamedyn.game import Batch, Params, PyTree, check_params
@@ -390,3 +391,7 @@ def apply_updates(
         domain.apply(point, update)
         for domain, point, update in zip(domains, params, updates, strict=True)
     )
+
+
+if not TYPE_CHECKING:  # old names
+    __getattr__ = forward(__name__, "gamedyn.trees")

@@ -4,11 +4,13 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optax
 
-from gamedyn.checks import is_known
+from gamedyn._moved import forward
+from gamedyn.checks import check_positive_integer, check_words, is_known
+from gamedyn.fields.registry import REGISTRY as FIELDS
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.registry import Registry
 from gamedyn.rules.base import ANY, Rule, is_real_scalar
@@ -91,22 +93,22 @@ class RuleEntry(NamedTuple):
         return "transformation" in inspect.signature(self.make).parameters
 
 
-_REGISTRY: Registry[RuleEntry] = Registry("rule", FAMILIES)
+REGISTRY: Registry[RuleEntry] = Registry("rule", FAMILIES, beside=FIELDS)
 
 
 def names() -> tuple[str, ...]:
     """The names of all registered rules, in the order of their families."""
-    return _REGISTRY.names()
+    return REGISTRY.names()
 
 
 def entries() -> dict[str, RuleEntry]:
     """All registered rules by name, in the order of `FAMILIES`; others come last."""
-    return _REGISTRY.entries()
+    return REGISTRY.entries()
 
 
 def entry(name: str) -> RuleEntry:
     """Look a rule up; an unknown name raises `ValueError` with the nearest ones."""
-    return _REGISTRY[name]
+    return REGISTRY[name]
 
 
 def make(
@@ -203,8 +205,8 @@ def register(
 ) -> Any:
     """Add a rule to the registry: one call beside its builder, or a decorator.
 
-    The facts are those of `RuleEntry`, given by keyword. `from_transformations`,
-    `owned`, `wrapped` and their like make a `make` of a rule's builder.
+    The facts are those of `RuleEntry`, given by keyword. `from_transformations` and
+    `owned`, here, and the functions of `combinations` make a `make` of a builder.
 
     Args:
         name: the name, in snake case.
@@ -230,7 +232,10 @@ def register(
         `make`, unchanged, or the decorator.
 
     Raises:
-        ValueError: if the name is taken, or a need is not one of `NEEDS`.
+        TypeError: if `make` is not a function.
+        ValueError: if a rule, field or method has the name, a need is not one of
+            `NEEDS`, a geometry no kind of geometry, or the evaluations are not
+            positive.
 
     Example:
         >>> import gamedyn as gd
@@ -249,13 +254,15 @@ def register(
         True
         >>> gd.rules.unregister("halved")
     """
+    check_words(f"{name} needs", needs, NEEDS, "NEEDS")
+    check_words(f"{name} is for the geometries", geometries, ANY, "the kinds")
+    if not callable(evaluations):
+        check_positive_integer(f"the evaluations of {name}", evaluations)
     count = evaluations if callable(evaluations) else _always(evaluations)
     if num_players == 2:
         needs = ("two players", *needs)
     if on_simplex:
         needs = (*needs, "simplex")
-    if unknown := set(needs) - set(NEEDS):
-        raise ValueError(f"{name} needs {', '.join(sorted(unknown))}: not among NEEDS")
 
     def describe(make: Callable[..., Rule]) -> RuleEntry:
         return RuleEntry(
@@ -274,7 +281,7 @@ def register(
             guarantee=guarantee,
         )
 
-    return _REGISTRY.register(name, describe, make)
+    return REGISTRY.register(name, describe, make)
 
 
 @functools.cache
@@ -285,7 +292,7 @@ def _always(count: int) -> Callable[[int], int]:
 
 def unregister(name: str) -> None:
     """Take a rule out of the registry; an unknown name raises `ValueError`."""
-    _REGISTRY.remove(name)
+    REGISTRY.remove(name)
 
 
 def each(transformation: Callable[..., Any], step_size: Any) -> tuple[Any, ...]:
@@ -344,3 +351,7 @@ def owned(builder: Callable[..., Rule], **fixed: Any) -> Callable[..., Rule]:
         return builder(step_size, geometry=geometry, **{**fixed, **options})
 
     return make
+
+
+if not TYPE_CHECKING:  # old names
+    __getattr__ = forward(__name__, "gamedyn.rules.base", "gamedyn.rules.combinations")

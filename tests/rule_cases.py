@@ -54,10 +54,11 @@ VARIANTS = frozenset(
 )
 
 
-def variants_slow(names):
+def variants_slow(names, more=()):
     """Parametrise over rules where each compiles programs: variants only slowly."""
+    slow = VARIANTS.union(more)
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in slow else [])
         for name in names
     ]
 

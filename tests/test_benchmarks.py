@@ -23,7 +23,24 @@ def run(script, *arguments):
     )
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+# Their networks compile for long.
+LONG = ("diffusion.py", "gan.py")
+
+
+@pytest.mark.parametrize("script", LONG)
+def test_a_long_one_knows_its_options(script):
+    done = run(script, "--help")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "--smoke" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(script, marks=[pytest.mark.slow] if script in LONG else [])
+        for script in SCRIPTS
+    ],
+)
 def test_smoke(script, tmp_path):
     done = run(script, "--smoke", "--out", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -14,33 +14,6 @@ from gamedyn import data, gan, nets
 ENTRIES = gd.rules.entries()
 NOT_GANS = {"simplex", "finite sum", "constraints"}  # needs that no GAN meets
 TRAINS = [name for name, entry in ENTRIES.items() if not NOT_GANS & set(entry.needs)]
-# Their code is that of another rule here, with other numbers in it.
-VARIANTS = {
-    "adaptive_extragradient_plus",
-    "alternating_optimistic",
-    "eag_v",
-    "exponentially_averaged_extragradient",
-    "extragradient_plus",
-    "forward_reflected_backward",
-    "generalised_optimistic",
-    "golden_ratio",
-    "half_step_extragradient",
-    "inner_steps",
-    "momentum_extragradient",
-    "nested_lookahead",
-    "optimistic_adam",
-    "past_extra_adam",
-    "primal_dual",
-    "quantised_descent",
-    "restarted_feg",
-    "runge_kutta_2",
-    "slingshot",
-    "stochastic_extragradient",
-    "stochastic_extragradient_plus",
-    "two_time_scale_adam",
-    "two_time_scales",
-    "universal_mirror_prox",
-}
 ON_SIMPLEX = [name for name, entry in ENTRIES.items() if entry.on_simplex]
 
 STEPS = 50
@@ -129,10 +102,7 @@ def check(solution, dtype):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
-        for name in TRAINS
-    ],
+    rule_cases.variants_slow(TRAINS, more=("golden_ratio", "universal_mirror_prox")),
 )
 def test_rule_trains_a_gan(name):
     with promotion(name):

@@ -119,7 +119,8 @@ def test_what_is_materialised_is_computed_once():
 
     plain = products(lambda x: x)
     assert products(linear.materialise) == 1 < plain
-    assert products(lax.optimization_barrier) == plain  # else it would do
+    if jax.__version_info__ < (0, 11):  # later, it would do
+        assert products(lax.optimization_barrier) == plain
 
 
 def test_without_the_mark_it_is_the_same(monkeypatch):

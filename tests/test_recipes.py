@@ -165,13 +165,13 @@ def test_another_package_of_the_name_is_in_the_way(folder, monkeypatch, capsys):
 
 def test_recipes_named_like_other_modules(folder):
     (folder / "json.py").write_text(OWN)
-    (folder / "mine").mkdir()
-    (folder / "mine/__init__.py").write_text(f"{OWN}\nfrom . import part\n")
-    (folder / "mine/part.py").write_text("")
+    (folder / "in_parts").mkdir()
+    (folder / "in_parts/__init__.py").write_text(f"{OWN}\nfrom . import part\n")
+    (folder / "in_parts/part.py").write_text("")
     assert recipes.load("json.py").main is not None
     assert sys.modules["json"] is json
-    for path in ("mine", "mine/__init__.py"):
-        assert recipes.load(path).part.__name__ == "mine.part"
+    for path in ("in_parts", "in_parts/__init__.py"):
+        assert recipes.load(path).part.__name__ == "in_parts.part"
 
 
 def test_runs_and_recipes_that_moved(here, capsys):

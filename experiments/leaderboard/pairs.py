@@ -37,11 +37,11 @@ OUTCOMES = {
 ROWS = 1000
 """Points recorded of each run, at most: costs are known to a thousandth."""
 
-FLAGS = (
-    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 "
-    "--xla_cpu_use_fusion_emitters=false"
-)
+FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
 """How the programs of the board are compiled: quickly, for one thread."""
+
+if jax.__version_info__ < (0, 11):  # later versions end at a flag that they have lost
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
 
 
 class Settings(NamedTuple):

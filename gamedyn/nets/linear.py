@@ -122,8 +122,9 @@ def materialise(x: jax.Array) -> jax.Array:
         x: an array.
 
     Returns:
-        The same array. Unlike `jax.lax.optimization_barrier`, which XLA removes on the
-        CPU before it joins operations, it is there when loops are made.
+        The same array. Unlike `jax.lax.optimization_barrier`, which XLA up to that of
+        jax 0.10 removes on the CPU before it joins operations, it is there when loops
+        are made.
 
     Example:
         >>> float(jax.grad(lambda x: materialise(x) ** 2)(3.0))

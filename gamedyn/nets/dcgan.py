@@ -81,8 +81,8 @@ def dcgan_generator(
 
     Example:
         >>> generator = dcgan_generator(8, latent=100)
-        >>> params = generator.init(jax.random.key(0))
-        >>> generator.apply(params, jnp.ones((2, 100), jnp.float32)).shape
+        >>> params = jax.jit(generator.init)(jax.random.key(0))
+        >>> jax.jit(generator.apply)(params, jnp.ones((2, 100), jnp.float32)).shape
         (2, 8, 8, 1)
 
     References:

@@ -91,9 +91,10 @@ def dit(
 
     Example:
         >>> net = dit(1, width=16, depth=2, heads=2, condition="class", num_classes=3)
-        >>> params = net.init(jax.random.key(0))
+        >>> params = jax.jit(net.init)(jax.random.key(0))
         >>> x, t = jnp.ones((2, 4, 6, 1), jnp.float32), jnp.array([0, 999])
-        >>> net.apply(params, x, t, jnp.array([1, 3])).shape  # 3: the null class
+        >>> labels = jnp.array([1, 3])  # 3: the null class
+        >>> jax.jit(net.apply)(params, x, t, labels).shape
         (2, 4, 6, 1)
 
     References:

@@ -64,8 +64,8 @@ def patch_discriminator(
 
     Example:
         >>> net = patch_discriminator(channels=6, width=4)
-        >>> params = net.init(jax.random.key(0))
-        >>> net.apply(params, jnp.ones((2, 64, 64, 6), jnp.float32)).shape
+        >>> params = jax.jit(net.init)(jax.random.key(0))
+        >>> jax.jit(net.apply)(params, jnp.ones((2, 64, 64, 6), jnp.float32)).shape
         (2, 6, 6)
 
     References:

@@ -73,8 +73,8 @@ def text_encoder(
 
     Example:
         >>> net = text_encoder(10, 4, width=8, heads=2, outputs=3)
-        >>> params = net.init(jax.random.key(0))
-        >>> text = net.apply(params, jnp.array([[5, 1, 0, 0], [1, 5, 3, 9]]))
+        >>> params = jax.jit(net.init)(jax.random.key(0))
+        >>> text = jax.jit(net.apply)(params, jnp.array([[5, 1, 0, 0], [1, 5, 3, 9]]))
         >>> text.vector.shape, text.states.shape, float(abs(text.states[0, 2:]).max())
         ((2, 3), (2, 4, 8), 0.0)
 

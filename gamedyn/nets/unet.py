@@ -102,9 +102,9 @@ def unet(
 
     Example:
         >>> net = unet(1, width=8, multipliers=(1, 2), blocks=1, groups=4)
-        >>> params = net.init(jax.random.key(0))
+        >>> params = jax.jit(net.init)(jax.random.key(0))
         >>> x, t = jnp.ones((2, 6, 8, 1), jnp.float32), jnp.array([0, 999])
-        >>> y = net.apply(params, x, t)
+        >>> y = jax.jit(net.apply)(params, x, t)
         >>> y.shape, float(abs(y).max())
         ((2, 6, 8, 1), 0.0)
 

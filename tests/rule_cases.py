@@ -54,11 +54,47 @@ VARIANTS = frozenset(
 )
 
 
-def variants_slow(names, more=()):
+# One or a few of every family, so that all kinds of programs are among them: with
+# periods, memories, branches, roots, inner solvers, geometries, other players' moves.
+KINDS = frozenset(
+    {
+        "adam",
+        "adaptive_golden_ratio",
+        "alex_gda",
+        "anchored_popov",
+        "anderson",
+        "competitive_gradient",
+        "curvature_extragradient_plus",
+        "extra_adam",
+        "extragradient",
+        "extragradient_variance_reduced",
+        "forward_backward_forward",
+        "lookahead",
+        "mirror_prox",
+        "negative_momentum",
+        "optimistic",
+        "past_extragradient",
+        "proximal_point",
+        "regret_matching",
+        "replicator",
+        "runge_kutta_2",
+        "simultaneous",
+    }
+)
+
+
+def variants_slow(names):
     """Parametrise over rules where each compiles programs: variants only slowly."""
-    slow = VARIANTS.union(more)
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if name in slow else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
+        for name in names
+    ]
+
+
+def one_of_each_kind(names):
+    """Parametrise over rules where each compiles for long: most only slowly."""
+    return [
+        pytest.param(name, marks=[] if name in KINDS else [pytest.mark.slow])
         for name in names
     ]
 

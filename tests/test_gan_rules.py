@@ -100,10 +100,7 @@ def check(solution, dtype):
             assert np.any(np.asarray(new) != np.asarray(old)), path
 
 
-@pytest.mark.parametrize(
-    "name",
-    rule_cases.variants_slow(TRAINS, more=("golden_ratio", "universal_mirror_prox")),
-)
+@pytest.mark.parametrize("name", rule_cases.one_of_each_kind(TRAINS))
 def test_rule_trains_a_gan(name):
     with promotion(name):
         rule = gd.rules.make(name, 0.01)

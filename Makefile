@@ -49,6 +49,8 @@ test: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 test: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 test: export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Tests that start processes of their own need not compile the package's sources in each.
+test: export PYTHONDONTWRITEBYTECODE :=
 test:  ## every test not marked slow, the doctests included
 	@$(call install,test)
 	$(PYTEST) -m "not slow" $(ARGS)

@@ -475,7 +475,7 @@ def test_tokens_matter_one_by_one(name):
 @pytest.mark.parametrize(
     ("name", "impl"),
     [
-        ("unet", "xla"),
+        pytest.param("unet", "xla", marks=pytest.mark.slow),
         pytest.param("unet", "matmul", marks=pytest.mark.slow),
         ("dit", None),
         ("points", None),

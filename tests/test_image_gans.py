@@ -67,7 +67,14 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("run", ["dcgan", "gradient_penalty", "stacked"])
+@pytest.mark.parametrize(
+    "run",
+    [
+        "dcgan",
+        pytest.param("gradient_penalty", marks=slow),
+        pytest.param("stacked", marks=slow),
+    ],
+)
 def test_short_runs(run, small_networks, folder):
     check_run(RUNS[run])
 

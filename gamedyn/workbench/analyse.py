@@ -210,12 +210,12 @@ def analyse(
 
     Example:
         >>> import gamedyn as gd
-        >>> result = analyse(gd.games.quadratic(), rule="extragradient", step_size=0.05)
+        >>> result = gd.analyse(gd.games.quadratic(), rule="extragradient", step_size=0.05)
         >>> report = result.findings[0].report
         >>> report.verdict.name, report.dynamics.update_stability.name
         ('CERTIFIED_DNE', 'STABLE')
         >>> game = gd.zero_sum(lambda x, y: x * y)
-        >>> print(analyse(game, (0.0, 0.0)))
+        >>> print(gd.analyse(game, (0.0, 0.0)))
         game
         <BLANKLINE>
         the point given

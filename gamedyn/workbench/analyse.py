@@ -210,7 +210,7 @@ def analyse(
 
     Example:
         >>> import gamedyn as gd
-        >>> result = gd.analyse(gd.games.quadratic(), rule="extragradient", step_size=0.05)
+        >>> result = gd.analyse("quadratic", rule="extragradient", step_size=0.05)
         >>> report = result.findings[0].report
         >>> report.verdict.name, report.dynamics.update_stability.name
         ('CERTIFIED_DNE', 'STABLE')

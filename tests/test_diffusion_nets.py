@@ -505,7 +505,10 @@ def test_derivatives(name, impl):
     close(product / size, difference / size, 1e-6)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("unet", marks=pytest.mark.slow), *sorted(SMALL.keys() - {"unet"})],
+)
 def test_dtypes(name):
     """float32 is float64 rounded, and bfloat16 comes near with integer times."""
     net, params, (x, t), run = case(name)

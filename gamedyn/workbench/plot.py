@@ -125,7 +125,8 @@ def _limits(levels: Sequence[np.ndarray]) -> tuple[float, float]:
     start = np.nanmax([level[0] for level in levels])
     lowest = np.nanmin([np.nanmin(level) for level in levels])
     highest = np.nanmax([np.nanmax(level) for level in levels])
-    return max(lowest / 3, 1e-16 * start), min(highest * 3, 1e4 * start)
+    # Divided, not multiplied: three times the largest number would overflow.
+    return max(lowest / 3, 1e-16 * start), 3 * min(highest, 1e4 / 3 * start)
 
 
 def phase(

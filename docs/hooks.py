@@ -41,7 +41,8 @@ class Reading(griffe.Extension):
         del kwargs
         for alias in self._imported:
             members = alias.parent.members
-            if alias.is_public and members[alias.name] is not alias:
+            # A wildcard is gone: the names that it stood for are in its place.
+            if alias.is_public and members.get(alias.name, alias) is not alias:
                 members[f"{alias.name} itself"] = alias
 
 

@@ -39,8 +39,14 @@ def check_positive_integer(name: str, value: Any) -> None:
         value: the value.
 
     Raises:
-        ValueError: if it is anything else, such as a bool, a float or a tracer.
+        ValueError: if it is anything else, such as a bool or a float.
+        TypeError: if it is traced.
     """
+    if not is_known(value):
+        raise TypeError(
+            f"{name} must be known before tracing, a Python integer, got a traced "
+            f"{value.aval}: make it a static argument of jit"
+        )
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
 

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn.checks import check_positive
 from gamedyn.game import Params, PyTree
+from gamedyn.trees import norm
 
 if TYPE_CHECKING:  # sequential games alone load it
     from gamedyn.treeplex import Treeplex
@@ -303,7 +304,7 @@ def natural_residual(
     Returns:
         The norm over all players together, a scalar.
     """
-    return optax.tree.norm(natural_map(params, direction, geometry))
+    return norm(natural_map(params, direction, geometry))
 
 
 def per_player(given: Any, num_players: int, what: str) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Run a rule on a game: the only loops over steps in the library."""
 
 import enum
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from gamedyn.loops import bounded_while
 from gamedyn.rules.base import InnerSolve, Rule, RuleState
 from gamedyn.trees import select
 
+_MOST_STEPS = 2**31 - 1  # steps are counted in int32
 _BLOCK = 100  # steps between two tests for finiteness
 _DRAW_AHEAD_BYTES = 2**20  # batches of a block are drawn at once up to this size
 
@@ -135,7 +137,7 @@ def solve(
     size = _block_size(num_steps, every)
     stride = every if record is not None else None
     inputs, batches_at = _draw(key, sample, rule.num_batches, ahead=size)
-    start = jnp.asarray(start, jnp.int32)
+    start = _first_step(start, num_steps)
 
     # Three nested scans: a block of segments, a segment of steps.
     def step(carry, x):
@@ -235,8 +237,9 @@ def solve_until(
         check_positive_integer("max_steps", max_steps)
     check_positive_integer("check_every", check_every)
     draw = _batches_of_step(key, sample, rule.num_batches)
-    start = jnp.asarray(start, jnp.int32)
-    last = start + jnp.asarray(max_steps, jnp.int32)
+    start = _first_step(start, max_steps)
+    max_steps = jnp.minimum(jnp.asarray(max_steps, jnp.int32), _MOST_STEPS - start)
+    last = start + max_steps
 
     # One round: measure the residual, then take `check_every` steps unless it is small.
     def measure(point, direction):
@@ -250,26 +253,24 @@ def solve_until(
         converged = measure(current[0], direction) <= tolerance
 
         def one_step(index, state):
-            # Steps beyond `last` are not done, so that max_steps is exact.
-            after = rule.update(field, state[0], state[1], draw(index))
-            return after if check_every == 1 else select(index < last, after, state)
+            return rule.update(field, state[0], state[1], draw(index))
 
-        after = current
+        ahead = step + jnp.minimum(check_every, last - step)
         if check_every == 1:
             after = one_step(step, current)
         else:
-            after = jax.lax.fori_loop(step, step + check_every, one_step, current)
+            after = jax.lax.fori_loop(step, ahead, one_step, current)
         finite = all_finite(after)
         moved = ~converged & finite
         status = jnp.where(converged, Status.CONVERGED, Status.OK)
         status = jnp.where(~converged & ~finite, Status.NON_FINITE, status)
-        step = jnp.where(moved, jnp.minimum(step + check_every, last), step)
+        step = jnp.where(moved, ahead, step)
         return select(moved, after, current), step, status.astype(jnp.int32)
 
     # Rounds until one of them sets the status.
     healthy = jnp.where(all_finite((params, rule_state)), Status.OK, Status.NON_FINITE)
     carry = (params, rule_state), start, healthy.astype(jnp.int32)
-    rounds = -(-jnp.asarray(max_steps, jnp.int32) // check_every)
+    rounds = -(-max_steps // check_every)
     carry, _ = bounded_while(lambda c: c[2] == Status.OK, advance, carry, rounds)
     (params, rule_state), done, status = carry
 
@@ -337,6 +338,20 @@ def prepare(
     params = jax.tree.map(jnp.asarray, params)
     state = rule.init(params) if rule_state is None else rule_state
     return as_field(game_or_field), params, state
+
+
+def _first_step(start: Any, num_steps: Any) -> jax.Array:
+    """Bring the index of the first step into int32, if all that follow fit, too."""
+    if is_known(start):
+        index = operator.index(start)
+        most = _MOST_STEPS - (int(num_steps) if is_known(num_steps) else 0)
+        if not 0 <= index <= most:
+            raise ValueError(
+                f"steps are counted from 0 to 2**31 - 1 = {_MOST_STEPS}, got "
+                f"start={index}"
+                + (f" and {int(num_steps)} steps" if is_known(num_steps) else "")
+            )
+    return jnp.asarray(start, jnp.int32)
 
 
 def _batches_of_step(

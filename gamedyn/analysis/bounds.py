@@ -16,6 +16,8 @@ from gamedyn.analysis.operators import as_callable
 from gamedyn.analysis.precision import Limits, float64, inspect
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import PyTree
+from gamedyn.trees import norm_on_host
+from gamedyn.x64 import enable_x64
 
 
 def kuczynski_wozniakowski(dimension: int, num_steps: int, delta: float) -> float:
@@ -117,6 +119,13 @@ def spectrum_bounds(
         for extreme eigenvalues of symmetric matrices with the Lanczos method", SIAM J.
         Matrix Anal. Appl. 22, 2000.
     """
+    # In a unit of its own: the product below is of numbers about 1.
+    largest = max(np.abs(diagonal).max(), np.abs(off_diagonal).max())
+    exponent = int(np.frexp(largest)[1]) if np.isfinite(largest) else 0
+    diagonal, off_diagonal = (
+        np.ldexp(part, -exponent) for part in (diagonal, off_diagonal)
+    )
+    allowance = float(np.ldexp(allowance, -exponent))
     ritz = tridiagonal_eigh(diagonal, off_diagonal)[0]
     width = ritz[-1] - ritz[0]
     e = kuczynski_wozniakowski(dimension, len(ritz), delta)
@@ -127,13 +136,17 @@ def spectrum_bounds(
     budget += 0.5 * math.log(2 * dimension / math.pi) - math.log(delta)
     a_posteriori = ritz[0] - _root(ritz - ritz[0], budget)
     above = min(slack, _root(ritz[-1] - ritz, budget))
+
+    def in_units(value: float) -> float:
+        return float(np.ldexp(value, exponent))
+
     return SpectrumBounds(
-        lower=float(max(a_priori, a_posteriori) - allowance),
-        upper=float(ritz[-1] + above + allowance),
-        a_priori=float(a_priori - allowance),
-        a_posteriori=float(a_posteriori - allowance),
+        lower=in_units(max(a_priori, a_posteriori) - allowance),
+        upper=in_units(ritz[-1] + above + allowance),
+        a_priori=in_units(a_priori - allowance),
+        a_posteriori=in_units(a_posteriori - allowance),
         probability=1 - 3 * delta,
-        allowance=float(allowance),
+        allowance=in_units(allowance),
     )
 
 
@@ -207,24 +220,24 @@ def rayleigh_quotient(
     again = not double and not _inspect(operator, like, vector).draws
     fresh, limits = working, Limits()
     if again or double:
-        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        with enable_x64(True), jax.numpy_dtype_promotion("standard"):
             arguments = (operator, like, vector)
             arguments = float64(arguments) if again else arguments
             limits = _inspect(*arguments)
             fresh = np.asarray(_product(*arguments)) if again else fresh
     direction = np.asarray(vector, np.float64)
-    norm = float(np.linalg.norm(direction))
+    norm = norm_on_host(direction)
     direction, fresh, working = direction / norm, fresh / norm, working / norm
     unit = limits.unit if again or double else float(jnp.finfo(dtype).eps) / 2
     size, quotient = direction.size, float(direction @ fresh)
     gamma = (2 * size + 2) * 2.0**-53
     error = gamma / (1 - gamma) * float(np.abs(direction) @ np.abs(fresh))
     error = 1.01 * (error + (size + 100) * unit * scale)
-    noise = float(np.linalg.norm(fresh - working))
+    noise = norm_on_host(fresh - working)
     return RayleighQuotient(
         quotient=quotient,
         error=error,
-        residual=float(np.linalg.norm(fresh - quotient * direction)),
+        residual=norm_on_host(fresh - quotient * direction),
         noise=noise,
         dtype="float64" if again or double else dtype.name,
         # float32 leaves differences of 1e-6 |H|; another operator is much further off.

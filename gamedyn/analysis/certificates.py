@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gamedyn.analysis.verdicts import Curvature
+from gamedyn.trees import norm_on_host
 
 UNIT = 2.0**-53
 """The unit roundoff u of float64."""
@@ -170,8 +171,8 @@ def symmetrise(matrix: np.ndarray) -> tuple[np.ndarray, float]:
         return matrix, 0.0
     symmetric = (matrix + matrix.T) / 2
     rows = np.abs(difference).sum(axis=1).max()
-    norm = min(np.linalg.norm(difference), rows)
-    return symmetric, float(_SLACK * (norm / 2 + UNIT * np.linalg.norm(symmetric)))
+    norm = min(norm_on_host(difference), rows)
+    return symmetric, _SLACK * (norm / 2 + UNIT * norm_on_host(symmetric))
 
 
 def exact_sign(matrix: np.ndarray) -> int:

@@ -40,6 +40,7 @@ from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.rules.base import Rule
+from gamedyn.trees import norm_on_host
 
 
 class _Options(TypedDict, total=False):
@@ -205,7 +206,7 @@ def certify(
         # Is it stationary, and how far is a zero of F?
         if tolerance is None:
             tolerance = default_tolerance(dtype)
-        stationarity = _stationarity(values, tolerance)
+        stationarity = _stationarity(values, tolerance, dtype)
         newton, radius, extra = _nearby_zero(values, lipschitz, notes)
 
         # The own Hessians, the flow and the rule, at a stationary point only.
@@ -236,6 +237,7 @@ def certify(
                     params,
                     batch,
                     tolerance,
+                    dtype,
                     error,
                     players[1 - leader] if players else None,
                 )
@@ -278,12 +280,11 @@ def _check_options(
         raise ValueError(f"polish must be a number of Newton steps, got {polish!r}")
 
 
-def _stationarity(values: Values, tolerance: float) -> Stationarity:
-    norms = tuple(float(np.linalg.norm(values.field[part])) for part in values.slices)
-    size = max(1.0, float(np.linalg.norm(values.point)))
+def _stationarity(values: Values, tolerance: float, dtype: np.dtype) -> Stationarity:
+    norms = tuple(norm_on_host(values.field[part]) for part in values.slices)
     residuals = tuple(
-        ratio(norm, scale * size)
-        for norm, scale in zip(norms, values.scales, strict=True)
+        ratio(norm, values.yardstick(values.jacobian[part], dtype))
+        for norm, part in zip(norms, values.slices, strict=True)
     )
     worst = max(residuals)
     return Stationarity(
@@ -313,7 +314,7 @@ def _polish(
         if not np.all(np.isfinite(step)):
             break
         later = local.at(game, moved, batch)
-        if not np.linalg.norm(later.field) < np.linalg.norm(values.field):
+        if not norm_on_host(later.field) < norm_on_host(values.field):
             break
         params, values, steps = moved, later, steps + 1
     if steps < most and values.field.any():
@@ -321,7 +322,7 @@ def _polish(
             f"polish stopped after {steps} of {most} Newton steps: the next one does "
             "not make |F| smaller"
         )
-    return params, float(np.linalg.norm(values.point - np.asarray(start))), steps
+    return params, norm_on_host(values.point - np.asarray(start)), steps
 
 
 def _nearby_zero(
@@ -329,7 +330,7 @@ def _nearby_zero(
 ) -> tuple[float | None, float | None, float]:
     """Return |J^-1 F|, a radius that surely holds a zero, and what it adds to err."""
     try:
-        eta = float(np.linalg.norm(np.linalg.solve(values.jacobian, values.field)))
+        eta = norm_on_host(np.linalg.solve(values.jacobian, values.field))
     except np.linalg.LinAlgError:
         eta = float("inf")
     newton = eta if np.isfinite(eta) else None

@@ -22,7 +22,7 @@ from gamedyn.analysis.local import (
     spectral_norm,
     weaken,
 )
-from gamedyn.analysis.updates import update_jacobian
+from gamedyn.analysis.updates import balanced, update_jacobian
 from gamedyn.analysis.verdicts import (
     Curvature,
     Dynamics,
@@ -34,6 +34,7 @@ from gamedyn.fields import Field
 from gamedyn.game import Batch, Game, Params
 from gamedyn.rules.base import Rule
 from gamedyn.solve import Status
+from gamedyn.trees import norm_on_host
 
 _LYAPUNOV = 300
 """Dimension above which Lyapunov's and Stein's equations are left out."""
@@ -103,7 +104,7 @@ def timescale_stability(
         scale[local.slices[fast]] = tau
         matrix = scale[:, None] * values.jacobian
         # Rounding of the product, unless tau is a power of two.
-        error = float(UNIT * np.linalg.norm(matrix))
+        error = UNIT * norm_on_host(matrix)
         stability, certified, _, spectrum, margin = _flow(matrix, error)
         return TimescaleStability(
             float(tau),
@@ -145,7 +146,7 @@ def flow_dynamics(
     size = len(matrix)
     symmetric, rounding = symmetrise((matrix + matrix.T) / 2)
     if not np.array_equal(matrix, matrix.T):
-        rounding += float(1.01 * UNIT * np.linalg.norm(symmetric))
+        rounding += 1.01 * UNIT * norm_on_host(symmetric)
     off_diagonal = symmetric.copy()
     for part in values.slices:
         off_diagonal[part, part] = 0
@@ -172,8 +173,8 @@ def flow_dynamics(
         "smallest_symmetric": smallest,
         "symmetric": curvature,
         "symmetric_bound": bound,
-        "symmetric_norm": float(np.linalg.norm(symmetric)),
-        "antisymmetric_norm": float(np.linalg.norm(antisymmetric)),
+        "symmetric_norm": norm_on_host(symmetric),
+        "antisymmetric_norm": norm_on_host(antisymmetric),
     }
 
     # What S decides alone, and else the eigenvalues of J.
@@ -236,6 +237,7 @@ def with_rule(
         return dataclasses.replace(
             dynamics, update_remark=f"{status.name}: {status.message}"
         )
+    matrix = balanced(matrix)
     spectrum = np.linalg.eigvals(matrix)
     radius = float(np.abs(spectrum).max())
     margin = float(np.sqrt(len(matrix) * UNIT) * max(1.0, spectral_norm(matrix)))

@@ -3,7 +3,8 @@
 Symbols: H the operator on n numbers, k the steps done, Q the orthonormal basis of the
 Krylov space as rows, T the tridiagonal matrix with diagonal alpha and off-diagonal
 beta, theta and s its eigenvalues (Ritz values) and eigenvectors, `scale` the largest
-norm |H q| met, which stands for |H|.
+norm |H q| met, which stands for |H|. What is iterated is H / 2^e, e from the first
+product, so that no unit of H is too small or too large (`Unit`).
 """
 
 import itertools
@@ -21,8 +22,63 @@ from gamedyn.analysis.operators import as_callable
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import PyTree
 from gamedyn.loops import bounded_while
+from gamedyn.trees import norm, norm_on_host
 
 _CHUNK = 10  # steps between two looks at the residuals
+
+
+class Unit(NamedTuple):
+    r"""A power of two that an operator is measured in, found by its first products.
+
+    Where |H q| of the start is a moderate number, e stays 0. Else the start is tried
+    again with $2^{-e} H$ in place of H, half of the factor before the product and half
+    behind it: rounding does not change, and nothing under- or overflows on the way.
+
+    Attributes:
+        exponent: e, int32.
+        tries: the number of products whose result was only a better unit, int32.
+    """
+
+    exponent: jax.Array
+    tries: jax.Array
+
+    @classmethod
+    def one(cls) -> "Unit":
+        """The unit to begin with."""
+        return cls(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+    def apply(
+        self, product: Callable[[jax.Array], jax.Array], vector: jax.Array
+    ) -> jax.Array:
+        """Multiply with the operator divided by the unit."""
+        half = self.exponent // 2
+        before = jnp.ldexp(jnp.ones((), vector.dtype), -half)
+        after = jnp.ldexp(jnp.ones((), vector.dtype), half - self.exponent)
+        return after * product(before * vector)
+
+    def better(self, image: jax.Array) -> tuple["Unit", jax.Array]:
+        """Take the unit from the first product, if it has to change.
+
+        Args:
+            image: the product with a vector of norm 1, divided by this unit.
+
+        Returns:
+            The unit, and whether it is another one.
+        """
+        size = norm(image)
+        span = -jnp.finfo(image.dtype).minexp
+        moderate = (size > 2.0 ** -(span // 2)) & (size < 2.0 ** (span // 2))
+        # A zero may be an underflow, what is not finite an overflow: far to that side,
+        # once.
+        known = jnp.isfinite(size) & (size > 0)
+        far = jnp.where(size == 0, -span, span)
+        exponent = jnp.where(known, jnp.frexp(size)[1], far)
+        change = ~moderate & (self.tries < jnp.where(known, 2, 1))
+        unit = Unit(
+            self.exponent + jnp.where(change, exponent, 0).astype(jnp.int32),
+            self.tries + change.astype(jnp.int32),
+        )
+        return unit, change
 
 
 class Tridiagonal(NamedTuple):
@@ -38,6 +94,7 @@ class Tridiagonal(NamedTuple):
         scale: the largest norm |H q| met.
         steps: the number of steps done, k, int32; each costs one product.
         exhausted: whether the basis spans an invariant space: nothing is left out.
+        unit: what alpha, beta and the scale are measured in.
     """
 
     basis: tuple[jax.Array, ...]
@@ -47,6 +104,7 @@ class Tridiagonal(NamedTuple):
     scale: jax.Array
     steps: jax.Array
     exhausted: jax.Array
+    unit: Unit
 
 
 class LanczosResult(NamedTuple):
@@ -57,7 +115,7 @@ class LanczosResult(NamedTuple):
     Attributes:
         values: the reported Ritz values, ascending, float64.
         vectors: their unit Ritz vectors, flat, shape `(pairs, n)`.
-        images: the products H y of these, shape `(pairs, n)`.
+        images: the products H y of these, shape `(pairs, n)`, float64 on the host.
         residuals: |H y - theta y| of each, from one product more, not from T.
         converged: whether each residual is at most `tolerance * scale`.
         ritz: all Ritz values, ascending, shape `(steps,)`, float64.
@@ -75,7 +133,7 @@ class LanczosResult(NamedTuple):
 
     values: np.ndarray
     vectors: jax.Array
-    images: jax.Array
+    images: np.ndarray
     residuals: np.ndarray
     converged: np.ndarray
     ritz: np.ndarray
@@ -192,16 +250,23 @@ def lanczos(
     # Where nothing can end the run early, there is nothing to look for on the way.
     chunk = num_steps if tolerance == 0 and stop is None else _CHUNK
     state = _begin(flat, null, num_steps=num_steps)
+    if not bool(jnp.all(jnp.isfinite(state.vector))):
+        raise ValueError(
+            "the start must be finite, and not 0 outside the null directions"
+        )
     while True:
         goal = jnp.asarray(min(int(state.steps) + chunk, num_steps), jnp.int32)
         state = _advance(operator, like, null, state, goal)
-        steps, scale = int(state.steps), float(state.scale)
+        steps, exponent = int(state.steps), int(state.unit.exponent)
+        scale = _in_units(float(state.scale), exponent)
         if not math.isfinite(scale):
             raise FloatingPointError(
                 f"the operator returned a product that is not finite at step {steps}"
             )
-        diagonal = np.asarray(state.diagonal[:steps], np.float64)
-        off_diagonal = np.asarray(state.off_diagonal[:steps], np.float64)
+        diagonal, off_diagonal = (
+            np.ldexp(np.asarray(part[:steps], np.float64), exponent)
+            for part in (state.diagonal, state.off_diagonal)
+        )
         if bool(state.exhausted) or steps == num_steps:
             break
         if stop is not None:
@@ -217,23 +282,22 @@ def lanczos(
     chosen = [*range(lower), *range(steps - upper, steps)]
     weights = np.zeros((len(chosen), num_steps))
     weights[:, :steps] = vectors[:, chosen].T
-    basis = state.basis
+    basis, unit = state.basis, state.unit
     del state
     ritz_vectors = _combine(basis, jnp.asarray(weights, dtype))
     del basis
-    images, residuals = _images(
-        operator, like, null, ritz_vectors, jnp.asarray(ritz[chosen], dtype)
-    )
-    residuals = np.asarray(residuals, np.float64)
+    scaled = jnp.asarray(np.ldexp(ritz[chosen], -exponent), dtype)
+    images, residuals = _images(operator, like, null, unit, ritz_vectors, scaled)
+    residuals = np.ldexp(np.asarray(residuals, np.float64), exponent)
     null_residual = 0.0
     if len(null):
         zeros = jnp.zeros(len(null), dtype)
-        norms = _images(operator, like, null[:0], null, zeros)[1]
-        null_residual = float(jnp.max(norms))
+        norms = _images(operator, like, null[:0], unit, null, zeros)[1]
+        null_residual = _in_units(float(jnp.max(norms)), exponent)
     return LanczosResult(
         values=ritz[chosen],
         vectors=ritz_vectors,
-        images=images,
+        images=np.ldexp(np.asarray(images, np.float64), exponent),
         residuals=residuals,
         converged=residuals <= tolerance * scale,
         ritz=ritz,
@@ -242,7 +306,7 @@ def lanczos(
         scale=scale,
         steps=steps,
         exhausted=bool(off_diagonal[-1] <= breakdown(size, dtype) * scale),
-        matvecs=steps + len(chosen) + len(null),
+        matvecs=steps + int(unit.tries) + len(chosen) + len(null),
         dimension=dimension,
         tolerance=float(tolerance),
         dtype=str(dtype),
@@ -356,12 +420,12 @@ def _orthonormal(
     for direction in directions or ():
         _check_structure("a null direction", direction, like)
         row = np.asarray(ravel_pytree(direction)[0], np.float64)
-        norm = np.linalg.norm(row)
-        if not np.isfinite(norm) or norm == 0:
+        length = norm_on_host(row)
+        if not 0 < length < np.inf:
             raise ValueError(
-                f"a null direction must have a finite norm > 0, got {norm}"
+                f"a null direction must have a finite norm > 0, got {length}"
             )
-        row = row / norm
+        row = row / length
         for _ in range(2):
             for other in rows:
                 row = row - (other @ row) * other
@@ -397,17 +461,18 @@ def _combine(basis: tuple[jax.Array, ...], weights: jax.Array) -> jax.Array:
     parts = jnp.split(weights, _firsts(basis)[1:], axis=1)
     pairs = zip(parts, basis, strict=True)
     vectors = sum(part @ block for part, block in pairs)
+    # Sums of orthonormal vectors with the weights of a unit vector: about 1.
     return vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @jax.jit
-def _images(operator, like, null, vectors, values) -> tuple[jax.Array, jax.Array]:
+def _images(operator, like, null, unit, vectors, values) -> tuple[jax.Array, jax.Array]:
     product = flattened(operator, like)
 
     def residual(pair):
         vector, value = pair
-        image = product(vector)
-        return image, jnp.linalg.norm(_deflate(image, null) - value * vector)
+        image = unit.apply(product, vector)
+        return image, norm(_deflate(image, null) - value * vector)
 
     return jax.lax.map(residual, (vectors, values))
 
@@ -423,12 +488,13 @@ def _first(start: jax.Array, null: jax.Array, num_steps: int) -> Tridiagonal:
             jnp.zeros((min(rows, num_steps - first), start.size), start.dtype)
             for first in range(0, num_steps, rows)
         ),
-        vector=start / jnp.linalg.norm(start),
+        vector=start / norm(start).astype(start.dtype),
         diagonal=zeros,
         off_diagonal=zeros,
         scale=zeros[0],
         steps=jnp.zeros((), jnp.int32),
         exhausted=jnp.array(False),
+        unit=Unit.one(),
     )
 
 
@@ -444,29 +510,40 @@ def _steps(operator, like, null, state: Tridiagonal, goal) -> Tridiagonal:
             _with_row(block, j - first, q)
             for first, block in zip(firsts, state.basis, strict=True)
         )
-        image = product(q)
-        scale = jnp.maximum(state.scale, jnp.linalg.norm(image))
+        image = state.unit.apply(product, q)
+        unit, again = state.unit.better(image)
+        again &= j == 0
         rest = image
         for _ in range(2):  # the second pass takes away what rounding left
             for first, block in zip(firsts, basis, strict=True):
                 # Blocks that are still empty are not read: half of the traffic.
                 rest = jax.lax.cond(j >= first, _deflate, _keep, rest, block)
             rest = _deflate(rest, null)
-        beta = jnp.linalg.norm(rest)
+        beta = norm(rest).astype(dtype)
+        scale = jnp.maximum(state.scale, norm(image).astype(dtype))
         exhausted = ~(beta > threshold * scale)  # true also where beta is NaN
-        following = rest / jnp.where(exhausted, 1, beta).astype(dtype)
+        following = rest / jnp.where(exhausted, 1, beta)
+        # In another unit the first step is done again, and writes over this one.
         return Tridiagonal(
             basis=basis,
-            vector=following,
+            vector=jnp.where(again, q, following),
             diagonal=state.diagonal.at[j].set(q @ image),
             off_diagonal=state.off_diagonal.at[j].set(beta),
-            scale=scale,
-            steps=j + 1,
-            exhausted=exhausted,
+            scale=jnp.where(again, state.scale, scale),
+            steps=j + jnp.where(again, 0, 1),
+            exhausted=exhausted & ~again,
+            unit=jax.tree.map(lambda a, b: jnp.where(again, a, b), unit, state.unit),
         )
 
-    more = goal - state.steps
-    return bounded_while(lambda state: ~state.exhausted, step, state, more)[0]
+    def unfinished(state):
+        return ~state.exhausted & (state.steps < goal)
+
+    return bounded_while(unfinished, step, state, goal - state.steps + 2)[0]
+
+
+def _in_units(value: float, exponent: int) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(value, exponent))
 
 
 def flattened(

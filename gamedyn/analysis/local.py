@@ -24,6 +24,8 @@ from gamedyn.analysis.precision import (
 from gamedyn.analysis.verdicts import Curvature
 from gamedyn.checks import is_known
 from gamedyn.game import Batch, Game, Params, check_params
+from gamedyn.trees import norm_on_host
+from gamedyn.x64 import enable_x64
 
 MANY = 1000
 """Dimension above which eigenvalues of non-symmetric matrices are left out."""
@@ -46,6 +48,21 @@ class Values:
     def scales(self) -> tuple[float, ...]:
         """The spectral norm |J_i|_2 of every player's block row."""
         return tuple(spectral_norm(self.jacobian[part]) for part in self.slices)
+
+    def yardstick(self, rows: np.ndarray, dtype: np.dtype) -> float:
+        r"""What a gradient with the Jacobian `rows` is small against.
+
+        Args:
+            rows: derivative of the gradient in all players' parameters, of shape
+                `(m, d)`.
+            dtype: the precision that the point was computed in.
+
+        Returns:
+            $\max(|R|_2, 4 \sqrt{\epsilon}\, |R \operatorname{diag}(w)|_F)$: a move of
+            1, or what is left of a move in the last digits of w.
+        """
+        blur = norm_on_host(rows * np.abs(self.point))
+        return max(spectral_norm(rows), known_digits(dtype) * blur)
 
     def block(self, i: int, j: int) -> np.ndarray:
         """The block J_ij."""
@@ -177,10 +194,19 @@ def in_float64(
     """Enter float64 with game, point and batch cast exactly."""
     check_point(game, params, batch)
     dtype = point_dtype(params)
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+    with enable_x64(True), jax.numpy_dtype_promotion("standard"):
         params = float64(params, strict=True)
         check_finite(params)
         yield float64(game), params, float64(frozen(batch)), dtype
+
+
+def known_digits(dtype: np.dtype) -> float:
+    r"""How far the digits of a point blur its field, as a share of the tolerance.
+
+    $4 \sqrt{\epsilon}$: times the default tolerance that is four units in the last
+    place of every parameter.
+    """
+    return 4 * default_tolerance(dtype)
 
 
 def ratio(norm: float, scale: float) -> float:
@@ -228,9 +254,9 @@ def weaken(curvature: Curvature) -> Curvature:
 def _check_symmetric(values: Values, player: int, low: bool) -> None:
     block, part = values.block(player, player), values.slices[player]
     asymmetry = np.abs(block - block.T).max(initial=0.0)
-    # What cancels in the Hessian may leave rounding errors of the size of the rest.
+    # What cancels in the Hessian may leave rounding errors of the size of the rest. The
+    # loss itself says nothing: a constant in it is in no derivative.
     scale = max(
-        abs(values.losses[player]),
         np.abs(values.field[part]).max(initial=0.0),
         np.abs(values.jacobian[part]).max(initial=0.0),
     )

@@ -20,6 +20,7 @@ from gamedyn.analysis.local import (
     check_not_negative,
     check_point,
     default_tolerance,
+    known_digits,
     ratio,
 )
 from gamedyn.analysis.operators import (
@@ -45,6 +46,8 @@ from gamedyn.checks import check_positive_integer
 from gamedyn.fields import as_field
 from gamedyn.game import Batch, Game, Params, PyTree
 from gamedyn.rules.base import Rule
+from gamedyn.trees import norm, norm_on_host, size
+from gamedyn.x64 import enable_x64
 
 _POWER_STEPS = 3  # of the estimate of |J_i|, where the own Hessian does not decide
 
@@ -232,7 +235,7 @@ def certify_large(
         notes=tuple(notes),
         dtype=examinations[0].ends.dtype,
         point_dtype=dtype.name,
-        dimension=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        dimension=size(params),
         method="matrix-free",
         params=params,
         matvecs=sum(e.matvecs for e in examinations) + spent + dynamics.matvecs,
@@ -268,8 +271,8 @@ def examine(
     # Lanczos until both ends have converged and the sign of the lower one is decided.
     like = operator.like
     eps = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(like))).eps)
-    size = sum(leaf.size for leaf in jax.tree.leaves(like))
-    dimension = size - len(null_directions or ())
+    entries = size(like)
+    dimension = entries - len(null_directions or ())
 
     def rounding(steps, scale):
         return 10 * eps * np.sqrt(steps) * scale
@@ -315,7 +318,7 @@ def examine(
     remarks = [again.remark] if again.remark else []
     tight = ends.null_residual <= np.sqrt(eps) * ends.scale
     if null_directions:
-        modulo = size - ends.dimension
+        modulo = entries - ends.dimension
         remarks.append(f"modulo {modulo} known null directions")
         if not tight:
             remarks.append(
@@ -382,7 +385,7 @@ def _player(player: int, examination: Examination) -> PlayerCurvature:
 
 def _unit(vector: jax.Array) -> np.ndarray:
     direction = np.asarray(vector, np.float64)
-    return direction / np.linalg.norm(direction)
+    return direction / norm_on_host(direction)
 
 
 def _zero_sum_dynamics(examinations: tuple[Examination, ...]) -> Dynamics:
@@ -461,7 +464,7 @@ def _norms(operator: Operator) -> tuple[list[float], str]:
     traced = _gradient_norms.trace(operator)
     if dtype == np.float64 or inspect(traced.jaxpr).draws:
         return [float(x) for x in _gradient_norms(operator)], dtype.name
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+    with enable_x64(True), jax.numpy_dtype_promotion("standard"):
         return [float(x) for x in _gradient_norms(float64(operator))], "float64"
 
 
@@ -482,7 +485,7 @@ def _gradient_norms(operator: Operator) -> list[jax.Array]:
 
         zero = jax.tree.map(jnp.zeros_like, operator.params)
         total = jax.lax.scan(add, zero, (operator.weights, operator.batch))[0]
-    return [jnp.linalg.norm(ravel_pytree(part)[0]) for part in total]
+    return [norm(part) for part in total]
 
 
 def _stationarity(
@@ -493,27 +496,25 @@ def _stationarity(
     jacobians: list[Operator],
     key: jax.Array,
 ) -> tuple[Stationarity, int]:
-    size = [float(jnp.linalg.norm(ravel_pytree(own)[0])) for own in params]
-    size = max(1.0, float(np.linalg.norm(size)))
-
-    def residuals():
-        return tuple(
-            ratio(norm, scale * size) for norm, scale in zip(norms, scales, strict=True)
-        )
-
+    residuals = tuple(map(ratio, norms, scales))
     method, spent = "largest Ritz magnitude of the own Hessian", 0
-    if not max(residuals()) <= tolerance:
-        # Blocks of the other players may be larger, or the own Hessian 0.
-        rows = _row_norms(*jacobians, key)
-        scales = [max(pair) for pair in zip(scales, map(float, rows), strict=True)]
-        method += ", power steps on J'J"
-        spent = 2 * _POWER_STEPS + 1
-    worst = max(residuals())
+    if not max(residuals) <= tolerance:
+        # Blocks of the other players may be larger, or the own Hessian 0; and F_i is no
+        # better known than the digits of the point allow.
+        key_rows, key_signs = jax.random.split(key)
+        rows = map(float, _row_norms(*jacobians, key_rows))
+        scales = [max(pair) for pair in zip(scales, rows, strict=True)]
+        digits = known_digits(point_dtype(params))
+        blurs = [digits * float(blur) for blur in _blurs(jacobians[0], key_signs)]
+        residuals = tuple(map(ratio, norms, map(max, scales, blurs)))
+        method += ", power steps on every J_i'J_i"
+        spent = len(norms) * (2 * _POWER_STEPS + 1) + 1
+    worst = max(residuals)
     return Stationarity(
         worst <= tolerance,
         worst,
         tolerance,
-        residuals(),
+        residuals,
         tuple(norms),
         tuple(scales),
         method,
@@ -521,21 +522,39 @@ def _stationarity(
 
 
 @jax.jit
-def _row_norms(forward: Operator, transposed: Operator, key: jax.Array) -> list:
-    """Estimate |J_i| from below: |(J v)_i| for a vector v that power steps made."""
+def _row_norms(forward: Operator, transposed: Operator, key: jax.Array) -> jax.Array:
+    """Estimate |J_i| from below: |J_i v| for a vector v that power steps on it made."""
     flat, unravel = ravel_pytree(forward.params)
+    sizes = [size(part) for part in forward.params]
+    owners = jnp.repeat(
+        jnp.arange(len(sizes)), np.array(sizes), total_repeat_length=flat.size
+    )
 
-    def normalised(tree: PyTree) -> PyTree:
-        vector = ravel_pytree(tree)[0]
-        norm = jnp.linalg.norm(vector)
-        return unravel(vector / jnp.where(norm > 0, norm, 1))
+    def normalised(vector: jax.Array) -> jax.Array:
+        length = norm(vector).astype(vector.dtype)
+        return vector / jnp.where(length > 0, length, 1)
 
-    def step(vector: PyTree, _: Any) -> tuple[PyTree, None]:
-        return normalised(transposed(forward(vector))), None
+    def one(player: jax.Array) -> jax.Array:
+        def row(vector: jax.Array) -> jax.Array:
+            image = ravel_pytree(forward(unravel(vector)))[0]
+            return jnp.where(owners == player, image, 0)
 
-    start = normalised(unravel(jax.random.normal(key, flat.shape, flat.dtype)))
-    vector = jax.lax.scan(step, start, length=_POWER_STEPS)[0]
-    return [jnp.linalg.norm(ravel_pytree(part)[0]) for part in forward(vector)]
+        def step(vector: jax.Array, _: Any) -> tuple[jax.Array, None]:
+            back = transposed(unravel(normalised(row(vector))))
+            return normalised(ravel_pytree(back)[0]), None
+
+        start = normalised(jax.random.normal(key, flat.shape, flat.dtype))
+        return norm(row(jax.lax.scan(step, start, length=_POWER_STEPS)[0]))
+
+    return jax.lax.map(one, jnp.arange(len(sizes)))
+
+
+@jax.jit
+def _blurs(operator: Operator, key: jax.Array) -> list[jax.Array]:
+    """Estimate |J_i diag(w)|_F by random signs: what relative errors of w do to F."""
+    flat, unravel = ravel_pytree(operator.params)
+    signs = jax.random.rademacher(key, flat.shape, flat.dtype)
+    return [norm(part) for part in operator(unravel(signs * flat))]
 
 
 def _tridiagonal(diagonal: np.ndarray, off_diagonal: np.ndarray) -> np.ndarray:

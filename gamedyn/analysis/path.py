@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, check_params
+from gamedyn.trees import inner, norm, scale, unit
 
 
 class PathAngle(NamedTuple):
@@ -85,7 +85,9 @@ def path_angle(
             f"the two points must have one structure, got {shapes[0]} and {shapes[1]}"
         )
     line = jax.tree.map(jnp.subtract, second, first)
-    length = optax.tree.norm(line)
+    length = norm(line)
+    line_unit = unit(line)
+    in_units = scale(line_unit, line)
     if positions is None:
         positions = jnp.asarray(np.linspace(-0.1, 1.1, 100), length.dtype)
     positions = jnp.asarray(positions, length.dtype)
@@ -101,9 +103,12 @@ def path_angle(
             line,
         )
         flow = jax.tree.map(jnp.negative, field(point, batch))
-        return optax.tree.vdot(line, flow), optax.tree.norm(flow)
+        flow_unit = unit(flow)
+        size = norm(flow)
+        product = inner(in_units, scale(flow_unit, flow))
+        return product, size, size * flow_unit
 
-    products, norms = jax.lax.map(at, positions)
+    products, norms, lengths = jax.lax.map(at, positions)
     defined = (norms > 0) & (length > 0)
-    cosines = products / jnp.where(defined, norms * length, 1)
+    cosines = products / jnp.where(defined, lengths * (length * line_unit), 1)
     return PathAngle(positions, jnp.where(defined, cosines, jnp.nan), norms, defined)

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn.analysis.updates import cycle_jacobian, settled
 from gamedyn.rules.base import Rule
+from gamedyn.x64 import enable_x64
 
 _POINTS = 121  # of the grid, along the upper half of the imaginary axis
 _CHUNK = 2048  # linear games in one compiled call
@@ -96,7 +97,7 @@ def _linear_radii(
     rule: Rule, shapes: tuple[tuple[int, ...], ...], matrices: np.ndarray
 ) -> np.ndarray:
     """Spectral radii per step at the zero of linear fields, all in one jit."""
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+    with enable_x64(True), jax.numpy_dtype_promotion("standard"):
         jacobians = np.asarray(_linear_jacobians(rule, shapes)(jnp.asarray(matrices)))
     finite = np.isfinite(jacobians).all(axis=(-2, -1))
     radii = np.full(len(jacobians), np.inf)

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn.analysis.krylov import (
     LanczosResult,
+    Unit,
     breakdown,
     check_operator,
     flattened,
@@ -31,6 +32,9 @@ from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
 from gamedyn.loops import bounded_while
 from gamedyn.rules.base import Rule
+from gamedyn.trees import norm, norm_on_host, select
+
+_MOST_POINTS = 100_000  # of a density's grid
 
 
 def own_spectrum(
@@ -189,7 +193,9 @@ def arnoldi(
     if tolerance is None:
         tolerance = float(np.sqrt(jnp.finfo(dtype).eps))
     num_steps = min(num_steps, size)
-    basis, hessenberg, steps, scale = _arnoldi(operator, like, key, num_steps=num_steps)
+    basis, hessenberg, steps, scale, unit = _arnoldi(
+        operator, like, key, num_steps=num_steps
+    )
     steps, scale = int(steps), float(scale)
     if not np.isfinite(scale):
         raise FloatingPointError(
@@ -205,17 +211,19 @@ def arnoldi(
     weights[:, :steps] = vectors[:, :count].T
     parts = (f(x) for x in (weights, ritz[:count]) for f in (np.real, np.imag))
     parts = [jnp.asarray(part, dtype) for part in parts]
-    residuals = np.asarray(_complex_residuals(operator, like, basis, *parts), float)
+    residuals = _complex_residuals(operator, like, basis, unit, *parts)
+    residuals = np.asarray(residuals, float)
+    whole = np.ldexp(1.0, int(unit.exponent))  # up to here all was in this unit
     return ArnoldiResult(
-        values=ritz[:count],
-        residuals=residuals,
+        values=whole * ritz[:count],
+        residuals=whole * residuals,
         converged=residuals <= tolerance * scale,
-        ritz=ritz,
-        estimates=abs(last) * np.abs(vectors[-1]),
-        scale=scale,
+        ritz=whole * ritz,
+        estimates=whole * abs(last) * np.abs(vectors[-1]),
+        scale=float(whole * scale),
         steps=steps,
         exhausted=bool(last <= breakdown(size, dtype) * scale),
-        matvecs=steps + 2 * count,
+        matvecs=steps + int(unit.tries) + 2 * count,
         tolerance=float(tolerance),
         dtype=str(dtype),
     )
@@ -307,8 +315,10 @@ def spectral_density(
         key: a PRNG key for the starts.
         num_starts: n_v, independent starts, run one after the other.
         num_steps: Lanczos steps of each.
-        grid: where to evaluate; 400 points that cover the spectrum if `None`.
-        width: sigma; a hundredth of the spectrum's width if `None`.
+        grid: where to evaluate; if `None`, 400 points that cover the spectrum, or more
+            (up to 100,000) for three in a sigma.
+        width: sigma; if `None`, a hundredth of the spectrum's width, or of the value
+            where all are one but for rounding (0.01 where that is zero).
 
     Returns:
         The density.
@@ -327,7 +337,7 @@ def spectral_density(
     check_positive_integer("num_steps", num_steps)
     operator = as_callable(operator)
     like = jax.tree.map(jnp.asarray, like)
-    size, _ = check_operator(operator, like)
+    size, dtype = check_operator(operator, like)
     runs = _tridiagonals(
         operator,
         like,
@@ -336,24 +346,33 @@ def spectral_density(
         num_starts=num_starts,
     )
     nodes, weights, matvecs = [], [], 0
-    for diagonal, off_diagonal, steps in zip(*map(np.asarray, runs), strict=True):
-        matvecs += int(steps)
+    *parts, unit = runs
+    for diagonal, off_diagonal, steps, exponent, tries in zip(
+        *map(np.asarray, (*parts, *unit)), strict=True
+    ):
+        matvecs += int(steps + tries)
         if not np.all(np.isfinite(off_diagonal[:steps])):
             raise FloatingPointError(
                 "the operator returned a product that is not finite"
             )
         ritz, vectors = tridiagonal_eigh(
-            diagonal[:steps].astype(float), off_diagonal[:steps].astype(float)
+            np.ldexp(diagonal[:steps].astype(float), exponent),
+            np.ldexp(off_diagonal[:steps].astype(float), exponent),
         )
         nodes.append(ritz)
         weights.append(vectors[0] ** 2)
     everything = np.concatenate(nodes)
     low, high = float(everything.min()), float(everything.max())
     if width is None:
-        width = (high - low) / 100 or max(abs(high), 1.0) / 100
+        # Values that differ by rounding are one value, and one value has no width.
+        largest = max(abs(low), abs(high))
+        one = high - low <= 100 * float(jnp.finfo(dtype).eps) * largest
+        width = (largest if one else high - low) / 100 or 0.01
     check_positive("width", width)
     if grid is None:
-        grid = np.linspace(low - 5 * width, high + 5 * width, 400)
+        low, high = low - 5 * width, high + 5 * width
+        points = min(max(400, 3 * (high - low) / width), _MOST_POINTS)
+        grid = np.linspace(low, high, int(points))
     grid = np.asarray(grid, np.float64)
 
     def smooth(ritz, weight):
@@ -363,7 +382,9 @@ def spectral_density(
     curves = np.stack([smooth(*pair) for pair in zip(nodes, weights, strict=True)])
     spread = np.full(len(grid), np.nan)
     if num_starts > 1:
-        spread = curves.std(axis=0, ddof=1) / np.sqrt(num_starts)
+        # In units of the highest curve, whose square may be none.
+        top = curves.max() or 1.0
+        spread = top * (curves / top).std(axis=0, ddof=1) / np.sqrt(num_starts)
     return SpectralDensity(
         grid=grid,
         density=curves.mean(axis=0),
@@ -424,8 +445,9 @@ def trace(
     samples = np.asarray(samples, np.float64)
     error = np.nan
     if num_samples > 1:
-        error = float(samples.std(ddof=1) / np.sqrt(num_samples))
-    return TraceEstimate(float(samples.mean()), error, num_samples)
+        gaps = samples - samples.mean()
+        error = norm_on_host(gaps) / np.sqrt(num_samples * (num_samples - 1))
+    return TraceEstimate(float(samples.mean()), float(error), num_samples)
 
 
 @partial(jax.jit, static_argnames="num_steps")
@@ -436,40 +458,46 @@ def _arnoldi(operator, like, key, *, num_steps: int):
     threshold = breakdown(size, dtype)
 
     def keep_going(carry):
-        return ~carry[-1]
+        return ~carry[-1] & (carry[3] < num_steps)
 
     def step(carry):
-        basis, hessenberg, q, j, scale, _ = carry
+        basis, hessenberg, q, j, before, unit, _ = carry
         basis = basis.at[j].set(q)
-        rest = product(q)
-        scale = jnp.maximum(scale, jnp.linalg.norm(rest))
+        rest = unit.apply(product, q)
+        other, again = unit.better(rest)
+        again &= j == 0
+        scale = jnp.maximum(before, norm(rest).astype(dtype))
         column = jnp.zeros(num_steps, dtype)
         for _ in range(2):
             part = basis @ rest
             rest = rest - part @ basis
             column = column + part
-        beta = jnp.linalg.norm(rest)
+        beta = norm(rest).astype(dtype)
         exhausted = ~(beta > threshold * scale)
         hessenberg = hessenberg.at[:num_steps, j].set(column).at[j + 1, j].set(beta)
-        rest = rest / jnp.where(exhausted, 1, beta).astype(dtype)
-        return basis, hessenberg, rest, j + 1, scale, exhausted
+        rest = rest / jnp.where(exhausted, 1, beta)
+        # In another unit the first step is done again, and writes over this one.
+        following = rest, j + 1, scale, unit, exhausted
+        first = q, j, before, other, jnp.array(False)
+        return basis, hessenberg, *select(again, first, following)
 
     start = jax.random.normal(key, (size,), dtype)
     carry = (
         jnp.zeros((num_steps, size), dtype),
         jnp.zeros((num_steps + 1, num_steps), dtype),
-        start / jnp.linalg.norm(start),
+        start / norm(start).astype(dtype),
         jnp.zeros((), jnp.int32),
         jnp.zeros((), dtype),
+        Unit.one(),
         jnp.array(False),
     )
-    carry, steps = bounded_while(keep_going, step, carry, num_steps)
-    basis, hessenberg, _, _, scale, _ = carry
-    return basis, hessenberg, steps, scale
+    carry, _ = bounded_while(keep_going, step, carry, num_steps + 2)
+    basis, hessenberg, _, steps, scale, unit, _ = carry
+    return basis, hessenberg, steps, scale, unit
 
 
 @jax.jit
-def _complex_residuals(operator, like, basis, real, imaginary, a, b):
+def _complex_residuals(operator, like, basis, unit, real, imaginary, a, b):
     product = flattened(operator, like)
 
     def residual(pair):
@@ -478,9 +506,9 @@ def _complex_residuals(operator, like, basis, real, imaginary, a, b):
         length = jnp.sqrt(x @ x + y @ y)
         x, y = x / length, y / length
         # (J - a - ib)(x + iy), its real and imaginary part
-        upper = product(x) - a * x + b * y
-        lower = product(y) - a * y - b * x
-        return jnp.sqrt(upper @ upper + lower @ lower)
+        upper = unit.apply(product, x) - a * x + b * y
+        lower = unit.apply(product, y) - a * y - b * x
+        return norm((upper, lower))
 
     return jax.lax.map(residual, (real, imaginary, a, b))
 
@@ -492,7 +520,7 @@ def _tridiagonals(operator, like, key, *, num_steps: int, num_starts: int):
     def one(key):
         start = jax.random.normal(key, flat.shape, flat.dtype)
         state = tridiagonalise(operator, like, start, num_steps)
-        return state.diagonal, state.off_diagonal, state.steps
+        return state.diagonal, state.off_diagonal, state.steps, state.unit
 
     return jax.lax.map(one, jax.random.split(key, num_starts))
 

@@ -20,6 +20,7 @@ from gamedyn.analysis.verdicts import (
     StackelbergVerdict,
 )
 from gamedyn.game import Batch, Game, Params
+from gamedyn.trees import norm_on_host
 
 _STEEPEST = 1e100
 """Slopes of the follower's answer beyond which products of them overflow."""
@@ -33,6 +34,7 @@ def stackelberg_finding(
     params: Params,
     batch: Batch,
     tolerance: float,
+    dtype: np.dtype,
     error: float,
     finding: PlayerCurvature | None = None,
 ) -> Stackelberg:
@@ -59,6 +61,7 @@ def stackelberg_finding(
         params: the point, in float64.
         batch: the batch.
         tolerance: largest stationary residual.
+        dtype: the precision that the point was computed in.
         error: absolute bound on the error of differentiation, in the spectral norm.
         finding: what is known of the follower's own Hessian, if it is.
 
@@ -75,10 +78,9 @@ def stackelberg_finding(
     follower = 1 - leader
     part = values.slices[follower]
     own, mixed = values.block(follower, follower), values.block(follower, leader)
-    size = max(1.0, float(np.linalg.norm(values.point)))
     answer = ratio(
-        float(np.linalg.norm(values.field[part])),
-        values.scales[follower] * size,
+        norm_on_host(values.field[part]),
+        values.yardstick(values.jacobian[part], dtype),
     )
     if finding is None:
         low = local.low.get(follower)
@@ -116,7 +118,7 @@ def stackelberg_finding(
             remark="the follower's answer moves too fast to be followed",
             **common,
         )
-    gradient, hessian, scale = _total(
+    gradient, hessian, rows = _total(
         leader, response, values, game, params, batch, local.chunk
     )
     total, rounding = symmetrise(hessian.total)
@@ -125,8 +127,8 @@ def stackelberg_finding(
     )
 
     # The verdict by both.
-    norm = float(np.linalg.norm(gradient))
-    residual = max(answer, ratio(norm, scale * size))
+    norm = norm_on_host(gradient)
+    residual = max(answer, ratio(norm, values.yardstick(rows, dtype)))
     curvature = proof.curvature
     if local.low:
         curvature = weaken(curvature)
@@ -207,7 +209,7 @@ def _total(
     params: Params,
     batch: Batch,
     chunk: int | None,
-) -> tuple[np.ndarray, _TotalHessian, float]:
+) -> tuple[np.ndarray, _TotalHessian, np.ndarray]:
     follower = 1 - leader
     lead, follow = values.slices[leader], values.slices[follower]
     own, mixed = values.block(follower, follower), values.block(follower, leader)
@@ -228,8 +230,8 @@ def _total(
     # The response is off by at most |D_yy r' + D_yx| / lambda_min(D_yy).
     magnitude = np.abs(own) @ np.abs(response) + np.abs(mixed)
     rounding = (len(values.point) + 2) * UNIT
-    residual = np.linalg.norm(own @ response + mixed)
-    residual += rounding * np.linalg.norm(magnitude)
+    residual = norm_on_host(own @ response + mixed)
+    residual += rounding * norm_on_host(magnitude)
     off = 1.01 * residual / max(_lowest(own), np.finfo(float).tiny)
     sides = spectral_norm((lagrangian @ basis)[follow])
     inner = spectral_norm(lagrangian[follow, follow])
@@ -240,7 +242,7 @@ def _total(
     return (
         gradient,
         _TotalHessian(total, float(error), growth),
-        spectral_norm(hessian @ basis),
+        basis.T @ hessian,
     )
 
 

@@ -11,6 +11,7 @@ from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
 from gamedyn.rules.base import InnerSolve, Rule, RuleState, initial_state
 from gamedyn.solve import Status
+from gamedyn.trees import norm_on_host
 
 _AUTONOMY_TOLERANCE = 1e-9
 """Relative change of the Jacobian between two cycles above which the map counts as
@@ -96,22 +97,73 @@ def update_jacobian(
     @jax.jit
     def differentiate(state):
         matrix = cycle_jacobian(field, rule, params, state, batches)
-        return matrix, _is_kinked(field, rule, params, state, batches, matrix)
+        return matrix, _slopes(field, rule, params, state, batches, matrix)
 
     warmup = -(-warmup // period) * period
     state = settle(initial_state(rule, params), warmup)
-    matrix, kinked = map(np.asarray, differentiate(state))
+    matrix, slopes = jax.tree.map(np.asarray, differentiate(state))
     # Seven more cycles: enough to tell a schedule, prime to the usual periods.
     later = np.asarray(differentiate(settle(state, 7 * period))[0])
-    if not np.all(np.isfinite([matrix, later])) or kinked:
+    finite = bool(np.all(np.isfinite([matrix, later])))
+    units = _units(matrix) if finite else np.ones(len(matrix))
+    if not finite or _is_kinked(*(slope / units for slope in slopes)):
         status = Status.NOT_DIFFERENTIABLE
-    elif _draws(state) or np.max(np.abs(later - matrix)) > _AUTONOMY_TOLERANCE * max(
-        1.0, np.max(np.abs(matrix))
-    ):
+    elif _draws(state) or _differ(matrix, later, units):
         status = Status.NOT_AUTONOMOUS
     else:
         status = Status.OK
     return UpdateJacobian(matrix, status, period)
+
+
+def balanced(matrix: np.ndarray) -> np.ndarray:
+    r"""Write a map in units in which none of its entries is large without need.
+
+    $$D^{-1} M D,$$
+
+    D diagonal with powers of two, which is exact: the spectrum is M's, and a proof
+    about the one is about the other. A rule may remember gradients beside points, and
+    the units of losses, which mean nothing, would decide what is small in M.
+
+    Args:
+        matrix: M, shape `(n, n)`, finite.
+
+    Returns:
+        The matrix in these units.
+    """
+    units = _units(matrix)
+    return matrix / units[:, None] * units[None, :]
+
+
+def _units(matrix: np.ndarray) -> np.ndarray:
+    """The diagonal of D, by Osborne's iteration: rows as long as columns."""
+    magnitudes = np.abs(np.asarray(matrix, np.float64))
+    np.fill_diagonal(magnitudes, 0)
+    exponents = np.zeros(len(matrix), int)
+    for _ in range(20):
+        scaled = np.ldexp(magnitudes, exponents[None, :] - exponents[:, None])
+        rows, columns = scaled.max(axis=1, initial=0), scaled.max(axis=0, initial=0)
+        both = (rows > 0) & (columns > 0)
+        gaps = (
+            np.frexp(np.where(both, rows, 1))[1]
+            - np.frexp(np.where(both, columns, 1))[1]
+        )
+        # All at once, and so a quarter of the way each: the gaps halve.
+        steps = np.where(both, np.trunc(gaps / 4).astype(int), 0)
+        if not steps.any():
+            break
+        exponents += steps
+    return np.ldexp(1.0, exponents)
+
+
+def _differ(matrix: np.ndarray, later: np.ndarray, units: np.ndarray) -> bool:
+    """Whether two Jacobians differ by more than rounding."""
+
+    def scaled(matrix: np.ndarray) -> np.ndarray:
+        return matrix / units[:, None] * units[None, :]
+
+    largest = max(1.0, np.abs(scaled(matrix)).max(initial=0))
+    gap = np.abs(scaled(later - matrix)).max(initial=0)
+    return bool(gap > _AUTONOMY_TOLERANCE * largest)
 
 
 def spectral_radius(
@@ -223,12 +275,8 @@ def _cycle(field, rule, params, state, batches):
     return cycle
 
 
-def _is_kinked(field, rule, params, state, batches, matrix) -> jax.Array:
-    """Whether short moves of the point do not follow the matrix.
-
-    Two lengths that agree with each other and not with the matrix tell a kink, or a
-    map that is homogeneous without being linear, from curvature.
-    """
+def _slopes(field, rule, params, state, batches, matrix) -> tuple[jax.Array, ...]:
+    """Move the point a little and less, and return the slopes and what M predicts."""
     cycle = _cycle(field, rule, params, state, batches)
     vector, _ = moving_parts((params, state))
     size = moving_parts(params)[0].size
@@ -237,15 +285,22 @@ def _is_kinked(field, rule, params, state, batches, matrix) -> jax.Array:
     # A fixed direction along no axis.
     direction = jnp.cos(1.0 + 2 * jnp.arange(size, dtype=vector.dtype))
     direction = jnp.zeros_like(vector).at[:size].set(direction)
-    expected = matrix @ direction
     lengths = jnp.stack([scale * eps**0.4, scale * eps**0.5])
     # Mapped, not called thrice: the update is compiled once.
     points = vector[None] + jnp.append(0, lengths)[:, None] * direction[None]
     here, *there = jax.lax.map(cycle, points)
     far, near = ((y - here) / s for y, s in zip(there, lengths, strict=True))
-    gap = jnp.linalg.norm(near - expected)
-    drift = jnp.linalg.norm(far - near)
-    return (gap > 0.01 * jnp.linalg.norm(expected)) & (drift < 0.1 * gap)
+    return far, near, matrix @ direction
+
+
+def _is_kinked(far: np.ndarray, near: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether short moves of the point do not follow the matrix.
+
+    Two lengths that agree with each other and not with the matrix tell a kink, or a
+    map that is homogeneous without being linear, from curvature.
+    """
+    gap, drift = norm_on_host(near - expected), norm_on_host(far - near)
+    return gap > 0.01 * norm_on_host(expected) and drift < 0.1 * gap
 
 
 def moving_parts(tree: PyTree) -> tuple[jax.Array, Any]:

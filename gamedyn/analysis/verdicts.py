@@ -51,11 +51,15 @@ class StackelbergVerdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Stationarity:
-    r"""Whether the field vanishes, in a form invariant to scaling the losses.
+    r"""Whether the field vanishes, in a form invariant to scaling anybody's loss.
 
-    $$r_i = \frac{|F_i|_2}{|J_i|_2 \max(1, |w|_2)},$$
+    $$r_i = \frac{|F_i|_2}{\max\big(|J_i|_2,
+      4 \sqrt\epsilon\, |J_i \operatorname{diag}(w)|_F\big)},$$
 
-    J_i the block row of player i in the game Jacobian (0/0 counts as 0).
+    J_i the block row of player i in the game Jacobian (0/0 counts as 0), eps that of
+    the precision of w. The first is the length of a Newton step, about; the second only
+    counts far from the origin, where w has no more digits: a parameter that the player
+    does not depend on does not excuse their gradient, however large it is.
 
     Attributes:
         stationary: whether `residual <= tolerance`.

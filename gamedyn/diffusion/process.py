@@ -190,6 +190,7 @@ def estimate(
 
     Raises:
         ValueError: if the prediction is unknown, or the shapes differ.
+        TypeError: if the dtypes differ.
 
     References:
         T. Salimans and J. Ho, Progressive Distillation for Fast Sampling of Diffusion
@@ -201,6 +202,11 @@ def estimate(
             f"the network must predict the shape of its input {x.shape}, got "
             f"{output.shape}; twice the channels need learned_variance=True or "
             f"variance='learned'"
+        )
+    if output.dtype != x.dtype:
+        raise TypeError(
+            f"the network must predict in the dtype of its input, {x.dtype}, got "
+            f"{output.dtype}: cast its output, or start from noise of that dtype"
         )
     a, s = per_example(signal, x), per_example(noise, x)
     if prediction == "eps":

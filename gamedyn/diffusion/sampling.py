@@ -18,6 +18,7 @@ from gamedyn.diffusion.process import (
 )
 from gamedyn.diffusion.rows import Rows, Sampler
 from gamedyn.nets.net import check_choice
+from gamedyn.solve import Status, all_finite
 
 Model = Callable[[jax.Array, jax.Array], jax.Array]
 """`model(x, t)` predicts about x, (B, ...), at times t, (B,): a closed-over network."""
@@ -94,10 +95,13 @@ class Sample(NamedTuple):
         x: the examples, shape (B, ...).
         trajectory: the examples after every row, shape (rows, B, ...), or `None`; where
             a step has several rows, `rows.complete` says which end one.
+        status: a `gamedyn.Status`, as an int32 array: OK, or NON_FINITE where an
+            example is not finite.
     """
 
     x: jax.Array
     trajectory: jax.Array | None = None
+    status: jax.Array | None = None
 
 
 class Kept(NamedTuple):
@@ -145,13 +149,16 @@ def sample(
         dtype: of the noise to start from.
 
     Returns:
-        The examples.
+        The examples, with a status: where the sampler is traced, it is not known before
+        whether the prediction says anything about its first level.
 
     Raises:
-        ValueError: if the prediction is unknown or impossible, the shape of the model's
-            output differs, start and shape are both given or both missing, or data that
-            are encoded or partly known lie outside the range of the clipping.
-        TypeError: if the sampler or the range is none.
+        ValueError: if the prediction is unknown or known to be impossible, the shape of
+            the model's output differs, start and shape are both given or both missing,
+            or data that are encoded or partly known lie outside the range of the
+            clipping.
+        TypeError: if the sampler or the range is none, or the model's output is of
+            another dtype than the noise.
 
     Example:
         >>> from gamedyn.diffusion import exact, samplers, schedules
@@ -214,7 +221,8 @@ def sample(
     kept = None if rows.kept is None else Kept(*3 * (jnp.zeros_like(start),))
     inputs = jnp.arange(number, dtype=jnp.int32), rows
     (x, _), trajectory = jax.lax.scan(body, (start, kept), inputs)
-    return Sample(x, trajectory)
+    status = jnp.where(all_finite(x), Status.OK, Status.NON_FINITE)
+    return Sample(x, trajectory, status.astype(jnp.int32))
 
 
 def read(

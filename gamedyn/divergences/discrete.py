@@ -50,7 +50,8 @@ def kullback_leibler(p: Any, q: Any, *, measure: Any = None) -> jax.Array:
     both = (p > 0) & (q > 0)
     safe_p, safe_q = jnp.where(both, p, 1), jnp.where(both, q, 1)
     terms = jnp.where(both, p * (jnp.log(safe_p) - jnp.log(safe_q)), 0)
-    return _total(jnp.where((p > 0) & (q == 0), jnp.inf, terms), measure)
+    terms = jnp.where((p > 0) & (q == 0), jnp.inf, terms)
+    return _total(_or_nan(terms, p, q), measure)
 
 
 def reverse_kullback_leibler(p: Any, q: Any, *, measure: Any = None) -> jax.Array:
@@ -108,7 +109,7 @@ def jensen_shannon(p: Any, q: Any, *, measure: Any = None) -> jax.Array:
         logs = jnp.where(near, jnp.log1p(jnp.where(near, ratio, 0)), far)
         return jnp.where(inside, p * logs, 0)
 
-    return _total((half(p, q) + half(q, p)) / 2, measure)
+    return _total(_or_nan((half(p, q) + half(q, p)) / 2, p, q), measure)
 
 
 def total_variation(p: Any, q: Any, *, measure: Any = None) -> jax.Array:
@@ -146,8 +147,13 @@ def _prepare(
     return p, q, measure
 
 
+def _or_nan(terms: jax.Array, p: jax.Array, q: jax.Array) -> jax.Array:
+    """Under jit nothing is refused; then a NaN must not pass for a zero."""
+    return jnp.where(jnp.isnan(p) | jnp.isnan(q), jnp.nan, terms)
+
+
 def _total(terms: jax.Array, measure: jax.Array | None) -> jax.Array:
     if measure is not None:
         # A node of weight zero is left out, even where its term is infinite.
-        terms = jnp.where(measure > 0, terms * measure, 0)
+        terms = jnp.where(measure == 0, 0, terms * measure)
     return jnp.sum(terms, axis=-1)

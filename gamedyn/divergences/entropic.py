@@ -85,7 +85,7 @@ def sinkhorn(
     converged.
 
     Args:
-        cost: the matrix C, shape (n, m).
+        cost: the matrix C, shape (n, m); infinite where a pair is forbidden.
         a: weights of the rows, summing to 1; uniform if `None`.
         b: weights of the columns.
         epsilon: positive, in units of the cost; may be traced.
@@ -97,7 +97,9 @@ def sinkhorn(
             problem, shape (m,); zero if `None`.
 
     Returns:
-        Both costs, the potentials, the plan, and how far it converged.
+        Both costs, the potentials, the plan, and how far it converged. Where no
+        coupling avoids the forbidden pairs it does not, and `marginal_error` stays; the
+        costs are infinite where a point has no pair at all.
 
     Raises:
         ValueError: if the shapes do not fit, known weights are no distributions, or
@@ -131,13 +133,29 @@ def sinkhorn(
 
     start = jnp.zeros_like(b) if start is None else jnp.asarray(start, cost.dtype)
     checks.same_shape(b=b, start=start)
+    # Costs about their rows' and columns' least ones: what is the same for all pairs of
+    # a point moves its potential and nothing else, but would cost the others digits.
+    low_f = _least(cost, jnp.zeros_like(b))
+    low_g = _least(cost.T, low_f)
+    centred = cost - low_f[:, None] - low_g[None, :]
     f, g, error, num_iterations = _potentials(
-        cost, a, b, epsilon, jnp.asarray(target, cost.dtype), max_iterations, start
+        centred,
+        a,
+        b,
+        epsilon,
+        jnp.asarray(target, cost.dtype),
+        max_iterations,
+        start - low_g,
     )
-    plan = a[:, None] * _kernel(f, g, cost, epsilon) * b[None, :]
+    plan = a[:, None] * _kernel(f, g, centred, epsilon) * b[None, :]
+    f, g = f + low_f, g + low_g
+    # Mass that may go nowhere costs infinitely much.
+    stuck = jnp.any(_stuck(cost, b) & (a > 0)) | jnp.any(_stuck(cost.T, a) & (b > 0))
     return Sinkhorn(
-        transport_cost=jnp.sum(plan * cost),
-        regularised_cost=jnp.sum(a * f) + jnp.sum(b * g),
+        transport_cost=jnp.where(
+            stuck, jnp.inf, jnp.sum(plan * jnp.where(_allowed(cost), cost, 0))
+        ),
+        regularised_cost=jnp.where(stuck, jnp.inf, jnp.sum(a * f) + jnp.sum(b * g)),
         epsilon=epsilon,
         f=f,
         g=g,
@@ -231,23 +249,46 @@ def _tolerance(given: float | None, dtype: Any) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.6 if given is None else given
 
 
+def _allowed(cost) -> jax.Array:
+    """Which pairs are not forbidden; a NaN is none of them, and has to be seen."""
+    return cost != jnp.inf
+
+
+def _stuck(cost, weights) -> jax.Array:
+    """Which rows have no column of any weight to go to."""
+    return ~jnp.any(_allowed(cost) & (weights > 0)[None, :], axis=1)
+
+
+def _least(cost, potential) -> jax.Array:
+    """The least allowed cost of every row, less the columns' potential."""
+    allowed = _allowed(cost)
+    reduced = jnp.where(allowed, cost, 0) - potential[None, :]
+    least = jnp.min(jnp.where(allowed, reduced, jnp.inf), axis=1)
+    return jnp.where(jnp.any(allowed, axis=1), least, 0)
+
+
 def _kernel(f, g, cost, epsilon) -> jax.Array:
-    return jnp.exp((f[:, None] + g[None, :] - cost) / epsilon)
+    allowed = _allowed(cost)
+    exponents = (f[:, None] + g[None, :] - jnp.where(allowed, cost, 0)) / epsilon
+    return jnp.where(allowed, jnp.exp(jnp.where(allowed, exponents, 0)), 0)
 
 
 def _update(potential, cost, log_weights, epsilon) -> jax.Array:
     """Give the row potential that goes with a column potential."""
     exponents = (potential[None, :] - cost) / epsilon + log_weights[None, :]
-    # Some weight is positive, so the largest exponent is finite.
     largest = jnp.max(exponents, axis=1)
+    # Where nothing is allowed, the potential is anything: there is no plan.
+    some = largest != -jnp.inf
+    largest = jnp.where(some, largest, 0)
     sums = jnp.sum(jnp.exp(exponents - largest[:, None]), axis=1)
-    return -epsilon * (jnp.log(sums) + largest)
+    return -epsilon * (jnp.log(jnp.where(some, sums, 1)) + largest)
 
 
 @jax.custom_jvp
 def _potentials(cost, a, b, epsilon, tolerance, max_iterations, start):
     """Iterate; an update of f measures the marginal error of the pair before it."""
     log_a, log_b = jnp.log(a), jnp.log(b)
+    stuck = _stuck(cost, b)
 
     def missed(carry):
         return ~(carry[3] <= tolerance)
@@ -256,8 +297,8 @@ def _potentials(cost, a, b, epsilon, tolerance, max_iterations, start):
         _, _, f, _ = carry
         g = _update(f, cost.T, log_a, epsilon)
         following = _update(g, cost, log_b, epsilon)
-        error = jnp.sum(a * jnp.abs(jnp.expm1((f - following) / epsilon)))
-        return f, g, following, error
+        gaps = jnp.where(stuck, 1, jnp.abs(jnp.expm1((f - following) / epsilon)))
+        return f, g, following, jnp.sum(a * gaps)
 
     first = _update(start, cost, log_b, epsilon)
     carry = first, start, first, jnp.full((), jnp.inf, cost.dtype)
@@ -279,6 +320,7 @@ def _potentials_jvp(primals, tangents):
     d_cost, d_a, d_b, d_epsilon, *_ = tangents
     f, g, error, steps = _potentials(*primals)
     kernel = _kernel(f, g, cost, epsilon)
+    cost = jnp.where(_allowed(cost), cost, 0)  # its kernel is 0
     rows, columns = kernel * b[None, :], kernel.T * a[None, :]
     d_cost_f = jnp.sum(rows * d_cost, axis=1)
     d_cost_g = jnp.sum(columns * d_cost.T, axis=1)

@@ -181,9 +181,8 @@ def _prepare(mean0, covariance0, mean1, covariance1) -> list[jax.Array]:
         if is_known(matrix):
             known = np.asarray(matrix, np.float64)
             gap = np.abs(known - known.T).max()
-            if not gap <= 1e3 * float(jnp.finfo(matrix.dtype).eps) * np.abs(known).max(
-                initial=1e-300
-            ):
+            largest = np.abs(known).max()
+            if not gap <= 1e3 * float(jnp.finfo(matrix.dtype).eps) * largest < np.inf:
                 raise ValueError(
                     f"{name} must be symmetric and finite, "
                     f"got entries that differ by {gap}"

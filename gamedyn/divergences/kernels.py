@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.divergences import checks
-from gamedyn.divergences.transport import safe_sqrt, squared_distances
+from gamedyn.divergences.transport import distances, squared_distances
 
 Kernel = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -31,7 +31,8 @@ def rbf_kernel(bandwidth: Any) -> Kernel:
 
     def kernel(x: jax.Array, y: jax.Array) -> jax.Array:
         sigma = jnp.asarray(bandwidth, x.dtype)
-        return jnp.exp(-squared_distances(x, y) / (2 * sigma**2))
+        # Divided first: the square of a small length is none.
+        return jnp.exp(-squared_distances(x / sigma, y / sigma) / 2)
 
     return kernel
 
@@ -149,7 +150,7 @@ def energy_distance_squared(
 
 
 def _minus_distance(x: jax.Array, y: jax.Array) -> jax.Array:
-    return -safe_sqrt(squared_distances(x, y))
+    return -distances(x, y)
 
 
 def _mean(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from gamedyn.checks import check_positive_integer
 from gamedyn.divergences import checks
 from gamedyn.divergences.transport import squared_distances
+from gamedyn.trees import inverse_size
 
 _BLOCK_ENTRIES = 2**22  # distances held at a time
 
@@ -67,6 +68,11 @@ def precision_recall(
 
 def _share_inside(x: jax.Array, centres: jax.Array, k: int) -> jax.Array:
     """Compute the share of x inside some ball around a centre."""
+    # From the first centre, in units of the largest coordinate, so that squares exist.
+    origin = centres[:1]
+    x, centres = x - origin, centres - origin
+    by = inverse_size((x, centres)).astype(x.dtype)
+    x, centres = by * x, by * centres
     at_once = max(1, _BLOCK_ENTRIES // max(len(x), len(centres)))
 
     def squared_radius(centre):
@@ -80,4 +86,7 @@ def _share_inside(x: jax.Array, centres: jax.Array, k: int) -> jax.Array:
         return jnp.any(squared_distances(point[None], centres)[0] <= radii)
 
     inside = jax.lax.map(is_inside, x, batch_size=min(at_once, len(x)))
-    return jnp.mean(inside.astype(x.dtype))
+    share = jnp.mean(inside.astype(x.dtype))
+    # A NaN is inside of nothing, which must not pass for a low share.
+    finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(centres))
+    return jnp.where(finite, share, jnp.nan)

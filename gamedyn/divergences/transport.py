@@ -1,5 +1,7 @@
 """Wasserstein distances: in one dimension, sliced, and exact on the host."""
 
+import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.divergences import checks
+from gamedyn.trees import inverse_size
 
 _DIRECTIONS_AT_ONCE = 16
 
@@ -32,7 +35,9 @@ def cost_matrix(x: Any, y: Any, *, p: float = 1) -> jax.Array:
     """
     checks.order(p)
     x, y = checks.points(x=x, y=y)
-    return _power(squared_distances(x, y), p / 2)
+    if p == 2:
+        return squared_distances(x, y)
+    return _power(distances(x, y), p)
 
 
 def wasserstein_1d(
@@ -77,12 +82,19 @@ def wasserstein_1d(
             f"got {x.shape} and {y.shape}"
         )
     if a is None and b is None and x.size == y.size:
-        total = jnp.mean(_power_of_difference(jnp.sort(x), jnp.sort(y), p))
+        x, y = jnp.sort(x), jnp.sort(y)
+        widths = jnp.full(x.size, 1 / x.size, x.dtype)
     else:
         a = checks.weights("a", a, x.size, x.dtype)
         b = checks.weights("b", b, y.size, y.dtype)
-        total = _quantile_merge(x, y, a, b, p)
-    return _power(total, 1 / p) if root else total
+        widths, x, y = _quantile_merge(x, y, a, b)
+    differences = x - y
+    if not root:
+        return jnp.sum(widths * _power_of_size(differences, p))
+    # In units of the largest difference, no power of which is too small or too large.
+    by = inverse_size(differences).astype(x.dtype)
+    total = jnp.sum(widths * _power_of_size(by * differences, p))
+    return _power(total, 1 / p) / by
 
 
 def sliced_wasserstein(
@@ -129,13 +141,18 @@ def sliced_wasserstein(
     check_positive_integer("num_directions", num_directions)
     normal = jax.random.normal(key, (num_directions, x.shape[1]), x.dtype)
     directions = normal / jnp.linalg.norm(normal, axis=1, keepdims=True)
+    # In units of the largest coordinate about the first point, as there.
+    centre = x[:1]
+    x, y = x - centre, y - centre
+    by = inverse_size((x, y)).astype(x.dtype) if root else jnp.ones((), x.dtype)
+    x, y = by * x, by * y
 
     def along(direction):
         return wasserstein_1d(x @ direction, y @ direction, a, b, p=p, root=False)
 
     at_once = min(_DIRECTIONS_AT_ONCE, num_directions)
     total = jnp.mean(jax.lax.map(along, directions, batch_size=at_once))
-    return _power(total, 1 / p) if root else total
+    return _power(total, 1 / p) / by if root else total
 
 
 class Transport(NamedTuple):
@@ -200,7 +217,7 @@ def optimal_transport(
     held fixed.
 
     Args:
-        cost: the matrix C, shape (n, m), finite.
+        cost: the matrix C, shape (n, m); infinite where a pair is forbidden.
         a: weights of the rows, summing to 1; uniform if `None`.
         b: weights of the columns.
         method: "auto" as above, or one of the two by name.
@@ -209,8 +226,9 @@ def optimal_transport(
         The optimal cost and coupling.
 
     Raises:
-        ValueError: if the shapes do not fit, the cost is not finite, the weights are
-            no distributions, or the method is unknown or does not apply.
+        ValueError: if the shapes do not fit, a cost is NaN or -inf, no coupling avoids
+            the forbidden pairs, the weights are no distributions, or the method is
+            unknown or does not apply.
         TypeError: if an argument is traced.
         RuntimeError: if the linear program was not solved.
 
@@ -234,28 +252,16 @@ def optimal_transport(
             f"got {n} and {m} points"
         )
     if is_assignment and method != "linear program":
-        from scipy.optimize import linear_sum_assignment
-
-        rows, columns = linear_sum_assignment(cost)
-        plan = np.zeros_like(cost)
-        plan[rows, columns] = 1 / n
-        return Transport(float(np.mean(cost[rows, columns])), plan)
-    from scipy.sparse import csr_array
-
-    # Columns of the constraint matrix are the entries of P, row by row.
-    rows = np.concatenate([np.repeat(np.arange(n), m), n + np.tile(np.arange(m), n)])
-    columns = np.tile(np.arange(n * m), 2)
-    marginals = csr_array((np.ones(2 * n * m), (rows, columns)), shape=(n + m, n * m))
-    scale = float(np.abs(cost).max()) or 1.0
-    plan = _linear_program(
-        cost.ravel() / scale,
-        # The last equation follows from the others.
-        A_eq=marginals[:-1],
-        b_eq=np.concatenate([a, b])[:-1],
-        bounds=(0, None),
-    )
-    plan = np.maximum(plan, 0).reshape(n, m)
-    return Transport(float(np.sum(plan * cost)), plan)
+        plan = _assignment(cost)
+    else:
+        plan = _refined(
+            cost,
+            a,
+            b,
+            a[:, None] * b[None, :],
+            lambda reduced, allowed: _primal_program(reduced, allowed, a, b),
+        ).plan
+    return Transport(float(np.sum(plan * np.where(plan > 0, cost, 0))), plan)
 
 
 def optimal_transport_dual(cost: Any, a: Any = None, b: Any = None) -> TransportDual:
@@ -281,21 +287,12 @@ def optimal_transport_dual(cost: Any, a: Any = None, b: Any = None) -> Transport
         RuntimeError: if the linear program was not solved.
     """
     cost, a, b = _prepare_host(cost, a, b)
-    n, m = cost.shape
-    from scipy.sparse import csr_array
+    plan = optimal_transport(cost, a, b).plan
 
-    rows = np.tile(np.arange(n * m), 2)
-    columns = np.concatenate([np.repeat(np.arange(n), m), n + np.tile(np.arange(m), n)])
-    sums = csr_array((np.ones(2 * n * m), (rows, columns)), shape=(n * m, n + m))
-    scale = float(np.abs(cost).max()) or 1.0
-    bounds = np.tile([-np.inf, np.inf], (n + m, 1))
-    bounds[0] = 0  # a constant may move from f to g
-    solved = _linear_program(
-        -np.concatenate([a, b]), A_ub=sums, b_ub=cost.ravel() / scale, bounds=bounds
-    )
-    f = scale * solved[:n]
-    g = np.min(cost - f[:, None], axis=0)
-    f = np.min(cost - g[None, :], axis=1)
+    def improve(reduced: np.ndarray, allowed: np.ndarray) -> _Improved:
+        return _Improved(*_dual_program(reduced, allowed, a, b), plan)
+
+    f, g, _ = _refined(cost, a, b, plan, improve)
     return TransportDual(float(a @ f + b @ g), f, g)
 
 
@@ -325,9 +322,14 @@ def wasserstein(
         <https://arxiv.org/abs/1803.00567>
     """
     checks.order(p)
-    cost = _distances_on_host(_points_on_host("x", x), _points_on_host("y", y)) ** p
-    value = max(optimal_transport(cost, a, b).value, 0.0)
-    return value ** (1 / p) if root else value
+    lengths = _distances_on_host(_points_on_host("x", x), _points_on_host("y", y))
+    # In units of the largest one, no power of which is too small or too large.
+    largest = float(lengths.max()) or 1.0
+    value = max(optimal_transport((lengths / largest) ** p, a, b).value, 0.0)
+    if root:
+        return largest * value ** (1 / p)
+    with np.errstate(over="ignore"):
+        return float(np.power(largest, p) * value)
 
 
 def kantorovich_rubinstein(
@@ -408,10 +410,16 @@ def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.sum((x[:, None, :] - y[None, :, :]) ** 2, axis=-1)
 
 
+def distances(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Compute all distances, shapes (n, d), (m, d) -> (n, m), in any unit of length."""
+    by = inverse_size((x, y)).astype(x.dtype)
+    return safe_sqrt(squared_distances(by * x, by * y)) / by
+
+
 def safe_sqrt(values: jax.Array) -> jax.Array:
     """Take roots whose slope at zero is zero instead of infinite."""
-    positive = values > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1)), 0)
+    zero = values == 0  # not where it is NaN
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, values)))
 
 
 def _power(values: jax.Array, exponent: float) -> jax.Array:
@@ -420,17 +428,16 @@ def _power(values: jax.Array, exponent: float) -> jax.Array:
         return values
     if exponent == 0.5:
         return safe_sqrt(values)
-    positive = values > 0
-    return jnp.where(positive, jnp.where(positive, values, 1) ** exponent, 0)
+    zero = values == 0
+    return jnp.where(zero, 0, jnp.where(zero, 1, values) ** exponent)
 
 
-def _power_of_difference(x: jax.Array, y: jax.Array, p: float) -> jax.Array:
-    difference = x - y
-    return difference**2 if p == 2 else _power(jnp.abs(difference), p)
+def _power_of_size(differences: jax.Array, p: float) -> jax.Array:
+    return differences**2 if p == 2 else _power(jnp.abs(differences), p)
 
 
-def _quantile_merge(x, y, a, b, p) -> jax.Array:
-    """Integrate over the intervals on which both quantile functions are constant."""
+def _quantile_merge(x, y, a, b) -> tuple[jax.Array, ...]:
+    """Find the intervals on which both quantile functions are constant, and both."""
     rank_x, rank_y = jnp.argsort(x), jnp.argsort(y)
     x, y = x[rank_x], y[rank_y]
     levels_x, levels_y = jnp.cumsum(a[rank_x]), jnp.cumsum(b[rank_y])
@@ -440,7 +447,7 @@ def _quantile_merge(x, y, a, b, p) -> jax.Array:
     # Above its last level a quantile function keeps its last value.
     at_x = jnp.minimum(jnp.searchsorted(levels_x, middles), x.size - 1)
     at_y = jnp.minimum(jnp.searchsorted(levels_y, middles), y.size - 1)
-    return jnp.sum((levels - below) * _power_of_difference(x[at_x], y[at_y], p))
+    return levels - below, x[at_x], y[at_y]
 
 
 def _on_host(name: str, value: Any) -> np.ndarray:
@@ -475,7 +482,11 @@ def _distances_on_host(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"points must have one dimension d, got {x.shape[1]} and {y.shape[1]}"
         )
-    return cdist(x, y)
+    centre, largest = x[:1], 1.0
+    x, y = x - centre, y - centre
+    largest = max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0))
+    exponent = int(np.frexp(largest)[1])
+    return np.ldexp(cdist(np.ldexp(x, -exponent), np.ldexp(y, -exponent)), exponent)
 
 
 def _prepare_host(
@@ -484,8 +495,10 @@ def _prepare_host(
     cost = _on_host("cost", cost).astype(np.float64)
     if cost.ndim != 2 or 0 in cost.shape:
         raise ValueError(f"cost must have shape (n, m), got shape {cost.shape}")
-    if not np.isfinite(cost).all():
-        raise ValueError("cost must be finite, got infinite or NaN entries")
+    if not np.all(cost > -np.inf):  # also where NaN
+        raise ValueError(
+            "a cost must be a number, or +inf for a forbidden pair, got NaN or -inf"
+        )
     masses = []
     for name, value, size in (("a", a, cost.shape[0]), ("b", b, cost.shape[1])):
         if value is None:
@@ -504,7 +517,142 @@ def _prepare_host(
     return cost, masses[0], masses[1]
 
 
-def _linear_program(objective: np.ndarray, **constraints: Any) -> np.ndarray:
+# Linear programs are solved to an absolute tolerance: beside a large cost, what is
+# small would be lost, though it may be all that an optimal plan pays. So potentials
+# lower the costs to what is left to be decided, larger costs are cut to what no better
+# plan can afford, and the program is solved again, until nothing is left.
+
+_ROUNDS = 8  # at most; each gains six digits, and the first is nearly always enough
+_AFFORDABLE = 1e3  # times what is left: a share of 1/1000 would cost all of it
+_INFEASIBLE = "no coupling avoids all forbidden pairs (infinite costs)"
+_SETTLED = 1e-9  # of what the plan pays
+
+
+class _Improved(NamedTuple):
+    """Potentials, and a plan."""
+
+    f: np.ndarray
+    g: np.ndarray
+    plan: np.ndarray
+
+
+def _refined(
+    cost: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    plan: np.ndarray,
+    improve: Callable[[np.ndarray, np.ndarray], _Improved],
+) -> _Improved:
+    """Solve the transport problem for costs of any unit, offset and range.
+
+    Args:
+        cost: the matrix, infinite where a pair is forbidden.
+        a: weights of the rows.
+        b: weights of the columns.
+        plan: any coupling.
+        improve: `improve(costs, allowed)` solves it for costs between 0 and 1.
+
+    Returns:
+        Feasible potentials, and the best plan met.
+    """
+    allowed = np.isfinite(cost)
+    finite = np.where(allowed, cost, 0)
+
+    def conjugated(f: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # Feasible to rounding, and nowhere lower. Nothing bounds a row of forbidden
+        # pairs only; its mass is 0, or the program fails.
+        def least(values: np.ndarray, axis: int) -> np.ndarray:
+            lowest = np.min(np.where(allowed, values, np.inf), axis=axis)
+            return np.where(np.isfinite(lowest), lowest, 0)
+
+        g = least(costs - f[:, None], 0)
+        return least(costs - g[None, :], 1), g
+
+    def paid(plan: np.ndarray, costs: np.ndarray) -> float:
+        if np.any(plan[~allowed] > 0):
+            return math.inf
+        return float(np.sum(plan * costs))
+
+    # Costs about their rows' and columns' least ones.
+    first_f, first_g = conjugated(np.zeros(len(a)), finite)
+    costs = np.maximum(finite - first_f[:, None] - first_g[None, :], 0)
+    f, g = np.zeros(len(a)), np.zeros(len(b))
+    for _ in range(_ROUNDS):
+        reduced = np.maximum(costs - f[:, None] - g[None, :], 0)
+        left = paid(plan, reduced)
+        if left <= _SETTLED * paid(plan, costs):
+            break
+        largest = np.max(reduced, initial=0, where=allowed) or 1.0
+        most = min(_AFFORDABLE * left, largest)
+        found = improve(np.minimum(reduced / most, 1), allowed)
+        f, g = conjugated(f + most * found.f, costs)
+        if not paid(plan, costs) <= paid(found.plan, costs):
+            plan = found.plan
+    return _Improved(*conjugated(first_f + f, finite), plan)
+
+
+def _assignment(cost: np.ndarray) -> np.ndarray:
+    """Match equally many points of equal weight, by successive shortest paths."""
+    from scipy.optimize import linear_sum_assignment
+
+    lowest = cost.min(axis=1, keepdims=True)
+    costs = cost - np.where(np.isfinite(lowest), lowest, 0)
+    try:
+        rows, columns = linear_sum_assignment(costs)
+    except ValueError as reason:
+        raise ValueError(_INFEASIBLE) from reason
+    paid = costs[rows, columns].sum()
+    if costs.max() > 1e3 * paid:
+        # Beside the largest, small ones were lost; what no better matching can afford
+        # is cut, and they are all there is.
+        rows, columns = linear_sum_assignment(np.minimum(costs, 2 * paid))
+    plan = np.zeros_like(cost)
+    plan[rows, columns] = 1 / len(cost)
+    return plan
+
+
+def _primal_program(
+    cost: np.ndarray, allowed: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> _Improved:
+    from scipy.sparse import csr_array
+
+    n, m = cost.shape
+    # Columns of the constraint matrix are the entries of P, row by row.
+    rows = np.concatenate([np.repeat(np.arange(n), m), n + np.tile(np.arange(m), n)])
+    columns = np.tile(np.arange(n * m), 2)
+    marginals = csr_array((np.ones(2 * n * m), (rows, columns)), shape=(n + m, n * m))
+    upper = np.where(allowed.ravel(), np.inf, 0)
+    solved = _linear_program(
+        cost.ravel(),
+        # The last equation follows from the others.
+        A_eq=marginals[:-1],
+        b_eq=np.concatenate([a, b])[:-1],
+        bounds=np.stack([np.zeros(n * m), upper], axis=1),
+    )
+    potentials = np.append(solved.eqlin.marginals, 0)
+    plan = np.maximum(solved.x, 0).reshape(n, m)
+    return _Improved(potentials[:n], potentials[n:], plan)
+
+
+def _dual_program(
+    cost: np.ndarray, allowed: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.sparse import csr_array
+
+    n, m = cost.shape
+    rows = np.tile(np.arange(n * m), 2)
+    columns = np.concatenate([np.repeat(np.arange(n), m), n + np.tile(np.arange(m), n)])
+    sums = csr_array((np.ones(2 * n * m), (rows, columns)), shape=(n * m, n + m))
+    bounds = np.tile([-np.inf, np.inf], (n + m, 1))
+    bounds[0] = 0  # a constant may move from f to g
+    some = np.flatnonzero(allowed)
+    solved = _linear_program(
+        -np.concatenate([a, b]), A_ub=sums[some], b_ub=cost.ravel()[some], bounds=bounds
+    )
+    return solved.x[:n], solved.x[n:]
+
+
+def _linear_program(objective: np.ndarray, **constraints: Any) -> Any:
     from scipy.optimize import linprog
 
     options = {
@@ -512,6 +660,8 @@ def _linear_program(objective: np.ndarray, **constraints: Any) -> np.ndarray:
         "dual_feasibility_tolerance": 1e-10,
     }
     result = linprog(objective, method="highs", options=options, **constraints)
+    if result.status == 2:
+        raise ValueError(_INFEASIBLE)
     if result.status != 0:
         raise RuntimeError(f"HiGHS did not solve the transport: {result.message}")
-    return result.x
+    return result

@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from gamedyn.fields.base import Field, as_field, cross_jvp, is_zero_sum, jvp
 from gamedyn.fields.registry import register, without_step
 from gamedyn.game import Batch, Game, Params
-from gamedyn.trees import add_scaled, inner, scale, size, subtract
+from gamedyn.trees import add_scaled, inner, scale, size, subtract, unit
 
 
 def consensus(game_or_field: Game | Field, weight: Any = 1.0) -> Field:
@@ -129,8 +129,16 @@ def _aligned(
     field: Field, weight: Any, alignment: Any, params: Params, batch: Batch = None
 ) -> Params:
     direction, adjustment, slope = _parts(field, params, batch)
-    product = inner(direction, slope) * inner(adjustment, slope) / size(params)
-    sign = jnp.sign(product + jnp.asarray(alignment, product.dtype))
+    # All in units of their own: what is added overflows or vanishes only where it
+    # outweighs the product, or is outweighed, whatever the digits.
+    trees = direction, adjustment, slope
+    units = tuple(map(unit, trees))
+    a, b, c = map(scale, units, trees)
+    product = inner(a, c) * inner(b, c) / size(params)
+    bias = jnp.asarray(alignment, product.dtype)
+    for by in (*units, units[2]):
+        bias = bias * by
+    sign = jnp.sign(product + bias)
     weight = sign * jnp.asarray(weight, sign.dtype)
     return add_scaled(direction, weight, adjustment)
 

@@ -23,7 +23,7 @@ from gamedyn.fields.base import (
 )
 from gamedyn.fields.registry import register
 from gamedyn.game import Batch, Game, Params
-from gamedyn.trees import add_scaled, inner, scale
+from gamedyn.trees import add_scaled, norm, scale, share
 
 
 def opponent_lookahead(game_or_field: Game | Field, step_size: Any) -> Field:
@@ -135,14 +135,15 @@ def _stable_opponent_shaping(
     game: Game, step_size: Any, a: Any, b: Any, params: Params, batch: Batch = None
 ) -> Params:
     looking, shaping = _shaped(game, step_size, params, batch)
-    product = inner(shaping, looking)
-    dtype = product.dtype
-    against = product < 0
-    share = inner(looking, looking) / jnp.where(against, -product, 1)
-    p1 = jnp.where(against, jnp.minimum(jnp.asarray(a, dtype) * share, 1), 1)
-    direction = gradient(game)(params, batch)
-    square = inner(direction, direction)
-    p2 = jnp.where(square < jnp.asarray(b, dtype) ** 2, square, 1)
+    # <shaping, looking> / |looking|^2: where it is negative, the two disagree.
+    along = share(shaping, looking)
+    dtype = along.dtype
+    against = along < 0
+    most = jnp.asarray(a, dtype) / jnp.where(against, -along, 1)
+    p1 = jnp.where(against, jnp.minimum(most, 1), 1)
+    length = norm(gradient(game)(params, batch))
+    near = length < jnp.asarray(b, dtype)
+    p2 = jnp.where(near, jnp.where(near, length, 1) ** 2, 1)
     return add_scaled(looking, jnp.minimum(p1, p2), shaping)
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.game import PyTree
 from gamedyn.loops import bounded_while
-from gamedyn.trees import add_scaled, inner, norm, subtract
+from gamedyn.trees import add_scaled, inner, inverse_size, norm, scale, subtract
 
 Linear = Callable[[PyTree], PyTree]
 
@@ -220,6 +220,9 @@ def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
 
 def _conjugate_gradient(matvec, right, limit, max_steps):
     """Hestenes and Stiefel, 1952, from zero: solution, residual, steps."""
+    # In units of the right-hand side: squares of tiny ones would be nothing.
+    by = inverse_size(right)
+    right, limit = scale(by, right), by * limit
     square = inner(right, right)
     zero = jax.tree.map(jnp.zeros_like, right)
 
@@ -239,12 +242,18 @@ def _conjugate_gradient(matvec, right, limit, max_steps):
     iterate = zero, right, right, square
     iterate, count = bounded_while(missed, step, iterate, max_steps)
     point, _, _, square = iterate
-    return point, jnp.sqrt(square), count.astype(square.dtype)
+    return scale(1 / by, point), jnp.sqrt(square) / by, count.astype(square.dtype)
 
 
 def _least_squares(matvec, transposed, right, limit, max_steps):
     """CGLS (Bjorck, 1996), from zero: solution, residual, steps."""
+    # In units of the right-hand side and of the system, found by the first product:
+    # squares of tiny images would be nothing, those of large ones too much.
+    by = inverse_size(right)
+    right, limit = scale(by, right), by * limit
     slope = transposed(right)
+    of_system = inverse_size(slope)
+    slope = scale(of_system, slope)
     first = inner(slope, slope)
     zero = jax.tree.map(jnp.zeros_like, right)
     tiny = jnp.finfo(first.dtype).eps ** 2
@@ -255,18 +264,19 @@ def _least_squares(matvec, transposed, right, limit, max_steps):
 
     def step(iterate):
         point, rest, direction, square = iterate
-        image = matvec(direction)
+        image = scale(of_system, matvec(direction))
         length = _ratio(square, inner(image, image))
         point = add_scaled(point, length, direction)
         rest = add_scaled(rest, -length, image)
-        slope = transposed(rest)
+        slope = scale(of_system, transposed(rest))
         after = inner(slope, slope)
         direction = add_scaled(slope, _ratio(after, square), direction)
         return point, rest, direction, after
 
     iterate = zero, right, slope, first
     (point, rest, _, _), count = bounded_while(missed, step, iterate, max_steps)
-    return point, norm(rest), count.astype(first.dtype)
+    point = scale(1 / by, scale(of_system, point))
+    return point, norm(rest) / by, count.astype(first.dtype)
 
 
 _RESTART, _CYCLES = 30, 34  # directions kept, and how often they are begun anew
@@ -299,11 +309,11 @@ def least_residual(
         Walker and Zhou, A simpler GMRES, 1994; Jiranek and Rozloznik, Adaptive version
         of simpler GMRES, 2010.
     """
-    limit = tolerance * jnp.linalg.norm(right)
+    limit = tolerance * norm(right)
     eps = jnp.finfo(right.dtype).eps
 
     def missed(iterate):
-        return jnp.linalg.norm(iterate[1]) > limit
+        return norm(iterate[1]) > limit
 
     def cycle(iterate):
         blank = jnp.zeros((_RESTART, right.size), right.dtype)
@@ -314,12 +324,12 @@ def least_residual(
     def step(state):
         point, rest, direction, points, images, count = state
         image = matvec(direction)
-        size = jnp.linalg.norm(image)
+        size = norm(image)
         for _ in range(2):  # the second pass takes away what rounding left
             shares = images @ image
             image = image - shares @ images
             direction = direction - shares @ points
-        length = jnp.linalg.norm(image)
+        length = norm(image)
         # An image within the span of the others is no new direction.
         weight = jnp.where(
             length > 8 * eps * size, 1 / jnp.where(length > 0, length, 1), 0
@@ -327,7 +337,7 @@ def least_residual(
         image, direction = weight * image, weight * direction
         share = image @ rest
         after = rest - share * image
-        good = jnp.linalg.norm(after) < 0.9 * jnp.linalg.norm(rest)
+        good = norm(after) < 0.9 * norm(rest)
         return (
             point + share * direction,
             after,

@@ -23,6 +23,7 @@ from gamedyn.metrics.extractors import Extractor, hash_arrays
 from gamedyn.nets.convolutions import convolve, output_size
 from gamedyn.rules import simultaneous
 from gamedyn.solve import Status, solve
+from gamedyn.x64 import enable_x64
 
 ENVIRONMENT = "GAMEDYN_CACHE"
 
@@ -91,7 +92,7 @@ def classifier(
     name = re.sub(r"[^\w-]+", "_", train.name) + "_cnn"
     path = _cache_folder(cache) / f"{name}-{key[:16]}.npz"
     # In float32 even where the caller computes in float64: it is one network.
-    with jax.enable_x64(False):
+    with enable_x64(False):
         stored = _read(path, shape)
         if stored is not None:
             return _extractor(name, train, *stored)

@@ -1,10 +1,10 @@
 """The Frechet distance between Gaussians fitted to features."""
 
-import jax
 import numpy as np
 
 from gamedyn.divergences import gaussian_wasserstein_squared
 from gamedyn.metrics.statistics import FeatureStats
+from gamedyn.x64 import enable_x64
 
 
 def frechet(stats1: FeatureStats, stats2: FeatureStats) -> float:
@@ -54,7 +54,7 @@ def frechet(stats1: FeatureStats, stats2: FeatureStats) -> float:
             f"{len(stats2.mean)}"
         )
     covariance1, covariance2 = stats1.covariance, stats2.covariance
-    with jax.enable_x64(True):
+    with enable_x64(True):
         value = float(
             gaussian_wasserstein_squared(
                 stats1.mean, covariance1, stats2.mean, covariance2

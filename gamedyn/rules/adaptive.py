@@ -17,7 +17,7 @@ from gamedyn.rules.base import (
     check_step_size,
 )
 from gamedyn.rules.registry import owned, register
-from gamedyn.trees import add, copy, inner, scale, subtract, working_dtype
+from gamedyn.trees import add, copy, inner, norm, scale, subtract, working_dtype
 
 _GOLDEN = (1 + 5**0.5) / 2
 
@@ -127,15 +127,15 @@ def universal_mirror_prox(
     check_positive("diameter", diameter)
 
     def step_and_gain(total, dtype):
-        eta = diameter / jnp.sqrt(
-            (diameter / jnp.asarray(step_size, dtype)) ** 2 + total
-        )
+        # The total in units of G_0^2 = (D / eta_0)^2: what is left are ratios, and no
+        # unit of the losses can overflow.
+        ratio = 1 / jnp.sqrt(1 + total)
+        eta = jnp.asarray(step_size, dtype) * ratio
 
         def gain(start, middle, end, change):
             del change
             steps = subtract(middle, end), subtract(middle, start)
-            moved = sum(inner(step, step, dtype) for step in steps)
-            return moved / (5 * eta**2)
+            return (norm(steps).astype(dtype) / (diameter * ratio)) ** 2 / 5
 
         return eta, jnp.ones((), dtype), gain
 

@@ -21,7 +21,7 @@ from gamedyn.rules.base import (
 )
 from gamedyn.rules.integrators import default_tolerance, newton_evaluations, resolvent
 from gamedyn.rules.registry import owned, register
-from gamedyn.trees import add, flatten, scale, subtract, unflatten, working_dtype
+from gamedyn.trees import add, flatten, norm, scale, subtract, unflatten, working_dtype
 
 _NEWTON_STEPS = 200
 _HALVINGS = 40
@@ -179,7 +179,7 @@ def _barrier_step(constraints, start, centre, weight):
 
     def unfinished(iterate):
         y, current, moved = iterate
-        far = jnp.linalg.norm(moved) > tolerance * (1 + jnp.linalg.norm(y))
+        far = norm(moved) > tolerance * (1 + norm(y))
         return (current > weight) | far
 
     def newton(iterate):

@@ -23,7 +23,7 @@ from gamedyn.rules.base import (
     stepper,
 )
 from gamedyn.rules.registry import from_transformations, owned, register
-from gamedyn.trees import add, flatten, scale, unflatten, working_dtype
+from gamedyn.trees import add, flatten, norm, scale, unflatten, working_dtype
 
 # For each order, where the later stages are evaluated, as a share of a full step along
 # the stage before, and the weights of all stages.
@@ -203,11 +203,11 @@ def resolvent(
 def _newton(function, start, *, tolerance, max_steps):
     """Find a root near `start`; also return the relative residual and the steps."""
     value = function(start)
-    size = jnp.linalg.norm(start) + jnp.linalg.norm(value)
+    size = norm(start) + norm(value)
     size = jnp.where(size > 0, size, 1)
 
     def missed(iterate):
-        return jnp.linalg.norm(iterate[1]) > tolerance * size
+        return norm(iterate[1]) > tolerance * size
 
     def step(iterate):
         point, value = iterate
@@ -222,7 +222,7 @@ def _newton(function, start, *, tolerance, max_steps):
         missed, step, (start, value), max_steps, at_least=1
     )
     # custom_root cannot differentiate beside an integer: the count leaves as a float.
-    return point, (jnp.linalg.norm(value) / size, count.astype(value.dtype))
+    return point, (norm(value) / size, count.astype(value.dtype))
 
 
 def _linear_solve(tangent, right, *, tolerance):

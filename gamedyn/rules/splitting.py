@@ -22,7 +22,7 @@ from gamedyn.rules.base import (
 from gamedyn.rules.optimistic import optimistic
 from gamedyn.rules.registry import from_transformations, owned, register
 from gamedyn.rules.turns import IN_TURN_FLOPS
-from gamedyn.trees import add, copy, scale, subtract, working_dtype
+from gamedyn.trees import add, copy, norm, scale, subtract, working_dtype
 
 
 def forward_backward_forward(
@@ -240,14 +240,14 @@ def adaptive_golden_ratio(
     def update(field, params, rule_state, batches):
         average, previous, past, last, growth, first = rule_state
         direction = field(params, batches[0])
-        moved, turned = _squares(
-            subtract(params, previous), subtract(direction, past), last.dtype
-        )
-        above, below = phi * growth * moved, 4 * last * turned
-        # Nothing is divided unless the quotient is a proper bound: at a fixed point
+        moved = norm(subtract(params, previous)).astype(last.dtype)
+        turned = norm(subtract(direction, past)).astype(last.dtype)
+        # Nothing is divided unless the quotient is a proper number: at a fixed point
         # it is 0/0, and its derivative must be finite too.
-        bounds = (above > 0) & (above < max_step * below)
-        local = jnp.where(bounds, above / jnp.where(bounds, below, 1), max_step)
+        known = (moved > 0) & (turned > 0)
+        radius = jnp.where(known, moved, 1) / jnp.where(known, turned, 1)
+        local = phi * growth / 4 * radius * (radius / last)
+        local = jnp.where(known & (local < max_step), local, max_step)
         step = jnp.minimum((1 / phi + 1 / phi**2) * last, local)
         step = jnp.clip(step, jnp.finfo(step.dtype).tiny, max_step)
         step = jnp.where(first, last, step)
@@ -260,20 +260,6 @@ def adaptive_golden_ratio(
         return moved_on, state
 
     return build(init, update)
-
-
-def _squares(left: PyTree, right: PyTree, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """Squared norms of two trees, divided by a common number against underflow."""
-    both = [[x.astype(dtype) for x in jax.tree.leaves(tree)] for tree in (left, right)]
-    largest = jnp.zeros((), dtype)
-    for leaf in both[0] + both[1]:
-        largest = jnp.maximum(largest, jnp.max(jnp.abs(leaf), initial=0))
-    unit = jnp.where(largest > 0, largest, 1)
-    squares = [
-        sum((jnp.sum((x / unit) ** 2) for x in leaves), jnp.zeros((), dtype))
-        for leaves in both
-    ]
-    return squares[0], squares[1]
 
 
 class AlexState(NamedTuple):

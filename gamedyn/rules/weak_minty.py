@@ -22,7 +22,7 @@ from gamedyn.rules.base import (
     projected_output,
 )
 from gamedyn.rules.registry import owned, register
-from gamedyn.trees import add, copy, inner, scale, subtract, working_dtype
+from gamedyn.trees import add, copy, norm, scale, share, subtract, working_dtype
 
 Weight = float | Callable[[jax.Array], Any]
 
@@ -239,9 +239,7 @@ def curvature_extragradient(
             _, ahead = trial
             # Both sides of the condition hold gamma, as |w - z| = gamma |F(z)|.
             turned = subtract(ahead, slope)
-            bend = inner(turned, turned, dtype)
-            allowed = jnp.asarray(safety, dtype) ** 2 * inner(slope, slope, dtype)
-            return bend > allowed
+            return norm(turned) > jnp.asarray(safety, dtype) * norm(slope)
 
         def retry(trial):
             gamma = trial[0] * jnp.asarray(shrink, dtype)
@@ -252,9 +250,8 @@ def curvature_extragradient(
         if line_search:
             trial, _ = bounded_while(too_far, retry, trial, max_trials)
         gamma, ahead = trial
-        size = inner(ahead, ahead, dtype)
-        # Where the field ahead vanishes there is nowhere to move: 0/0 is avoided.
-        ratio = inner(slope, ahead, dtype) / jnp.where(size > 0, size, 1)
+        # Where the field ahead vanishes there is nowhere to move: the ratio is 0.
+        ratio = share(slope, ahead)
         length = jnp.asarray(relaxation, dtype) * gamma * (weak_minty + ratio)
         return subtract(params, scale(length, ahead)), rule_state
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from gamedyn import trees
 from gamedyn.checks import check_positive
 from gamedyn.game import Params, PyTree
 from gamedyn.trees import norm
@@ -28,12 +30,23 @@ class Geometry(NamedTuple):
         kind: "euclidean", "projected" or "entropic"; rules whose theory needs a
             kind check it when they are built.
         domain: the domain in a word, for tables.
+        miss: `miss(point)` is how far a point is from the domain, 0 inside: where its
+            equations or inequalities fail, the most that any of them does, NaN for NaN;
+            `None` where only the projection tells.
+        respond: `respond(slope)` minimises <slope, u> over the domain; `None` where
+            that is not known, or where there is no least value.
+        gap: `gap(point, slope)` is the most that <slope, point - u> can be over the
+            domain's points u, exact to rounding where slopes have a common part that
+            does not count; `None` where it is measured at the response.
     """
 
     apply: Callable[[PyTree, PyTree], PyTree]
     project: Callable[[PyTree], PyTree]
     kind: str
     domain: str = "a set"
+    miss: Callable[[PyTree], jax.Array] | None = None
+    respond: Callable[[PyTree], PyTree] | None = None
+    gap: Callable[[PyTree, PyTree], jax.Array] | None = None
 
 
 def _identity(point: PyTree) -> PyTree:
@@ -78,8 +91,10 @@ def _projected(projection: Callable[[PyTree], PyTree]) -> Geometry:
     return Geometry(apply, projection, "projected")
 
 
-def _named(domain: str, projection: Callable[[PyTree], PyTree]) -> Geometry:
-    return _projected(projection)._replace(domain=domain)
+def _named(
+    domain: str, projection: Callable[[PyTree], PyTree], **more: Callable[..., Any]
+) -> Geometry:
+    return _projected(projection)._replace(domain=domain, **more)
 
 
 @functools.cache
@@ -87,8 +102,18 @@ def box(lower: float, upper: float) -> Geometry:
     """Project every coordinate onto `[lower, upper]` (weight clipping)."""
     if not lower <= upper:
         raise ValueError(f"a box needs lower <= upper, got [{lower}, {upper}]")
+
+    def respond(slope: PyTree) -> PyTree:
+        def corner(s: jax.Array) -> jax.Array:
+            return jnp.where(s > 0, *(jnp.asarray(end, s.dtype) for end in ends))
+
+        return jax.tree.map(corner, slope)
+
+    ends = lower, upper
     return _named(
-        "box", lambda point: jax.tree.map(lambda x: jnp.clip(x, lower, upper), point)
+        "box",
+        lambda point: jax.tree.map(lambda x: jnp.clip(x, lower, upper), point),
+        **({"respond": respond} if np.isfinite(ends).all() else {}),
     )
 
 
@@ -100,24 +125,53 @@ def non_negative() -> Geometry:
 
 @functools.cache
 def simplex(scale: float = 1.0) -> Geometry:
-    """Project onto the points with non-negative entries that sum to `scale`."""
+    """Project onto the points with non-negative entries that sum to `scale`.
+
+    All leaves of a player's parameters together are one simplex.
+    """
     check_positive("scale", scale)
-    return _named("simplex", lambda point: _project_simplex(point, scale))
+    return _named(
+        "simplex",
+        lambda point: _project_simplex(point, scale),
+        miss=lambda point: _simplex_miss(point, scale),
+        respond=lambda slope: _simplex_respond(slope, scale),
+        gap=_simplex_gap,
+    )
 
 
 @functools.cache
 def l1_ball(radius: float = 1.0) -> Geometry:
     """Project onto points whose absolute entries sum to at most `radius`."""
     check_positive("radius", radius)
-    return _named("l1 ball", lambda point: _project_l1_ball(point, radius))
+
+    def respond(slope: PyTree) -> PyTree:
+        values = trees.flatten(slope)
+        best = jnp.argmax(jnp.abs(values))
+        vertex = jnp.zeros_like(values).at[best].set(-radius * jnp.sign(values[best]))
+        return trees.unflatten(vertex, slope)
+
+    return _named(
+        "l1 ball", lambda point: _project_l1_ball(point, radius), respond=respond
+    )
 
 
 @functools.cache
 def l2_ball(radius: float = 1.0) -> Geometry:
     """Project onto points of Euclidean norm at most `radius`."""
     check_positive("radius", radius)
+
+    def respond(slope: PyTree) -> PyTree:
+        values = trees.flatten(slope)
+        largest = jnp.max(jnp.abs(values))
+        values = values / jnp.where(largest > 0, largest, 1)
+        norm = jnp.sqrt(jnp.sum(values**2))
+        ball = -radius * values / jnp.where(norm > 0, norm, 1)
+        return trees.unflatten(ball, slope)
+
     return _named(
-        "l2 ball", lambda point: optax.projections.projection_l2_ball(point, radius)
+        "l2 ball",
+        lambda point: optax.projections.projection_l2_ball(point, radius),
+        respond=respond,
     )
 
 
@@ -217,7 +271,32 @@ def _entropic_apply(point: PyTree, update: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf / total, weights)
 
 
-entropic = Geometry(_entropic_apply, _project_simplex, "entropic", "simplex")
+def _simplex_miss(point: PyTree, scale: float = 1.0) -> jax.Array:
+    shares = trees.flatten(point) / scale
+    # The minimum of what holds a NaN is NaN, and so is the larger of it and a number.
+    return jnp.maximum(jnp.abs(jnp.sum(shares) - 1), -jnp.min(shares, initial=0))
+
+
+def _simplex_respond(slope: PyTree, scale: float = 1.0) -> PyTree:
+    values = trees.flatten(slope)
+    vertex = jax.nn.one_hot(jnp.argmin(values), values.size, dtype=values.dtype)
+    return trees.unflatten(scale * vertex, slope)
+
+
+def _simplex_gap(point: PyTree, slope: PyTree) -> jax.Array:
+    values = trees.flatten(slope)
+    return jnp.sum(trees.flatten(point) * (values - jnp.min(values)))
+
+
+entropic = Geometry(
+    _entropic_apply,
+    _project_simplex,
+    "entropic",
+    "simplex",
+    _simplex_miss,
+    _simplex_respond,
+    _simplex_gap,
+)
 r"""The unit simplex with entropic steps: $x^+_i \propto x_i e^{u_i}$.
 
 With `u = -step * gradient` this is mirror descent with the negative entropy, the
@@ -236,9 +315,15 @@ def treeplex(tree: "Treeplex") -> Geometry:
     Returns:
         The geometry of one array of shape `(tree.num_sequences,)`.
     """
-    from gamedyn.treeplex import project
+    from gamedyn.treeplex import best_response, gap, miss, project
 
-    return _named("treeplex", lambda point: project(tree, point))
+    return _named(
+        "treeplex",
+        lambda point: project(tree, point),
+        miss=lambda point: miss(tree, point),
+        respond=lambda slope: best_response(tree, slope),
+        gap=lambda point, slope: gap(tree, point, slope),
+    )
 
 
 @functools.cache
@@ -259,7 +344,31 @@ def dilated_entropic(tree: "Treeplex") -> Geometry:
     def apply(point: PyTree, update: PyTree) -> PyTree:
         return entropic_step(tree, point, update)
 
-    return Geometry(apply, treeplex(tree).project, "entropic", "treeplex")
+    return treeplex(tree)._replace(apply=apply, kind="entropic")
+
+
+def miss(point: PyTree, geometry: Geometry) -> jax.Array:
+    """Measure how far a player's point is from their domain.
+
+    Args:
+        point: the player's parameters.
+        geometry: the domain.
+
+    Returns:
+        By how much the point fails the domain's equations and inequalities at most, or
+        where these are not known how far an entry is from the projection's, in units of
+        1 or the largest entry; 0 inside, NaN for NaN. A scalar.
+    """
+    if geometry.miss is not None:
+        return geometry.miss(point)
+    if geometry.kind == "euclidean":
+        return jnp.where(jnp.isfinite(_largest(point)), 0.0, jnp.nan)
+    moved = jax.tree.map(jnp.subtract, point, geometry.project(point))
+    return _largest(moved) / jnp.maximum(1, _largest(point))
+
+
+def _largest(tree: PyTree) -> jax.Array:
+    return jnp.max(jnp.abs(trees.flatten(tree)), initial=0)
 
 
 def natural_map(

@@ -244,6 +244,60 @@ def best_response(tree: Treeplex, slope: jax.Array) -> jax.Array:
     return _from_roots(tree, slope.dtype, take)
 
 
+def miss(tree: Treeplex, strategy: jax.Array) -> jax.Array:
+    r"""Measure how far a point is from the strategies of a treeplex.
+
+    $$\max_{I, a} \Big( \big| \textstyle\sum_{a \in I} x_a - x_{p(I)} \big|,\ -x_a
+      \Big).$$
+
+    Args:
+        tree: the treeplex.
+        strategy: x, shape `(num_sequences,)`.
+
+    Returns:
+        A scalar, 0 for a strategy, NaN where x has NaN.
+    """
+    _check(tree, strategy)
+    worst = -jnp.min(strategy)
+    for level in tree.levels:
+        off = jnp.sum(strategy[_rows(level)], axis=1) - _masses(level, strategy)
+        worst = jnp.maximum(worst, jnp.max(jnp.abs(off)))
+    return jnp.maximum(worst, 0)
+
+
+def _masses(level: Level, strategy: jax.Array) -> jax.Array:
+    """What leads to each point of a level: the parents' entries, 1 at a root."""
+    parents = np.array(level.parents)
+    return jnp.where(parents < 0, jnp.ones((), strategy.dtype), strategy[parents])
+
+
+def gap(tree: Treeplex, strategy: jax.Array, slope: jax.Array) -> jax.Array:
+    r"""Measure how much less a best response costs than a strategy.
+
+    $$\max_u \langle g, x - u \rangle = \sum_I \sum_{a \in I} x_a \Big( g_a +
+      \sum_{I' : p(I') = a} V_{I'} - V_I \Big),$$
+
+    V being the values of `best_response`: a sum of non-negative terms, so that slopes
+    with a large common part at a decision point cost no digits.
+
+    Args:
+        tree: the treeplex.
+        strategy: x, shape `(num_sequences,)`.
+        slope: g, of the same shape.
+
+    Returns:
+        A scalar.
+    """
+    _check(tree, strategy)
+    _check(tree, slope)
+    sums = _from_leaves(tree, slope, lambda number, values: jnp.min(values, axis=1))
+    excess = [
+        jnp.sum(strategy[_rows(level)] * (own - jnp.min(own, axis=1, keepdims=True)))
+        for level, own in zip(tree.levels, sums, strict=True)
+    ]
+    return functools.reduce(jnp.add, excess)
+
+
 def _from_leaves(
     tree: Treeplex,
     slope: jax.Array,
@@ -304,8 +358,7 @@ def entropic_step(tree: Treeplex, strategy: jax.Array, update: jax.Array) -> jax
     past = []
     for level in tree.levels:
         own = strategy[_rows(level)]
-        parents = np.array(level.parents)[:, None]
-        mass = jnp.where(parents < 0, jnp.ones_like(own[:1, :1]), strategy[parents])
+        mass = _masses(level, strategy)[:, None]
         # What is never reached has no probabilities: uniform ones, without 0/0.
         even = jnp.full_like(own, 1 / own.shape[1])
         past.append(

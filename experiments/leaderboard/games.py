@@ -10,7 +10,6 @@ import numpy as np
 
 import gamedyn as gd
 from gamedyn.analysis import game_jacobian, variational_gap
-from gamedyn.analysis.gaps import simplex_response
 from gamedyn.game import Params
 from gamedyn.games import Problem
 from gamedyn.geometry import per_player
@@ -202,8 +201,9 @@ def gap(entry: Entry, problem: Problem) -> Callable[[Params, Params], jax.Array]
 
     def measure(output: Params, direction: Params) -> jax.Array:
         # Outside the domain the gap says nothing: the way back is added.
-        way = jax.tree.map(jnp.subtract, output, nearest(output))
-        exploited = variational_gap(output, direction, simplex_response)
+        inside = nearest(output)
+        way = jax.tree.map(jnp.subtract, output, inside)
+        exploited = variational_gap(inside, direction, geometries)
         return jnp.maximum(exploited, 0.0) + norm(way)
 
     geometries = per_player(problem.geometry, problem.game.num_players, "geometry")

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn._moved import renamed
 from gamedyn.analysis.flow import with_rule
-from gamedyn.analysis.gaps import nash_conv, simplex_response, variational_gap
+from gamedyn.analysis.gaps import nash_conv, variational_gap
 from gamedyn.analysis.jacobians import game_jacobian
 from gamedyn.analysis.local import (
     MANY,
@@ -34,7 +34,7 @@ from gamedyn.geometry import (
     per_player,
     simplex,
 )
-from gamedyn.rules.base import Rule
+from gamedyn.rules.base import Rule, project
 
 _MANY_PROFILES = 10_000  # pure profiles up to which a game's loss arrays are formed
 _MULTILINEAR = 1e-10  # relative deviation of multilinear losses, by rounding
@@ -66,8 +66,10 @@ class ConstrainedReport:
         nash_conv: what best responses would gain, all players together, where the
             losses are multilinear and all domains simplices; else `None`.
         exploitability: the same per player.
-        gain_tolerance: what the NashConv was compared with.
-        variational_gap: where all domains are simplices; else `None`.
+        gain_tolerance: what the NashConv was compared with, the tolerance in units of
+            the most that one player's choice makes of a difference to their loss.
+        variational_gap: where all domains are bounded and their best responses known,
+            as on simplices, boxes, balls and treeplexes; else `None`.
         update_radius: spectral radius per step of the rule's update map, on the domains
             that the rule was built with, or `None`.
         update_stability: what follows for the rule.
@@ -233,11 +235,14 @@ def certify_constrained(
         relative = order.relative / size
 
         # What best responses would gain.
-        gains = {}
-        if _on_simplices(params, geometry):
-            gap = variational_gap(params, order.direction, simplex_response)
+        gains, domains = {}, per_player(geometry, len(params), "geometry")
+        feasible = order.infeasibility <= tolerance * size
+        if feasible and all(domain.respond for domain in domains):
+            inside = project(domains, params)  # off by the tolerance, it would gain
+            gap = variational_gap(inside, order.direction, domains)
             gains["variational_gap"] = float(gap)
-            gains |= _best_response_gains(game, params, batch, tolerance)
+            if _on_simplices(params, domains):
+                gains |= _best_response_gains(game, inside, batch, tolerance)
 
         # The rule's own update map: its Jacobian is not that of a smooth map of F
         # alone, so that nothing is proved by the matrix.
@@ -249,7 +254,7 @@ def certify_constrained(
             )
 
     # From all of them follows the verdict.
-    if order.infeasibility > tolerance * size:
+    if not feasible:
         verdict = ConstrainedVerdict.INFEASIBLE
     elif "nash_conv" in gains:
         verdict = (
@@ -339,9 +344,8 @@ def _derivatives(
     )
 
 
-def _on_simplices(params: Params, geometry: Geometry | tuple[Geometry, ...]) -> bool:
+def _on_simplices(params: Params, domains: tuple[Geometry, ...]) -> bool:
     """Whether every player has one vector, on the probability simplex."""
-    domains = per_player(geometry, len(params), "geometry")
     leaves = [jax.tree.leaves(own) for own in params]
     return all(
         domain in (simplex(), entropic) and len(own) == 1 and np.ndim(own[0]) == 1
@@ -358,10 +362,11 @@ def _best_response_gains(
         return {}
     strategies = [jax.tree.leaves(own)[0] for own in params]
     gain = float(nash_conv(losses, strategies))
+    spreads = [float(np.ptp(loss, axis=i).max()) for i, loss in enumerate(losses)]
     return {
         "nash_conv": gain,
         "exploitability": gain / len(params),
-        "gain_tolerance": tolerance * max(float(np.abs(loss).max()) for loss in losses),
+        "gain_tolerance": tolerance * max(spreads),
     }
 
 

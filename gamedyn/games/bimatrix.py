@@ -43,13 +43,13 @@ def bimatrix_game(
     Args:
         row_losses: A, shape `(m, n)`; standard normal of shape (3, 4) if `None`.
         column_losses: B, of the same shape; standard normal if `None`.
-        solve: whether to find the equilibria, by support enumeration up to 8 actions
+        solve: whether to find the equilibria, by exact enumeration up to 8 actions
             each (not under tracing).
         seed: of the default matrices, drawn by NumPy.
 
     Returns:
-        The problem, both players on the simplex, with all equilibria of a
-        non-degenerate game as solutions.
+        The problem, both players on the simplex, with all extreme equilibria as
+        solutions.
 
     Raises:
         ValueError: if the matrices are not two-dimensional, differ in shape, or hold

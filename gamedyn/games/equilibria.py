@@ -7,13 +7,17 @@ simplex. Everything here is float64 numpy, called outside jit; how far a point i
 an equilibrium is measured by the gaps of `gamedyn.analysis`.
 """
 
-import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gamedyn.treeplex import Treeplex, constraints
+from gamedyn.games import programmes
+from gamedyn.games.rationals import on_grid, to_integers
+from gamedyn.games.vertices import Vertex, vertices
+from gamedyn.treeplex import Treeplex
 
 
 class MatrixGameValue(NamedTuple):
@@ -23,73 +27,67 @@ class MatrixGameValue(NamedTuple):
         value: what the row player pays under optimal play.
         row: an optimal strategy of the row player, shape `(m,)`.
         column: one of the column player, shape `(n,)`.
-        gap: the duality gap of the two, of the size of rounding.
+        gap: the duality gap of the two, what best responses would gain, both players
+            together: of the size of rounding.
+        relative_gap: the gap in units of the spread of the entries, which is the
+            largest less the smallest, in sequence form the largest absolute one.
     """
 
     value: float
     row: np.ndarray
     column: np.ndarray
     gap: float
+    relative_gap: float
 
 
 def zero_sum_value(matrix: Any) -> MatrixGameValue:
     r"""Solve $\min_x \max_y x^\top A y$ over two simplices by linear programming.
 
-    HiGHS's simplex method in float64: a vertex, exact up to rounding. The reference
-    that iterative methods are compared with; called outside jit.
+    The reference that iterative methods are compared with. Games of up to about 30
+    actions each are solved by the simplex method in fractions: the value is the right
+    one of these floats to the last digit, whatever their size, offset or range. Larger
+    ones are scaled and solved by HiGHS in float64. In both cases best responses to the
+    strategies returned are taken, and what they would gain is the gap. Called outside
+    jit.
 
     Args:
         matrix: A, what the row player pays, shape `(m, n)`.
 
     Returns:
-        The value with a pair of optimal strategies.
+        The value with a pair of optimal strategies, each a vertex of all of them.
 
     Raises:
-        ValueError: if the matrix is not two-dimensional, finite and non-empty, or the
-            programme was not solved.
+        ValueError: if the matrix is not two-dimensional, finite and non-empty, or
+            HiGHS left a gap above 1e-9 of the spread.
 
     Example:
-        >>> print(f"{zero_sum_value([[1.0, -1.0], [-1.0, 1.0]]).value:.1f}")
-        0.0
+        >>> solved = zero_sum_value([[0.0, 1e-9], [2e-9, 0.0]])
+        >>> print(f"{solved.value:.4g}, gap {solved.gap:.0f}")
+        6.667e-10, gap 0
 
     References:
         von Neumann, Zur Theorie der Gesellschaftsspiele, 1928.
+        Edmonds, Systems of distinct representatives and linear algebra, 1967 (pivots in
+        whole numbers).
     """
     matrix = _matrix("matrix", matrix)
-    row, column = minimax_strategy(matrix), minimax_strategy(-matrix.T)
-    upper, lower = float(np.max(row @ matrix)), float(np.min(matrix @ column))
-    # Adding zero turns -0.0 into 0.0.
-    return MatrixGameValue((upper + lower) / 2 + 0.0, row, column, upper - lower)
+    row, column = (Treeplex((-1,), (size,)) for size in matrix.shape)
+    return MatrixGameValue(*programmes.solve(matrix, row, column))
 
 
-def minimax_strategy(matrix: np.ndarray) -> np.ndarray:
-    """Find the x on the simplex of least v with `matrix.T @ x <= v`, by simplex steps.
+def minimax_strategy(matrix: Any) -> np.ndarray:
+    """Find the row player's part of `zero_sum_value`.
 
     Args:
-        matrix: the payoffs, shape `(m, n)`, float64.
+        matrix: what the row player pays, shape `(m, n)`.
 
     Returns:
         A vertex solution, shape `(m,)`, non-negative with sum 1.
 
     Raises:
-        ValueError: if the linear programme was not solved.
+        ValueError: as `zero_sum_value`.
     """
-    from scipy.optimize import linprog  # costs a third of jax's import time
-
-    m, n = matrix.shape
-    programme = linprog(
-        np.append(np.zeros(m), 1.0),
-        A_ub=np.column_stack([matrix.T, -np.ones(n)]),
-        b_ub=np.zeros(n),
-        A_eq=np.append(np.ones(m), 0.0)[None],
-        b_eq=[1.0],
-        bounds=[(0, None)] * m + [(None, None)],
-        method="highs-ds",  # a vertex, exact to rounding; the interior method is not
-    )
-    if not programme.success:
-        raise ValueError(f"the linear programme was not solved: {programme.message}")
-    x = np.maximum(programme.x[:m], 0.0)
-    return x / x.sum()
+    return zero_sum_value(matrix).row
 
 
 def sequence_form_value(
@@ -100,9 +98,10 @@ def sequence_form_value(
     With the treeplexes $Ex = e$ and $Fy = h$ the dual of the inner maximum leaves
 
     $$\min_{x, v} h^\top v \quad \text{subject to} \quad F^\top v \ge A^\top x,
-      \ Ex = e,\ x \ge 0.$$
+      \ Ex = e,\ x \ge 0,$$
 
-    HiGHS's simplex method in float64; called outside jit.
+    whose multipliers are y. Solved and checked as in `zero_sum_value`; called outside
+    jit.
 
     Args:
         matrix: A, what the row player pays for every pair of sequences.
@@ -110,12 +109,11 @@ def sequence_form_value(
         column: those of the column player.
 
     Returns:
-        The value with a pair of optimal strategies in sequence form; the gap is what
-        best responses would gain, both players together.
+        The value with a pair of optimal strategies in sequence form.
 
     Raises:
-        ValueError: if the matrix does not fit the treeplexes, or a programme was not
-            solved.
+        ValueError: if the matrix does not fit the treeplexes, or HiGHS left a gap above
+            1e-9 of the largest absolute entry.
 
     Example:
         >>> coin = Treeplex(parents=(-1,), sizes=(2,))
@@ -134,29 +132,7 @@ def sequence_form_value(
             f"matrix must have shape {shape}, one entry per pair of sequences, got "
             f"{matrix.shape}"
         )
-    x, upper = _sequence_form(matrix, row, column)
-    y, lower = _sequence_form(-matrix.T, column, row)
-    # Adding zero turns -0.0 into 0.0.
-    return MatrixGameValue((upper - lower) / 2 + 0.0, x, y, upper + lower)
-
-
-def _sequence_form(matrix, own: Treeplex, other: Treeplex) -> tuple[np.ndarray, float]:
-    from scipy.optimize import linprog  # costs a third of jax's import time
-
-    (E, e), (F, h) = constraints(own), constraints(other)
-    size = own.num_sequences
-    programme = linprog(
-        np.append(np.zeros(size), h),
-        A_ub=np.column_stack([matrix.T, -F.T]),
-        b_ub=np.zeros(other.num_sequences),
-        A_eq=np.column_stack([E, np.zeros((len(e), len(h)))]),
-        b_eq=e,
-        bounds=[(0, None)] * size + [(None, None)] * len(h),
-        method="highs-ds",
-    )
-    if not programme.success:
-        raise ValueError(f"the linear programme was not solved: {programme.message}")
-    return np.maximum(programme.x[:size], 0.0), float(programme.fun)
+    return MatrixGameValue(*programmes.solve(matrix, row, column))
 
 
 class BimatrixCheck(NamedTuple):
@@ -196,7 +172,8 @@ def check_bimatrix(
     Args:
         losses: A and B, shape `(m, n)` each.
         strategies: x and y.
-        tolerance: what counts as zero, relative to the largest loss.
+        tolerance: what counts as zero, relative to the spread: by how much, at most, a
+            player's losses differ that the other's action leaves them.
 
     Returns:
         The findings.
@@ -218,41 +195,103 @@ def check_bimatrix(
             raise ValueError(
                 f"the {name} strategy is not on the simplex: {strategy.tolist()}"
             )
+    # What an action of the other's adds to all of a player's losses decides nothing,
+    # but it may have rounded them.
+    a, *scales_a = _centred(a)
+    b, *scales_b = _centred(b.T)
+    b, scales = b.T, (scales_a, scales_b)
+    slack = [
+        tolerance + 2 * _rounding(loss) * largest / spread
+        for loss, (spread, largest) in zip(losses, scales, strict=True)
+    ]
     rows, columns = a @ y, x @ b
-    scales = [max(float(np.abs(m).max()), 1e-300) for m in (a, b)]
-    best_rows = np.flatnonzero(rows <= rows.min() + tolerance * scales[0])
-    best_columns = np.flatnonzero(columns <= columns.min() + tolerance * scales[1])
+    best_rows = np.flatnonzero(rows <= rows.min() + slack[0])
+    best_columns = np.flatnonzero(columns <= columns.min() + slack[1])
     played_rows = np.flatnonzero(x > tolerance)
     played_columns = np.flatnonzero(y > tolerance)
-    conv = x @ rows - rows.min() + columns @ y - columns.min()
+    gains = x @ (rows - rows.min()), (columns - columns.min()) @ y
     return BimatrixCheck(
         equilibrium=set(played_rows) <= set(best_rows)
         and set(played_columns) <= set(best_columns),
-        vertex=_determined(b[played_rows][:, best_columns], scales[1])
-        and _determined(a[best_rows][:, played_columns].T, scales[0]),
-        nash_conv=float(conv),
+        vertex=_determined(b[played_rows][:, best_columns], slack[1])
+        and _determined(a[best_rows][:, played_columns].T, slack[0]),
+        nash_conv=float(sum(g * s for g, (s, _) in zip(gains, scales, strict=True))),
         supports=(_integers(played_rows), _integers(played_columns)),
         best=(_integers(best_rows), _integers(best_columns)),
     )
 
 
-def bimatrix_equilibria(
-    losses: Sequence[Any], *, tolerance: float = 1e-9, max_supports: int = 200_000
-) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Find all equilibria of a small bimatrix game that are vertices.
+class Equilibria(tuple[tuple[np.ndarray, np.ndarray], ...]):
+    """The extreme equilibria of a bimatrix game: a tuple of pairs of strategies.
 
-    Support enumeration: every pair of supports of one size gives one linear system for
-    each player's strategy. A non-degenerate game has finitely many equilibria, an odd
-    number, and all are found; a degenerate one may have others beside and between them.
-    Called outside jit.
+    Attributes:
+        complete: whether no extreme equilibrium is missing.
+        degenerate: whether some strategy has more best responses than it plays actions,
+            as in games with ties.
+    """
+
+    complete: bool
+    degenerate: bool
+
+    def __new__(
+        cls,
+        pairs: Iterable[tuple[np.ndarray, np.ndarray]] = (),
+        *,
+        complete: bool,
+        degenerate: bool,
+    ) -> "Equilibria":
+        """Join pairs and what is known of them."""
+        self = super().__new__(cls, pairs)
+        self.complete, self.degenerate = complete, degenerate
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[Any, dict[str, bool]]:
+        """Copies and pickles are alike."""
+        known = {"complete": self.complete, "degenerate": self.degenerate}
+        return (tuple(self),), known
+
+    @property
+    def continuum(self) -> bool:
+        """Whether there are infinitely many equilibria.
+
+        Where two extreme equilibria share one player's strategy, all mixtures of the
+        other's are equilibria, too; and so are those of any set of which each row
+        strategy goes with each column strategy.
+        """
+        return any(
+            len({strategy.tobytes() for strategy in own}) < len(self)
+            for own in zip(*self, strict=True)
+        )
+
+
+def bimatrix_equilibria(
+    losses: Sequence[Any],
+    *,
+    tolerance: float | None = None,
+    max_supports: int = 200_000,
+) -> Equilibria:
+    """Find all extreme equilibria of a small bimatrix game, degenerate or not.
+
+    A strategy is extreme if it is a vertex of its polytope of best responses; all
+    vertices are enumerated in whole numbers, and the pairs are kept in which every
+    action is unplayed or a best response. A non-degenerate game has no other equilibria
+    and an odd number of these; all equilibria of a degenerate one are mixtures of
+    extreme ones, see `Equilibria.continuum`. Called outside jit.
+
+    What an action of the other player's adds to all of a player's losses, and each
+    player's unit, change no equilibrium, and so neither do they here: where all
+    losses of a player are multiples of one unit to within their rounding, as those of
+    0.1 and 1e9 + 0.1 are, these multiples are meant.
 
     Args:
         losses: A and B, shape `(m, n)` each.
-        tolerance: what counts as zero, relative to the largest loss.
-        max_supports: the most pairs of supports to try.
+        tolerance: by how much the losses may be rounded, relative to the largest one of
+            an action of the other player; that of their dtype if `None`.
+        max_supports: the most pairs of supports of one size, a measure of the game.
 
     Returns:
-        The equilibria, pure ones first.
+        The equilibria in float64, those that play the fewest actions (pure ones) first,
+        and among these the first actions first.
 
     Raises:
         ValueError: if the shapes do not fit, or there are more pairs of supports.
@@ -261,43 +300,73 @@ def bimatrix_equilibria(
         >>> coordination = [[-2.0, 0.0], [0.0, -1.0]]
         >>> len(bimatrix_equilibria((coordination, coordination)))
         3
+        >>> careless = bimatrix_equilibria((coordination, [[0.0, 0.0], [0.0, 0.0]]))
+        >>> len(careless), careless.continuum
+        (4, True)
+
+    References:
+        Avis, Rosenberg, Savani, von Stengel, "Enumeration of Nash equilibria for
+        two-player games", 2010.
     """
     a, b = _bimatrix(losses)
     m, n = a.shape
-    supports = (
-        {
-            count: [list(itertools.combinations(range(size), count)) for size in (m, n)]
-            for count in range(1, min(m, n) + 1)
-        }
-        if 2 ** (m + n) <= 16 * max_supports
-        else {}
-    )
-    pairs = sum(len(rows) * len(columns) for rows, columns in supports.values())
-    if not supports or pairs > max_supports:
+    pairs = sum(math.comb(m, k) * math.comb(n, k) for k in range(1, min(m, n) + 1))
+    if pairs > max_supports:
         raise ValueError(
-            f"a game of shape ({m}, {n}) has more than max_supports={max_supports} "
-            "pairs of supports"
+            f"a game of shape ({m}, {n}) has {pairs} pairs of supports, more than "
+            f"max_supports={max_supports}"
         )
-    equilibria: list[tuple[np.ndarray, np.ndarray]] = []
-    for all_rows, all_columns in supports.values():
-        for rows, columns in itertools.product(all_rows, all_columns):
-            block = np.ix_(rows, columns)
-            x, y = _indifferent(b[block].T), _indifferent(a[block])
-            if x is None or y is None or min(x.min(), y.min()) < -tolerance:
-                continue
-            pair = np.zeros(m), np.zeros(n)
-            pair[0][list(rows)], pair[1][list(columns)] = x, y
-            pair = tuple(np.maximum(s, 0) / np.maximum(s, 0).sum() for s in pair)
-            if not check_bimatrix((a, b), pair, tolerance=tolerance).equilibrium:
-                continue
-            known = any(
-                max(np.abs(p - q).max() for p, q in zip(pair, other, strict=True))
-                < 1e-7
-                for other in equilibria
-            )
-            if not known:
-                equilibria.append((pair[0], pair[1]))
-    return tuple(equilibria)
+    roundings = [_rounding(loss) if tolerance is None else tolerance for loss in losses]
+    columns = vertices(_payoffs(a, roundings[0]).T)  # y, cut by what the rows lose
+    rows = vertices(_payoffs(b.T, roundings[1]).T)
+    # The column player's labels are the same numbers in another order: columns first.
+    row_labels = np.array([vertex.labels for vertex in rows])
+    everything = (1 << (m + n)) - 1
+    found = [
+        (_shares(rows[i]), _shares(other))
+        for other in columns
+        for i in np.flatnonzero(row_labels | _turned(other.labels, n, m) == everything)
+    ]
+    return Equilibria(
+        sorted(found, key=_fewest_actions),
+        complete=True,
+        degenerate=any(v.labels.bit_count() > m for v in rows)
+        or any(v.labels.bit_count() > n for v in columns),
+    )
+
+
+def _turned(labels: int, own: int, other: int) -> int:
+    """Put the labels of a player's own actions behind those of the other's."""
+    return labels >> own | (labels & (1 << own) - 1) << other
+
+
+def _shares(vertex: Vertex) -> np.ndarray:
+    total = sum(vertex.shares)
+    return np.array([float(Fraction(share, total)) for share in vertex.shares])
+
+
+def _fewest_actions(pair: tuple[np.ndarray, np.ndarray]) -> tuple[Any, ...]:
+    played = [tuple(np.flatnonzero(strategy)) for strategy in pair]
+    return sum(map(len, played)), *played, *(tuple(strategy) for strategy in pair)
+
+
+def _rounding(losses: Any) -> float:
+    """How far off entries may be, in units of the largest one: a few roundings."""
+    dtype = np.asarray(losses).dtype
+    return 8 * float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+
+
+def _payoffs(losses: np.ndarray, rounding: float) -> np.ndarray:
+    """Positive whole numbers that order the rows in each column as the losses do."""
+    numbers, unit = to_integers(losses)
+    largest = np.abs(numbers).max(axis=0)
+    # The smallest float, too, has been rounded to.
+    smallest = Fraction(math.ulp(0.0)) / unit
+    errors = largest * Fraction(rounding) + smallest
+    numbers = numbers - numbers.min(axis=0)
+    numbers = on_grid(numbers, np.broadcast_to(errors, numbers.shape))
+    numbers = numbers.max() + 1 - numbers
+    return numbers // math.gcd(*numbers.ravel())
 
 
 def _integers(indices: np.ndarray) -> tuple[int, ...]:
@@ -324,20 +393,23 @@ def _bimatrix(losses: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def _determined(block: np.ndarray, scale: float) -> bool:
+def _centred(losses: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Each column's losses above its least, in units of the largest; these units.
+
+    Also the largest absolute loss.
+    """
+    power = math.frexp(np.abs(losses).max())[1]
+    losses = np.ldexp(losses, -power)  # so that no difference over- or underflows
+    above = losses - losses.min(axis=0)
+    spread = float(above.max()) or 1.0
+    units = np.ldexp([spread, np.abs(losses).max()], power)
+    return above / spread, float(units[0]), float(units[1])
+
+
+def _determined(block: np.ndarray, tolerance: float) -> bool:
     """Whether x is the only one with x @ block equal in all columns and sum(x) = 1."""
     # Unknowns: the played entries of x and the common loss, which may be any number.
-    equations = np.vstack([block.T / scale, np.ones(len(block))])
+    equations = np.vstack([block.T, np.ones(len(block))])
     loss = np.append(-np.ones(block.shape[1]), 0.0)
     matrix = np.column_stack([equations, loss])
-    return bool(np.linalg.matrix_rank(matrix, tol=1e-9) == matrix.shape[1])
-
-
-def _indifferent(block: np.ndarray) -> np.ndarray | None:
-    """The strategy that makes all rows of a square block cost the same, if unique."""
-    size = len(block)
-    matrix = np.zeros((size + 1, size + 1))
-    matrix[:size, :size], matrix[:size, size], matrix[size, :size] = block, -1, 1
-    if np.linalg.cond(matrix) > 1e12:
-        return None
-    return np.linalg.solve(matrix, np.append(np.zeros(size), 1.0))[:size]
+    return bool(np.linalg.matrix_rank(matrix, tol=tolerance) == matrix.shape[1])

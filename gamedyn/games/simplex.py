@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from gamedyn.checks import check_positive_integer
 from gamedyn.game import Params, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.equilibria import minimax_strategy
+from gamedyn.games.equilibria import zero_sum_value
 from gamedyn.games.problem import Problem
 from gamedyn.games.registry import register
 from gamedyn.geometry import simplex
@@ -267,6 +267,7 @@ def _uniform(size: int) -> Params:
 
 
 def _optimal_strategies(matrix: jax.Array) -> Params:
-    dense = np.asarray(matrix, np.float64)
-    x, y = minimax_strategy(dense), minimax_strategy(-dense.T)
-    return jnp.asarray(x, matrix.dtype), jnp.asarray(y, matrix.dtype)
+    solved = zero_sum_value(matrix)
+    return jnp.asarray(solved.row, matrix.dtype), jnp.asarray(
+        solved.column, matrix.dtype
+    )

@@ -13,7 +13,7 @@ from gamedyn._moved import forward
 from gamedyn.checks import is_known
 from gamedyn.fields import Field
 from gamedyn.game import Batch, Params, PyTree, check_params
-from gamedyn.geometry import Geometry, per_player
+from gamedyn.geometry import Geometry, entropic, miss, per_player
 from gamedyn.trees import flatten
 
 RuleState = Any
@@ -22,6 +22,9 @@ RuleState = Any
 ANY = ("euclidean", "projected", "entropic")
 PROJECTED = ("euclidean", "projected")
 EUCLIDEAN = ("euclidean",)
+
+# How far a start may be off the equations of its domain: a few roundings of float16.
+_NEAR = 1e-3
 
 
 def _params(params: Params, rule_state: RuleState) -> Params:
@@ -140,7 +143,7 @@ class Stepper(NamedTuple):
 
     @property
     def domain(self) -> Callable[[Params], jax.Array] | None:
-        """Where a run may start: on the simplex, whoever's steps are entropic."""
+        """Where a run may start: on their domain, whoever's steps are entropic."""
         geometry = self.geometry
         each: Any = geometry if type(geometry) is tuple else (geometry,)
         if "entropic" not in [one.kind for one in each]:
@@ -149,7 +152,7 @@ class Stepper(NamedTuple):
         def inside(params: Params) -> jax.Array:
             domains = per_player(geometry, len(params), "geometry")
             pairs = zip(domains, params, strict=True)
-            return on_simplices(tuple(own for g, own in pairs if g.kind == "entropic"))
+            return _inside([(own, g) for g, own in pairs if g.kind == "entropic"])
 
         return inside
 
@@ -158,13 +161,13 @@ class Stepper(NamedTuple):
 
         Raises:
             ValueError: if a player whose steps are entropic starts, as far as can be
-                seen outside jit, off the simplex or on its boundary.
+                seen outside jit, off their domain or on its boundary.
         """
         optimizers = per_player(self.optimizers, len(params), "optimizer")
         domains = per_player(self.geometry, len(params), "geometry")
         for player, (domain, own) in enumerate(zip(domains, params, strict=True)):
             if domain.kind == "entropic":
-                check_simplex(player, own, "an entropic step", inside=True)
+                check_start(player, own, domain, "an entropic step", inside=True)
         return tuple(
             optimizer.init(own)
             for optimizer, own in zip(optimizers, params, strict=True)
@@ -278,16 +281,15 @@ class OnBoundary(ValueError):
     """A start that multiplicative steps cannot leave: some share is zero."""
 
 
-def check_simplex(
-    player: int, point: PyTree, rule: str, *, inside: bool = False
+def check_start(
+    player: int, point: PyTree, geometry: Geometry, rule: str, *, inside: bool = False
 ) -> None:
-    """Raise `ValueError` if a player's point is known and off the probability simplex.
-
-    All leaves of one player's parameters together are one simplex.
+    """Raise `ValueError` if a player's point is known and off their domain.
 
     Args:
         player: who, for the message.
         point: their parameters.
+        geometry: the domain, of points without negative entries.
         rule: the rule, for the message.
         inside: whether every share has to be positive; if one is zero, the error is
             `OnBoundary`.
@@ -295,29 +297,44 @@ def check_simplex(
     leaves = jax.tree.leaves(point)
     if not all(map(is_known, leaves)):
         return
-    smallest = min(float(np.asarray(leaf).min(initial=np.inf)) for leaf in leaves)
-    total = sum(float(np.asarray(leaf, float).sum()) for leaf in leaves)
-    if smallest < 0 or abs(total - 1) > 1e-3:
+    arrays = [np.asarray(leaf) for leaf in leaves]
+    smallest = min(float(leaf.min(initial=np.inf)) for leaf in arrays)
+    if geometry.miss is entropic.miss:  # without compiling anything
+        total = sum(float(leaf.astype(float).sum()) for leaf in arrays)
+        off, seen, equations = abs(total - 1), f"{total:.6g} as the sum", "sum to 1"
+    else:
+        off = float(_miss(point, geometry))
+        seen = f"its equations off by {off:.3g}"
+        equations = "fulfil the equations"
+    if smallest < 0 or off > _NEAR:  # NaN is neither, a run says so itself
         raise ValueError(
-            f"{rule} moves on the simplex: player {player} starts with {smallest:.3g} "
-            f"as the smallest entry and {total:.6g} as the sum, expected a point of "
-            f"the simplex, positive entries that sum to 1"
+            f"{rule} moves on the {geometry.domain}: player {player} starts with "
+            f"{smallest:.3g} as the smallest entry and {seen}, expected a point of the "
+            f"{geometry.domain}, positive entries that {equations}"
         )
     if inside and smallest == 0:
         raise OnBoundary(
             f"{rule} multiplies shares, and a share of 0 stays 0: player {player} "
-            f"starts with such a share, expected positive entries that sum to 1"
+            f"starts with such a share, expected positive entries that {equations}"
         )
 
 
 def on_simplices(params: Params) -> jax.Array:
-    """Whether every player is on the probability simplex, as `check_simplex`."""
+    """Whether every player is on the probability simplex, as `check_start`."""
+    return _inside([(own, entropic) for own in params])
+
+
+def _inside(pairs: list[tuple[PyTree, Geometry]]) -> jax.Array:
+    """Whether points without negative entries fulfil the equations of their domains."""
     inside = jnp.array(True)
-    for own in params:
-        shares = flatten((own,))
-        total = jnp.sum(shares)
-        inside &= (jnp.min(shares, initial=0) >= 0) & (jnp.abs(total - 1) <= 1e-3)
+    for own, geometry in pairs:
+        own = jax.tree.map(jnp.asarray, own)
+        inside &= jnp.min(flatten(own), initial=0) >= 0
+        inside &= miss(own, geometry) <= _NEAR
     return inside
+
+
+_miss = jax.jit(miss, static_argnums=1)
 
 
 def check_step_size(step_size: Any, rule: str) -> None:

@@ -15,7 +15,7 @@ from gamedyn.rules.base import (
     Rule,
     StepCount,
     build,
-    check_simplex,
+    check_start,
     check_step_size,
     on_simplices,
 )
@@ -26,7 +26,7 @@ from gamedyn.rules.wrappers import averaged
 
 def _check_all(params: Params, rule: str, *, inside: bool = False) -> None:
     for player, own in enumerate(params):
-        check_simplex(player, own, rule, inside=inside)
+        check_start(player, own, entropic, rule, inside=inside)
 
 
 def frank_wolfe(*, weight: Callable[[jax.Array], jax.Array] | None = None) -> Rule:

@@ -187,7 +187,7 @@ _MOST_POINT = 2**30  # bytes
 
 
 def _read_leaves(path: Path, leaves: list[Any]) -> list[Any]:
-    """Read one array of an .npz file for every leaf, in order and in its dtype."""
+    """Read one array of an .npz file for every leaf, in order, of floating point."""
     import numpy as np
 
     from gamedyn.data.arrays import read_npz
@@ -211,11 +211,12 @@ def _read_leaves(path: Path, leaves: list[Any]) -> list[Any]:
             raise ValueError(
                 f"{path}: {name} has shape {array.shape}, the game expects {leaf.shape}"
             )
+        # Tolerances follow from how exact the numbers are, not from the game.
+        exact = array.dtype.kind != "f" or array.dtype.itemsize > 8
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64) if exact else array
         if not np.isfinite(array).all():
             bad = np.sum(~np.isfinite(array))
             raise ValueError(f"{path}: {name} holds {bad} NaN or infinity")
-        with np.errstate(over="ignore"):
-            made.append(array.astype(leaf.dtype))
-        if not np.isfinite(made[-1]).all():
-            raise ValueError(f"{path}: {name} is too large for {leaf.dtype}")
+        made.append(array)
     return made

@@ -165,6 +165,6 @@ def _why_not(text: str) -> str:
         hint = ": write it in the digits 0 to 9"
     elif re.fullmatch(r"0[xXoObB][0-9a-fA-F]+", text):
         hint = ": write it in decimal digits"
-    elif re.fullmatch(r"[\d.,;' \teE+-]+", text):
-        hint = ": write a decimal point, one comma between two numbers, and no more"
+    elif re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", text):
+        hint = ": the decimal sign is a point"
     return f"{_shown(text)} is not a number{hint}"

@@ -9,7 +9,7 @@ import tyro
 
 from gamedyn.commands.problems import OneGame, problem_of
 from gamedyn.commands.shared import console, free_folder, load_plugins, positive
-from gamedyn.text import number
+from gamedyn.text import for_terminal, number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,6 @@ def run(config: Analyse, command: str) -> None:
         command: the command line, for the report.
     """
     from rich.table import Table
-    from rich.text import Text
 
     from gamedyn import files, runtime
 
@@ -102,18 +101,18 @@ def run(config: Analyse, command: str) -> None:
     # One table of keys and sentences per point.
     shown = console()
     info = problem.info
-    shown.print(f"{info.name}: {info.summary}", markup=False, highlight=False)
+    shown.print(for_terminal(f"{info.name}: {info.summary}"))
     for finding in analysis.findings:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True, style="bold")
         table.add_column()
         last = None
         for key, text in finding.lines():
-            table.add_row(Text("" if key == last else key), Text(text))
+            table.add_row("" if key == last else key, for_terminal(text))
             last = key
-        shown.print(f"\n{finding.label}", markup=False, style="bold underline")
+        shown.print(f"\n{for_terminal(finding.label)}", style="bold underline")
         shown.print(table)
-    shown.print(f"\nwritten to {out}: {', '.join(written)}", highlight=False)
+    shown.print(f"\nwritten to {for_terminal(out)}: {', '.join(written)}")
 
 
 def read_points(problem: Any, text: str) -> list[tuple[str, Any]]:
@@ -148,8 +147,8 @@ def read_points(problem: Any, text: str) -> list[tuple[str, Any]]:
         numbers = np.array([number(part) for part in text.split(",")])
     except ValueError as error:
         raise ValueError(
-            "--at must be equilibrium, finite numbers separated by commas, or a .npz file, "
-            f"got {text}: {error}"
+            "--at must be equilibrium, finite numbers separated by commas, or a .npz "
+            f"file, got {text}: {error}"
         ) from None
     size = sum(leaf.size for leaf in leaves)
     if numbers.size != size:

@@ -248,7 +248,7 @@ def _check_members(path: PathLike, entries: Any, size: int, most: int) -> None:
         if not entry.filename.endswith(".npy"):
             raise ValueError(f"{where} is not an array, expected *.npy")
         steps = PurePosixPath(entry.filename).parts
-        if ".." in steps or steps[0] == "/" or "\\" in entry.filename:
+        if ".." in steps or steps[0] == "/":
             raise ValueError(f"{where}: the name leads out of the archive")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{where}: unsupported compression")
@@ -331,7 +331,7 @@ def read_csv(path: PathLike) -> np.ndarray:
 def _hint(cell: str, line: int) -> str:
     """Say how a table that this cell is from would be read."""
     if ";" in cell or "\t" in cell or re.search(r"\d +[\d.+-]", cell):
-        return "; commas separate the numbers of a row"
-    if re.fullmatch(r"[^\W\d_].*", cell) and line == 1:
+        return ": commas separate the numbers of a row, the decimal sign is a point"
+    if re.match(r"(?!nan|inf)[^\W\d_]", cell, re.IGNORECASE) and line == 1:
         return "; there are no headers, and no names of rows"
     return ""

@@ -7,7 +7,7 @@ from pathlib import Path
 PathLike = str | Path
 
 MOST_BYTES = 2**32
-"""How many bytes a file, or what it announces, may have, unless a reader is told more."""
+"""How many bytes a file may have, and may announce, unless a reader is told more."""
 
 # One byte of a deflate stream expands to at most 1032 bytes: a bound on what a file of
 # known size can contain, whatever its header says.
@@ -28,7 +28,7 @@ def read_bytes(path: PathLike, most: int = MOST_BYTES) -> tuple[Path, bytes]:
         Its path and its content.
 
     Raises:
-        FileNotFoundError: if there is no such file, or it is a folder, a pipe, a device.
+        FileNotFoundError: if there is no such file, or it is a folder or a device.
         ValueError: if it is larger.
         OSError: if it cannot be read.
     """

@@ -14,7 +14,9 @@ from gamedyn.commands.compare import Compare
 from gamedyn.commands.evaluate import Evaluate
 from gamedyn.commands.listing import List
 from gamedyn.commands.sample import Sample
+from gamedyn.commands.shared import NUMBERS, literal_errors
 from gamedyn.commands.train import Train
+from gamedyn.text import for_terminal
 
 _COMMANDS = {
     "compare": Compare,
@@ -41,12 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["gamedyn", *arguments])
     own, of_recipe = _split(arguments)
-    config = tyro.extras.subcommand_cli_from_dict(
-        _COMMANDS,
-        prog="gamedyn",
-        description="Game dynamics: compare optimizers, analyse equilibria, train.",
-        args=own,
-    )
+    with literal_errors(own):
+        config = tyro.extras.subcommand_cli_from_dict(
+            _COMMANDS,
+            prog="gamedyn",
+            description="Game dynamics: compare optimizers, analyse equilibria, train.",
+            args=own,
+            registry=NUMBERS,
+        )
     try:
         match config:
             case List():
@@ -66,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _EXIT_INTERRUPTED
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         message = " ".join(str(error).split())
-        print(f"gamedyn: error: {message}", file=sys.stderr)
+        print(for_terminal(f"gamedyn: error: {message}"), file=sys.stderr)
         return _EXIT_BAD_INPUT
     return 0
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from gamedyn.checks import check_positive_integer
+from gamedyn.checks import check_function, check_positive_integer, described
 from gamedyn.game import PyTree
 
 
@@ -36,6 +36,7 @@ def sweep(
         The results, stacked along the same leading axis.
 
     Raises:
+        TypeError: if `run` is no function of one point, or `points` no arrays.
         ValueError: if there is no point, the leading axes differ, `chunk` is not a
             positive integer, or `devices` names none.
 
@@ -45,12 +46,23 @@ def sweep(
         >>> gd.sweep(lambda x: x**2, jnp.arange(4.0)).tolist()
         [0.0, 1.0, 4.0, 9.0]
     """
+    check_function("run", run, "point")
+    for leaf in jax.tree.leaves(points):
+        try:
+            jnp.result_type(leaf)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"points must be arrays, or a pytree of arrays, got {described(leaf)}"
+            ) from None
+    hint = ""
+    if isinstance(points, list | range):
+        hint = ": a list of numbers is jnp.array([...])"
     points = jax.tree.map(jnp.asarray, points)
     leading = {leaf.shape[:1] for leaf in jax.tree.leaves(points)}
     if len(leading) != 1 or leading & {(), (0,)}:
         raise ValueError(
             f"the leaves of points must share one leading axis of at least one point, "
-            f"got {sorted(leading)}"
+            f"got {sorted(leading)}{hint}"
         )
     if chunk is not None:
         check_positive_integer("chunk", chunk)

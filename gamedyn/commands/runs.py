@@ -5,6 +5,8 @@ from typing import Any
 
 import tyro
 
+from gamedyn.commands.shared import NUMBERS, literal_errors
+
 
 def read_run(
     command: str, run: Path, recipe: str | None, options: list[str]
@@ -25,11 +27,13 @@ def read_run(
     module, stored = recipes.read_record(run, recipe)
     if not options:
         return module, stored
-    given = tyro.cli(
-        module.Config,
-        prog=f"gamedyn {command} {run}",
-        description="Options of the recipe, given anew.",
-        args=options,
-        default=stored,
-    )
+    with literal_errors(options):
+        given = tyro.cli(
+            module.Config,
+            prog=f"gamedyn {command} {run}",
+            description="Options of the recipe, given anew.",
+            args=options,
+            default=stored,
+            registry=NUMBERS,
+        )
     return module, given

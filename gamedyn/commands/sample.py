@@ -8,6 +8,7 @@ import tyro
 
 from gamedyn.commands.runs import read_run
 from gamedyn.commands.shared import PluginFiles, load_plugins
+from gamedyn.text import for_terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,4 +63,4 @@ def run(config: Sample, options: list[str]) -> None:
             raise ValueError(f"the recipe of {config.run} understands no words")
         asked["prompt"] = config.prompt
     for path in module.sample(chosen, config.number, config.seed, **asked):
-        print(path)
+        print(for_terminal(path))

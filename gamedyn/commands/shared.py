@@ -1,10 +1,15 @@
 """What several commands share: plugins, the console, folders, positive numbers."""
 
+import contextlib
+import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from gamedyn.text import file_name, for_terminal, integer, number
 
 PluginFiles = Annotated[
     tyro.conf.UseAppendAction[tuple[Path, ...]],
@@ -25,36 +30,63 @@ def load_plugins(files: tuple[Path, ...]) -> None:
     from gamedyn import plugins
 
     for failure in plugins.load(files):
-        print(f"gamedyn: warning: {failure}", file=sys.stderr)
+        print(for_terminal(f"gamedyn: warning: {failure}"), file=sys.stderr)
 
 
 def console() -> Any:
-    """A console that is wide enough for the tables where it leads into a pipe."""
-    from rich.console import Console
+    """A console that shows text as it is: no markup, no emoji, no control characters.
 
-    return Console() if sys.stdout.isatty() else Console(width=126)
+    Where it leads into a pipe it is wide enough for the tables.
+    """
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Literal(Console):
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            # Control segments are rich's own.
+            for segment in super().render(renderable, options):
+                text, style, control = segment
+                if not control:
+                    segment = Segment(for_terminal(text, lines=True), style)
+                yield segment
+
+    width = None if sys.stdout.isatty() else 126
+    return Literal(width=width, markup=False, emoji=False, highlight=False)
+
+
+@contextlib.contextmanager
+def literal_errors(arguments: list[str]) -> Iterator[None]:
+    """Escape what a parser says of arguments that a terminal would obey."""
+    if all(for_terminal(argument) == argument for argument in arguments):
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            yield
+    finally:
+        print(for_terminal(said.getvalue(), lines=True), end="", file=sys.stderr)
 
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print names and values in two columns."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, show_header=False)
     for name, value in summary.items():
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(escape(name), escape(shown))
+        table.add_row(name, shown)
     console().print(table)
 
 
 def free_folder(name: str) -> Path:
     """The first folder of results/NAME, results/NAME-2, ... that is still free."""
-    root, number = Path("results"), 1
+    root, name, count = Path("results"), file_name(name), 1
     while True:
-        path = root / (name if number == 1 else f"{name}-{number}")
+        path = root / (name if count == 1 else f"{name}-{count}")
         if not path.exists():
             return path
-        number += 1
+        count += 1
 
 
 def positive(option: str, text: str, otherwise: str = "") -> float:
@@ -71,10 +103,34 @@ def positive(option: str, text: str, otherwise: str = "") -> float:
     Raises:
         ValueError: if it is no number, or not positive and finite.
     """
+    if text.strip().lstrip("+-").lower() in ("nan", "inf", "infinity"):
+        raise ValueError(f"{option} must be positive and finite, got {text}")
     try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{option} must be {otherwise}a number, got {text}") from None
-    if not 0 < value < float("inf"):
+        value = number(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{option} must be {otherwise}a number, got {text}: {error}"
+        ) from None
+    if value <= 0:
         raise ValueError(f"{option} must be positive and finite, got {text}")
     return value
+
+
+NUMBERS = tyro.constructors.ConstructorRegistry()
+"""How options are read that are numbers: as `text.number` and `text.integer` do."""
+
+
+@NUMBERS.primitive_rule
+def _numbers(info: Any) -> Any:
+    read = {int: integer, float: number}.get(info.type)
+    if read is None:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=info.type.__name__.upper(),
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: (
+            isinstance(value, (int, info.type)) and not isinstance(value, bool)
+        ),
+        str_from_instance=lambda value: [str(value)],
+    )

@@ -7,11 +7,14 @@ from typing import Annotated
 import tyro
 
 from gamedyn.commands.shared import (
+    NUMBERS,
     PluginFiles,
     free_folder,
+    literal_errors,
     load_plugins,
     print_summary,
 )
+from gamedyn.text import for_terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +78,14 @@ def run(config: Train, options: list[str]) -> None:
 
     --resume DIR goes on with the run in DIR; --smoke is a run of a few seconds;
     --plugin FILE registers rules, losses ... of your own."""
-    chosen = tyro.cli(
-        module.Config,
-        prog=f"gamedyn train {recipe}",
-        description=description,
-        args=own,
-        default=default,
-    )
+    with literal_errors(own):
+        chosen = tyro.cli(
+            module.Config,
+            prog=f"gamedyn train {recipe}",
+            description=description,
+            args=own,
+            default=default,
+            registry=NUMBERS,
+        )
     print_summary(recipes.run(module, chosen))
-    print(f"the run: {chosen.out}")
+    print(for_terminal(f"the run: {chosen.out}"))

@@ -27,6 +27,8 @@ training and metrics of pictures), `image_gans`, `diffusion_models`,
 data, networks, game and rule.
 """
 
+from typing import TYPE_CHECKING
+
 from gamedyn.recipes.lookup import (
     Commands,
     import_path,
@@ -45,6 +47,7 @@ from gamedyn.recipes.records import (
     to_json,
     write_json,
 )
+from gamedyn.registry import missing as _missing
 
 __all__ = [
     "RECORD",
@@ -62,3 +65,6 @@ __all__ = [
     "to_json",
     "write_json",
 ]
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

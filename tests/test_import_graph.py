@@ -10,7 +10,13 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. A module may import those of its own line and of lines above it;
 # the longest name that fits a module says where it is.
 LAYERS = (
-    ("gamedyn._moved", "gamedyn.checks", "gamedyn.files", "gamedyn.registry"),
+    (
+        "gamedyn._moved",
+        "gamedyn.checks",
+        "gamedyn.files",
+        "gamedyn.registry",
+        "gamedyn.seeds",
+    ),
     ("gamedyn.data",),  # readers and sets know arrays and files, nothing of games
     ("gamedyn.game", "gamedyn.loops", "gamedyn.trees", "gamedyn.transformations"),
     ("gamedyn.treeplex", "gamedyn.geometry"),

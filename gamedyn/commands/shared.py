@@ -1,10 +1,14 @@
 """What several commands share: plugins, the console, folders, positive numbers."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+_NARROWEST = 40  # columns; in fewer a table has no room for words
+_LONGEST = 400  # letters of a value of a summary
 
 PluginFiles = Annotated[
     tyro.conf.UseAppendAction[tuple[Path, ...]],
@@ -32,19 +36,35 @@ def console() -> Any:
     """A console that is wide enough for the tables where it leads into a pipe."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=126)
+    if not sys.stdout.isatty():
+        return Console(width=126)
+    shown = Console()
+    return shown if shown.width >= _NARROWEST else Console(width=_NARROWEST)
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """Print names and values in two columns."""
+    """Print names and values in two columns, of a metric its value alone."""
     from rich.markup import escape
     from rich.table import Table
 
+    from gamedyn.metrics import Measurement
+
+    if not isinstance(summary, Mapping):
+        return
     table = Table(box=None, show_header=False)
     for name, value in summary.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(escape(name), escape(shown))
+        table.add_row(escape(str(name)), escape(_shown(value, Measurement)))
     console().print(table)
+
+
+def _shown(value: Any, measurement: type) -> str:
+    """Write a value of a summary in one short line."""
+    if isinstance(value, measurement):
+        value = value.value
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a scalar of jax or numpy
+    text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def free_folder(name: str) -> Path:

@@ -64,7 +64,7 @@ def load(files: Iterable[str | os.PathLike[str]] = ()) -> tuple[str, ...]:
         ()
     """
     from gamedyn import recipes
-    from gamedyn.recipes import frames
+    from gamedyn.recipes import frames, lookup
 
     failures = []
     for point in metadata.entry_points(group=GROUP):
@@ -89,13 +89,9 @@ def load(files: Iterable[str | os.PathLike[str]] = ()) -> tuple[str, ...]:
         path = Path(file).resolve()
         if str(path) not in _LOADED:
             recipes.import_path(path)
+            lookup.plugins.add(str(path))
             _LOADED.add(str(path))
     return tuple(failures)
-
-
-def loaded(file: str) -> bool:
-    """Say whether a file, by its whole path, was loaded as a plugin in this process."""
-    return os.path.isabs(file) and file in _LOADED
 
 
 def _home(module: str) -> Path | None:

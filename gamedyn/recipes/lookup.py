@@ -37,6 +37,9 @@ def shipped() -> Path:
     return next((home for home in homes if (home / "__init__.py").is_file()), homes[0])
 
 
+plugins: set[str] = set()
+"""The whole paths of the files that were loaded as plugins, which may be recipes."""
+
 _registered: Registry[str] = Registry("recipe")
 """The names of the modules of recipes that plugins add."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from gamedyn.files import write_whole
 from gamedyn.recipes import folders, origin
 from gamedyn.recipes.folders import RECORD
-from gamedyn.recipes.lookup import load, locate, names, reference
+from gamedyn.recipes.lookup import load, locate, names, plugins, reference
 from gamedyn.recipes.values import from_json, plain, to_json
 
 SUMMARY = "summary.json"
@@ -224,10 +224,8 @@ def _chosen(run: Path, record: folders.Record, recipe: str | None) -> str:
     Raises:
         ValueError: if nothing may be.
     """
-    from gamedyn import plugins
-
     registered = record.recipe in names()
-    if recipe is None and not registered and not plugins.loaded(record.recipe):
+    if recipe is None and not registered and record.recipe not in plugins:
         again = shlex.quote(record.recipe)
         raise ValueError(
             f"{run} was made by the recipe {record.recipe}, which is not registered "

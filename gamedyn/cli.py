@@ -1,4 +1,4 @@
-"""The `gamedyn` command: which command, with which options, and how it ends."""
+"""The `gamedyn` command: which command, with which options."""
 
 import argparse
 import itertools
@@ -8,7 +8,15 @@ import sys
 import tyro
 
 from gamedyn._moved import forward
-from gamedyn.commands import analyse, compare, evaluate, listing, sample, train
+from gamedyn.commands import (
+    analyse,
+    compare,
+    ending,
+    evaluate,
+    listing,
+    sample,
+    train,
+)
 from gamedyn.commands.analyse import Analyse
 from gamedyn.commands.compare import Compare
 from gamedyn.commands.evaluate import Evaluate
@@ -16,7 +24,6 @@ from gamedyn.commands.listing import List
 from gamedyn.commands.sample import Sample
 from gamedyn.commands.shared import NUMBERS, literal_errors
 from gamedyn.commands.train import Train
-from gamedyn.text import for_terminal
 
 _COMMANDS = {
     "compare": Compare,
@@ -26,53 +33,57 @@ _COMMANDS = {
     "evaluate": Evaluate,
     "list": List,
 }
-_EXIT_BAD_INPUT = 2
-_EXIT_INTERRUPTED = 130
+_TRACE = "--traceback"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; bad input prints one line and gives exit code 2.
+    """Run the command; whatever fails prints one line, with `--traceback` all of it.
 
     Args:
         arguments: the command line without the program's name; from `sys.argv` if
             `None`.
 
     Returns:
-        The exit code.
+        The exit code: 0; 2 for bad input; 1 for an error that nobody foresaw; 128 and
+        the number of the signal that ended it.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = shlex.join(["gamedyn", *arguments])
+    traced = _TRACE in arguments
+    arguments = [word for word in arguments if word != _TRACE]
+    try:
+        with ending.signals(), ending.streams():
+            _run(arguments, command)
+    except (Exception, KeyboardInterrupt) as error:
+        return ending.say(error, traced)
+    return 0
+
+
+def _run(arguments: list[str], command: str) -> None:
+    """Read the command line and do what it says."""
     own, of_recipe = _split(arguments)
-    with literal_errors(own):
+    with ending.wide_enough(), literal_errors(own):
         config = tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,
             prog="gamedyn",
-            description="Game dynamics: compare optimizers, analyse equilibria, train.",
+            description="Game dynamics: compare optimizers, analyse equilibria, train. "
+            f"{_TRACE}, anywhere, shows where an error comes from.",
             args=own,
             registry=NUMBERS,
         )
-    try:
-        match config:
-            case List():
-                listing.run(config)
-            case Analyse():
-                analyse.run(config, command)
-            case Compare():
-                compare.run(config, command)
-            case Train():
-                train.run(config, of_recipe)
-            case Sample():
-                sample.run(config, of_recipe)
-            case Evaluate():
-                evaluate.run(config, of_recipe)
-    except KeyboardInterrupt:
-        print("gamedyn: interrupted, nothing was written", file=sys.stderr)
-        return _EXIT_INTERRUPTED
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        message = " ".join(str(error).split())
-        print(for_terminal(f"gamedyn: error: {message}"), file=sys.stderr)
-        return _EXIT_BAD_INPUT
-    return 0
+    match config:
+        case List():
+            listing.run(config)
+        case Analyse():
+            analyse.run(config, command)
+        case Compare():
+            compare.run(config, command)
+        case Train():
+            train.run(config, of_recipe, command)
+        case Sample():
+            sample.run(config, of_recipe)
+        case Evaluate():
+            evaluate.run(config, of_recipe, command)
 
 
 # The options of the commands that hand all others to a recipe; of `train` the general

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -66,10 +66,13 @@ def folder(path: Path) -> Iterator[Path]:
         yield partial
         partial.chmod(0o755)
         os.replace(partial, path)  # fails if results have appeared meanwhile
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        for parent in missing:
-            parent.rmdir()
+        with suppress(OSError):  # another process has put something there
+            for parent in missing:
+                parent.rmdir()
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note("nothing was written")
         raise
 
 

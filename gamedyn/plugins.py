@@ -1,7 +1,7 @@
 """Plugins: modules that register rules, fields, games and more of a user's own.
 
 A plugin is a Python file, or an installed module, that calls `register` of the kinds it
-adds to: `gd.rules.register`, `gd.fields.register`, `gd.games.register` and so on. What
+adds to: `gd.rules.register`, `gd.games.register`, `gd.recipes.register` and so on. What
 it registers has a name like everything else: in `gamedyn compare GAME --rules NAME`, in
 `gamedyn list`, in `gd.compare(problem, NAME)` and in the recipes.
 
@@ -17,6 +17,7 @@ it registers has a name like everything else: in `gamedyn compare GAME --rules N
   ```
 """
 
+import importlib.util
 import os
 import types
 from collections.abc import Iterable
@@ -40,8 +41,9 @@ def load(files: Iterable[str | os.PathLike[str]] = ()) -> tuple[str, ...]:
         files: Python files, or folders with `__init__.py`; a single path will do.
 
     Returns:
-        One line for each installed plugin that fails to load; the others work. Nothing
-        that it registered stays, and it is tried again at the next call.
+        One line for each installed plugin that fails to load, with the line of its own
+        code; the others work. Nothing that it registered stays, and it is tried again
+        at the next call.
 
     Raises:
         ValueError: if a file does not exist or fails to load; the message names the
@@ -62,21 +64,23 @@ def load(files: Iterable[str | os.PathLike[str]] = ()) -> tuple[str, ...]:
         ()
     """
     from gamedyn import recipes
+    from gamedyn.recipes import frames, lookup
 
     failures = []
     for point in metadata.entry_points(group=GROUP):
         if point.value in _LOADED:
             continue
+        if (home := _home(point.module)) is not None:
+            frames.belongs_to_user(home)
         try:
             with undone_on_failure():
                 plugin = point.load()
                 if not isinstance(plugin, types.ModuleType):
                     plugin()
         except (Exception, SystemExit) as error:
-            words = " ".join(str(error).split())
             failures.append(
                 f"the plugin {point.name} ({point.value}) fails to load: "
-                f"{type(error).__name__}: {words}"
+                f"{frames.words(error)}{frames.place(error)}"
             )
         else:
             _LOADED.add(point.value)
@@ -85,5 +89,21 @@ def load(files: Iterable[str | os.PathLike[str]] = ()) -> tuple[str, ...]:
         path = Path(file).resolve()
         if str(path) not in _LOADED:
             recipes.import_path(path)
+            lookup.plugins.add(str(path))
             _LOADED.add(str(path))
     return tuple(failures)
+
+
+def _home(module: str) -> Path | None:
+    """Return where an installed plugin's code lies: the folder of its package, a file.
+
+    `None` if there is no such module; loading it says so.
+    """
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    file = Path(spec.origin)
+    return file.parent if file.name == "__init__.py" else file

@@ -136,6 +136,8 @@ def check_sampling():
     summary = json.loads(Path("run/summary.json").read_text())
     module, config = recipes.read_record(Path("run"))
     again = module.evaluate(config)
+    assert again.pop("step") == 4
+    again = {name: getattr(value, "value", value) for name, value in again.items()}
     assert again == {key: summary[key] for key in again}
     assert set(summary) - set(again) == {"steps", "ending", "seconds of training"}
     # Every metric is stored with what it depends on.

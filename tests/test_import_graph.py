@@ -17,6 +17,7 @@ LAYERS = (
         "gamedyn.registry",
         "gamedyn.x64",
         "gamedyn.text",
+        "gamedyn.seeds",
     ),
     ("gamedyn.data",),  # readers and sets know arrays and files, nothing of games
     ("gamedyn.game", "gamedyn.loops", "gamedyn.trees", "gamedyn.transformations"),

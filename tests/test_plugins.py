@@ -152,7 +152,8 @@ def test_recipes_are_trained_with_plugins(folder, capsys):
     options = ["--rule", "my_rule", "--plugin", "mine.py", "--out", "run"]
     assert main(["train", "recipe.py", *options]) == 0
     assert "tenth of the step" in capsys.readouterr().out
-    assert main(["evaluate", "run", "--plugin", "mine.py"]) == 0
+    command = ["evaluate", "run", "--plugin", "mine.py"]
+    assert main([*command, "--recipe", "recipe.py"]) == 0
     assert "tenth of the step" in capsys.readouterr().out
 
 
@@ -277,7 +278,7 @@ def test_a_broken_installed_plugin_is_named_and_the_others_work(installed, capsy
     assert "my_rule" in printed.out
     assert printed.err.splitlines() == [
         "gamedyn: warning: the plugin broken (my_broken) fails to load: "
-        "RuntimeError: out of order",
+        f"RuntimeError: out of order ({site / 'my_broken.py'}, line 1)",
         "gamedyn: warning: the plugin absent (my_absent:load) fails to load: "
         "ModuleNotFoundError: No module named 'my_absent'",
     ]

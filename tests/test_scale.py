@@ -419,7 +419,10 @@ def test_steps_are_counted_in_the_range_of_their_index():
             )
         )
         assert int(last(most - 5)) == most
-    with pytest.raises(TypeError, match="num_steps must be a positive integer that is known when jit traces"):
+    with pytest.raises(
+        TypeError,
+        match="num_steps .* known when jit traces",
+    ):
         jax.jit(lambda n: gd.solve(game, rule, z, n).params)(3)
 
 

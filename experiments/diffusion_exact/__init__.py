@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gamedyn.diffusion import exact, samplers, sampling, schedules
+from gamedyn.seeds import seed_key
 
 _DTYPE = jnp.float32
 LENGTH = 1000
@@ -170,9 +171,7 @@ class Chain(NamedTuple):
 def run_chain(config: Config) -> Chain:
     """Noise the ring and denoise it back; data themselves come first."""
     law, chain = ring(), chain_of("linear")
-    start, noise, of_ddpm, of_ddim, other = jax.random.split(
-        jax.random.key(config.seed), 5
-    )
+    start, noise, of_ddpm, of_ddim, other = jax.random.split(seed_key(config.seed), 5)
     x0 = exact.draw(law, start, config.points, _DTYPE)
 
     def forward(x0, key):
@@ -325,7 +324,7 @@ def on_ring(config: Config) -> list[Row]:
             key, model, sampler, shape, prediction=prediction, dtype=_DTYPE
         ).x
 
-    keys = jax.random.split(jax.random.key(config.seed + 1), 2 * config.seeds)
+    keys = jax.random.split(seed_key(config.seed, 1), 2 * config.seeds)
     truths = [np.asarray(exact.draw(law, key, config.number)) for key in keys]
     rows = []
 

@@ -35,6 +35,7 @@ import optax
 import gamedyn as gd
 from gamedyn import data, diffusion, nets, train
 from gamedyn.diffusion import exact, likelihood, process, schedules
+from gamedyn.seeds import seed_key
 
 _DTYPE = jnp.float32
 LEVELS = 17
@@ -137,7 +138,7 @@ def with_best_decoder(bound: likelihood.Bound, chain: schedules.Schedule) -> flo
 def on_ring(config: Config) -> Ring:
     """Judge points of the ring by bound and by ODE, with the exact network."""
     law = ring()
-    of_points, of_bound, of_probes = jax.random.split(jax.random.key(config.seed), 3)
+    of_points, of_bound, of_probes = jax.random.split(seed_key(config.seed), 3)
     x = exact.draw(law, of_points, config.number, _DTYPE)
     log_truth = np.asarray(exact.log_density(law, x))
     bounds, terms = {}, {}
@@ -230,7 +231,7 @@ def train_on_digits(config: Config, folder: Path) -> tuple[Any, float]:
     rule = gd.simultaneous(
         optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     )
-    of_params, of_run = jax.random.split(jax.random.key(config.seed))
+    of_params, of_run = jax.random.split(seed_key(config.seed))
     state = train.fit(
         game,
         rule,
@@ -341,7 +342,7 @@ def on_digits(config: Config, folder: Path) -> Digits:
     for name, pictures in sets.items():
         nats: dict[str, list[np.ndarray]] = {}
         for draw in range(config.draws):
-            key = jax.random.fold_in(jax.random.key(config.seed + 1), draw)
+            key = jax.random.fold_in(seed_key(config.seed, 1), draw)
             of_bins, of_method = jax.random.split(key)
             x = dequantised(jnp.asarray(pictures), of_bins)
             for method, run in judge.items():

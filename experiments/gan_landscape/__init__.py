@@ -49,6 +49,7 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn import analysis
 from gamedyn.analysis.verdicts import conclude
+from gamedyn.seeds import seed_key
 
 CASES = ("ring", "ring_wgan_gp", "digits")
 POINTS = ("start", "middle", "end")
@@ -269,7 +270,7 @@ def main(config: Config) -> dict[str, Any]:
             with jax.enable_x64(True):
                 wide = training.in_float64(case)
                 points = [training.in_float64(params) for params in points]
-                keys = jax.random.split(jax.random.key(config.seed), len(points))
+                keys = jax.random.split(seed_key(config.seed), len(points))
                 each = zip(POINTS, points, keys, strict=True)
                 cases[name] = {
                     "parameters": [len(ravel_pytree(own)[0]) for own in points[0]],

@@ -13,6 +13,7 @@ import gamedyn as gd
 from gamedyn import data, gan, nets
 from gamedyn import train as training
 from gamedyn.gan import penalties
+from gamedyn.seeds import seed_key
 
 if TYPE_CHECKING:
     from . import Config
@@ -40,7 +41,7 @@ class Case(NamedTuple):
 
 def make(name: str, config: "Config") -> Case:
     """Build one of the cases."""
-    key = jax.random.key(config.seed + 1)
+    key = seed_key(config.seed, 1)
     return _digits(config, key) if name == "digits" else _ring(name, config, key)
 
 
@@ -115,7 +116,7 @@ def _case(game, networks, batches, moves, real, latent, key) -> Case:
 
 def train(case: Case, config: "Config") -> list[Any]:
     """Train, and return the parameters at the start, in the middle, at the end."""
-    params = jax.jit(case.init)(jax.random.key(config.seed))
+    params = jax.jit(case.init)(seed_key(config.seed))
     points = [params]
 
     def keep(state: Any, metrics: Any) -> None:
@@ -129,7 +130,7 @@ def train(case: Case, config: "Config") -> list[Any]:
         params,
         case.batches,
         num_steps=config.num_steps,
-        key=jax.random.key(config.seed),
+        key=seed_key(config.seed),
         callbacks=[training.Callback(keep, config.num_steps // 2)],
         progress=False,
     )

@@ -43,6 +43,7 @@ import optax
 import gamedyn as gd
 from gamedyn import divergences
 from gamedyn.gan import theory
+from gamedyn.seeds import seed_key
 
 from .laws import (
     DTYPE,
@@ -158,7 +159,7 @@ def train(config: Config, pair: Pair) -> Trained:
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
     rule = gd.simultaneous(optax.adam(schedule))
     game = gd.single_player(discriminator_loss, stochastic=True)
-    start_key, key = jax.random.split(jax.random.key(config.seed))
+    start_key, key = jax.random.split(seed_key(config.seed))
     dimension = pair.points.shape[1]
     params = (init(start_key, (dimension, config.width, config.width, 1)),)
     solution = jax.jit(

@@ -71,10 +71,13 @@ def main(config: Config) -> dict[str, Any]:
         ValueError: if a name is unknown or a number out of range.
         RuntimeError: if a process that computes pairs dies.
     """
+    from gamedyn import recipes
+
     from . import files, pairs
 
     settings = settings_of(config)
     plan = pairs.plan(config.tracks, config.games, config.methods)
+    recipes.started()
     config.out.mkdir(parents=True, exist_ok=True)
     files.sweep_up(config.out)
     files.write_settings(config.out, settings)

@@ -16,6 +16,7 @@ import gamedyn as gd
 from gamedyn import methods
 from gamedyn.analysis import Verdict, certify
 from gamedyn.game import Params
+from gamedyn.seeds import seed_key
 from gamedyn.workbench.race import full_field, misfit, race
 
 from . import games
@@ -110,7 +111,7 @@ def inapplicable(pair: Pair) -> str | None:
 def _starts(entry: games.Entry, seeds: tuple[int, ...]) -> tuple[Params, jax.Array]:
     """Draw the start and the key of every seed."""
     problem = games.facts(entry).problem
-    keys = [jax.random.key(seed) for seed in seeds]
+    keys = [seed_key(seed) for seed in seeds]
     starts = [problem.init(key) for key in keys]
     own = jnp.stack([jax.random.fold_in(key, 1) for key in keys])
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts), own

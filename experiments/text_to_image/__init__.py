@@ -42,6 +42,8 @@ import tyro
 
 from gamedyn import diffusion, recipes, train
 from gamedyn.data import sets
+from gamedyn.recipes.pictures import over, write_npz
+from gamedyn.seeds import seed_key
 
 from . import (
     captions,
@@ -130,7 +132,7 @@ def main(config: Config) -> dict[str, Any]:
     """Train the parts one after the other, then measure."""
     made = networks(config)
     arrays = training.examples(config.examples, config.seed)
-    keys = jax.random.split(jax.random.key(config.seed), len(PARTS))
+    keys = jax.random.split(seed_key(config.seed), len(PARTS))
     stages = [
         Stage(*numbers, warmup=min(100, numbers[0] // 10))
         for numbers in zip(
@@ -157,7 +159,7 @@ def main(config: Config) -> dict[str, Any]:
         )
         ending = train.Ending(state.status)
         summary[f"{name}: seconds"] = round(state.history[-1]["seconds"], 1)
-        if ending != train.Ending.OK:
+        if over(state):
             return summary | {"ending": f"{name}: {ending.message}"}
         params.append(state.averaged[0])
     return summary | measure(config, made, Parts(*params))
@@ -166,9 +168,10 @@ def main(config: Config) -> dict[str, Any]:
 def measure(config: Config, made: Parts, params: Parts) -> dict[str, Any]:
     """Score pictures of captions with pairs seen in training and of held-out ones.
 
-    Writes `scores.json`, with the share of each attribute, and `samples.png`.
+    Writes `scores.json`, with the share of each attribute, and `samples.png`; the next
+    time `scores-2.json` and so on.
     """
-    of_prior, of_decoder = jax.random.split(jax.random.key(config.seed + _UNSEEN))
+    of_prior, of_decoder = jax.random.split(seed_key(config.seed, _UNSEEN))
     scores: dict[str, Any] = {}
     shown = {}
     seen, _ = scenes.draw(config.captions, config.seed)
@@ -193,8 +196,9 @@ def measure(config: Config, made: Parts, params: Parts) -> dict[str, Any]:
                 drawn = paint(config, made, params, said, of_decoder)
                 shown[kind][name] = drawn
                 scores[f"{kind}, {name}"] = score(wanted, drawn)
-    recipes.write_json(config.out / "scores.json", scores)
-    pictures.save(pictures.samples(shown), config.out / "samples.png")
+    recipes.write_json(recipes.beside(config.out / "scores.json"), scores)
+    picture = recipes.beside(config.out / "samples.png")
+    pictures.save(pictures.samples(shown), picture)
     return {f"{name}: attributes": s["attributes"] for name, s in scores.items()}
 
 
@@ -287,12 +291,12 @@ def sample(
         made.encoders, params.encoders, tokens
     )
     embedded = Embedded(*jax.device_get(text), pictures=None)
-    of_prior, of_decoder = jax.random.split(jax.random.key(seed))
+    of_prior, of_decoder = jax.random.split(seed_key(seed))
     told = condition(config, made, params, embedded, "prior", of_prior)
     drawn = paint(config, made, params, told, of_decoder)
     image, array = (config.out / f"sample-{seed}.{kind}" for kind in ("png", "npz"))
     train.write_png(train.grid(drawn).repeat(8, axis=0).repeat(8, axis=1), image)
-    np.savez(
+    write_npz(
         array,
         images=train.to_uint8(drawn),
         captions=asked,

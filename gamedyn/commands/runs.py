@@ -1,11 +1,19 @@
 """The run that a command reads, with options of its recipe given anew."""
 
+import contextlib
+import os
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from gamedyn.commands.ending import wide_enough
 from gamedyn.commands.shared import NUMBERS, literal_errors
+
+Files = dict[str, tuple[int, int]]
+"""When files were written and how large they are, by their paths in the folder."""
 
 
 def read_run(
@@ -16,7 +24,7 @@ def read_run(
     Args:
         command: the name of the command, for its help.
         run: the folder.
-        recipe: the recipe in place of the recorded one, if that has moved.
+        recipe: the run's recipe, where that is not a registered one.
         options: options of the recipe that take the place of those of the run.
 
     Returns:
@@ -27,7 +35,7 @@ def read_run(
     module, stored = recipes.read_record(run, recipe)
     if not options:
         return module, stored
-    with literal_errors(options):
+    with wide_enough(), literal_errors(options):
         given = tyro.cli(
             module.Config,
             prog=f"gamedyn {command} {run}",
@@ -36,4 +44,69 @@ def read_run(
             default=stored,
             registry=NUMBERS,
         )
+    if given.out != stored.out:
+        raise ValueError(f"--out is the folder of the run, {run}, got {given.out}")
     return module, given
+
+
+def files_of(folder: Path) -> Files:
+    """Look at the files of a folder, hidden ones left out; there may be none."""
+    found: Files = {}
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                path = Path(root, name)
+                with contextlib.suppress(OSError):
+                    status = path.stat()
+                    short = path.relative_to(folder).as_posix()
+                    found[short] = status.st_mtime_ns, status.st_size
+    return found
+
+
+def saved(folder: Path, before: Files, again: str, resumable: bool) -> str:
+    """Say what an interrupted training has left, as the folder has it.
+
+    Args:
+        folder: of the run.
+        before: what was there at the start.
+        again: the command that goes on, but for the folder.
+        resumable: whether the recipe can go on.
+
+    Returns:
+        The end of a sentence.
+    """
+    from gamedyn.recipes import RECORD
+    from gamedyn.train import checkpoints
+
+    after = files_of(folder)
+    place = shlex.quote(str(folder))
+    how = f"; go on with: {again} {place}" if resumable and RECORD in after else ""
+    # A recipe of several parts keeps one run for each, in folders of its own.
+    homes = [folder / checkpoints.FOLDER, *folder.glob(f"*/{checkpoints.FOLDER}")]
+    steps = {home: found for home in homes if (found := checkpoints.steps(home))}
+    if steps:
+        home = max(steps, key=lambda home: home.stat().st_mtime_ns)
+        part = "" if home.parent == folder else f" of {home.parent.name}"
+        return (
+            f"the checkpoint of step {steps[home][-1]}{part} is saved in {place}{how}"
+        )
+    if after == before:
+        return "nothing was written"
+    return f"what was done so far is in {place}{how}"
+
+
+@contextlib.contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Have an interruption say which files of a folder were written, if any."""
+    before = files_of(folder)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        after = files_of(folder)
+        new = sorted(name for name in after if after[name] != before.get(name))
+        if new:
+            error.add_note(f"written to {folder} so far: {', '.join(new)}")
+        else:
+            error.add_note("nothing was written")
+        raise

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from gamedyn.commands.runs import read_run
+from gamedyn.commands.runs import read_run, told
 from gamedyn.commands.shared import PluginFiles, load_plugins
+from gamedyn.seeds import check_seed
 from gamedyn.text import for_terminal
 
 
@@ -15,7 +16,8 @@ from gamedyn.text import for_terminal
 class Sample:
     """Draw samples from what a run has trained: pictures and an array.
 
-    Options of the recipe may follow the folder, in place of those of the run.
+    Options of the recipe may follow the folder, in place of those of the run. A recipe
+    of your own is named again: --recipe my_recipe.py.
 
     Examples:
         gamedyn sample results/dcgan --number 100
@@ -36,7 +38,7 @@ class Sample:
     """The words of what they are to show, for recipes that understand words."""
 
     recipe: str | None = None
-    """The path of the run's recipe, if that has moved since."""
+    """The path of the run's recipe, where that is not a registered one."""
 
     plugins: PluginFiles = ()
     """A file that registers what the recipe needs of your own."""
@@ -53,6 +55,7 @@ def run(config: Sample, options: list[str]) -> None:
 
     if config.number < 1:
         raise ValueError(f"--number must be positive, got {config.number}")
+    check_seed("--seed", config.seed)
     load_plugins(config.plugins)
     module, chosen = read_run("sample", config.run, config.recipe, options)
     if not hasattr(module, "sample"):
@@ -62,5 +65,6 @@ def run(config: Sample, options: list[str]) -> None:
         if "prompt" not in inspect.signature(module.sample).parameters:
             raise ValueError(f"the recipe of {config.run} understands no words")
         asked["prompt"] = config.prompt
-    for path in module.sample(chosen, config.number, config.seed, **asked):
-        print(for_terminal(path))
+    with told(config.run):
+        for path in module.sample(chosen, config.number, config.seed, **asked):
+            print(for_terminal(path))

@@ -3,13 +3,16 @@
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from gamedyn.text import file_name, for_terminal, integer, number
+
+_NARROWEST = 40  # columns; in fewer a table has no room for words
+_LONGEST = 400  # letters of a value of a summary
 
 PluginFiles = Annotated[
     tyro.conf.UseAppendAction[tuple[Path, ...]],
@@ -50,8 +53,13 @@ def console() -> Any:
                     segment = Segment(for_terminal(text, lines=True), style)
                 yield segment
 
-    width = None if sys.stdout.isatty() else 126
-    return Literal(width=width, markup=False, emoji=False, highlight=False)
+    def shown(width: int | None) -> Console:
+        return Literal(width=width, markup=False, emoji=False, highlight=False)
+
+    if not sys.stdout.isatty():
+        return shown(126)
+    own = shown(None)
+    return own if own.width >= _NARROWEST else shown(_NARROWEST)
 
 
 @contextlib.contextmanager
@@ -69,14 +77,27 @@ def literal_errors(arguments: list[str]) -> Iterator[None]:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """Print names and values in two columns."""
+    """Print names and values in two columns, of a metric its value alone."""
     from rich.table import Table
 
+    from gamedyn.metrics import Measurement
+
+    if not isinstance(summary, Mapping):
+        return
     table = Table(box=None, show_header=False)
     for name, value in summary.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(name, shown)
+        table.add_row(str(name), _shown(value, Measurement))
     console().print(table)
+
+
+def _shown(value: Any, measurement: type) -> str:
+    """Write a value of a summary in one short line."""
+    if isinstance(value, measurement):
+        value = value.value
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a scalar of jax or numpy
+    text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def free_folder(name: str) -> Path:

@@ -1,11 +1,14 @@
 """`gamedyn train`: run a recipe."""
 
 import dataclasses
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from gamedyn.commands.ending import Interrupted, wide_enough
+from gamedyn.commands.runs import files_of, saved
 from gamedyn.commands.shared import (
     NUMBERS,
     PluginFiles,
@@ -41,16 +44,22 @@ class Train:
     """A file that registers what the recipe needs of your own."""
 
 
-def run(config: Train, options: list[str]) -> None:
+def run(config: Train, options: list[str], command: str) -> None:
     """Train by a recipe and print its summary.
 
     Args:
         config: the recipe and the plugins.
         options: the options of the recipe, and the general ones.
+        command: the command line, for the record.
+
+    Raises:
+        KeyboardInterrupt: if a signal ended the run, also where that is saved; its
+            notes say what is.
     """
     import argparse
 
     from gamedyn import recipes, runtime
+    from gamedyn.train import watch
 
     general = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     general.add_argument("--resume", type=Path)
@@ -78,7 +87,7 @@ def run(config: Train, options: list[str]) -> None:
 
     --resume DIR goes on with the run in DIR; --smoke is a run of a few seconds;
     --plugin FILE registers rules, losses ... of your own."""
-    with literal_errors(own):
+    with wide_enough(), literal_errors(own):
         chosen = tyro.cli(
             module.Config,
             prog=f"gamedyn train {recipe}",
@@ -87,5 +96,21 @@ def run(config: Train, options: list[str]) -> None:
             default=default,
             registry=NUMBERS,
         )
-    print_summary(recipes.run(module, chosen))
+    signals: list[int] = []
+    watcher = watch.Watcher(ended=lambda state: signals.append(_signal(state)))
+    before = files_of(chosen.out)
+    try:
+        with watch.watching(watcher):
+            recipes.run(module, chosen, command=command, report=print_summary)
+        if any(signals):
+            raise Interrupted(max(signals))
+    except KeyboardInterrupt as error:
+        again = f"gamedyn train {shlex.quote(recipe)} --resume"
+        error.add_note(saved(chosen.out, before, again, hasattr(chosen, "resume")))
+        raise
     print(for_terminal(f"the run: {chosen.out}"))
+
+
+def _signal(state: Any) -> int:
+    """Return the signal that ended a run, 0 if none did."""
+    return getattr(state, "signal", 0)

@@ -22,6 +22,7 @@ from gamedyn.game import single_player
 from gamedyn.metrics.extractors import Extractor, hash_arrays
 from gamedyn.nets.convolutions import convolve, output_size
 from gamedyn.rules import simultaneous
+from gamedyn.seeds import seed_key
 from gamedyn.solve import Status, solve
 from gamedyn.x64 import enable_x64
 
@@ -224,7 +225,7 @@ def _train(
             {k: jnp.asarray(v) for k, v in _initialise(shape, seed).items()},
             jnp.asarray(train.images),
             jnp.asarray(train.labels),
-            jax.random.key(seed),
+            seed_key(seed),
             num_steps=num_steps,
             maximum=train.maximum,
         )

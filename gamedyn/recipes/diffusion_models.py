@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import gamedyn as gd
 from gamedyn import diffusion, nets
 from gamedyn.diffusion import guidance, samplers, schedules
+from gamedyn.seeds import seed_key
 
 
 class Model(NamedTuple):
@@ -85,4 +86,4 @@ def compute_in(net: nets.Net, dtype: str) -> nets.Net:
 
 def start(config: Any, net: nets.Net) -> tuple[Any, ...]:
     """Draw the initial parameters."""
-    return (jax.jit(net.init)(jax.random.key(config.seed)),)
+    return (jax.jit(net.init)(seed_key(config.seed)),)

@@ -13,6 +13,7 @@ from gamedyn.diffusion import samplers, schedules
 from gamedyn.recipes import pictures
 from gamedyn.recipes.diffusion_models import Model, start
 from gamedyn.recipes.lookup import Commands
+from gamedyn.seeds import seed_key
 
 _AT_ONCE = 500  # pictures
 
@@ -45,7 +46,7 @@ def fit(config: Any, made: Setup) -> train.TrainState:
         if labels is None:
             labels = jnp.zeros(64, jnp.int32)
         shape = (64, *made.training.images.shape[1:])
-        return model.draw(params[0], jax.random.key(config.seed), table, labels, shape)
+        return model.draw(params[0], seed_key(config.seed), table, labels, shape)
 
     record = diffusion.monitor(model.game, num_bins=4)
     params = start(config, model.net)
@@ -60,7 +61,7 @@ def generate(made: Setup, theta: Any, number: int, seed: int, labels: Any) -> An
     shape = (at_once, *made.training.images.shape[1:])
     asked = np.zeros(number, np.int32) if labels is None else np.asarray(labels)
     asked = np.resize(asked.astype(np.int32), -(-number // at_once) * at_once)
-    key, parts = jax.random.key(seed), []
+    key, parts = seed_key(seed), []
     for index, own in enumerate(asked.reshape(-1, at_once)):
         drawn = made.model.draw(
             theta, jax.random.fold_in(key, index), made.model.sampler, own, shape

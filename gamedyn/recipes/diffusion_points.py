@@ -1,6 +1,7 @@
 """What the recipes for diffusion models of points share, held to the exact denoiser."""
 
 import functools
+import io
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,9 +14,11 @@ import numpy as np
 from gamedyn import diffusion, divergences, metrics, train
 from gamedyn.data import mixtures
 from gamedyn.diffusion import exact
+from gamedyn.files import write_whole
 from gamedyn.recipes import pictures
 from gamedyn.recipes.diffusion_models import Model, start
 from gamedyn.recipes.lookup import Commands
+from gamedyn.seeds import seed_key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +92,7 @@ def fit(config: Any, made: Setup) -> train.TrainState:
         start(config, made.model.net),
         batches,
         num_steps=config.steps,
-        key=jax.random.fold_in(jax.random.key(config.seed), 3),
+        key=jax.random.fold_in(seed_key(config.seed), 3),
         # One compiled loop does many steps: each is a few small matrix products.
         steps_per_call=500,
         directory=config.out,
@@ -105,7 +108,7 @@ def fit(config: Any, made: Setup) -> train.TrainState:
 def generate(made: Setup, theta: Any, number: int, seed: int) -> np.ndarray:
     """Draw points: the same bits for the same number and seed."""
     at_once = min(number, _AT_ONCE)
-    key, parts = jax.random.key(seed), []
+    key, parts = seed_key(seed), []
     for index in range(-(-number // at_once)):
         own = jax.random.fold_in(key, index)
         drawn = made.model.draw(theta, own, made.model.sampler, None, (at_once, 2))
@@ -115,7 +118,7 @@ def generate(made: Setup, theta: Any, number: int, seed: int) -> np.ndarray:
 
 def true_points(points: PointSet, number: int, seed: int) -> np.ndarray:
     """Draw points of the data, other ones than training sees."""
-    key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)
+    key = jax.random.fold_in(seed_key(seed), 2**31 - 1)
     return np.asarray(points.draw(key, number))
 
 
@@ -177,7 +180,7 @@ def compare(config: Any, made: Setup, theta: Any) -> dict[str, float]:
         gaps = (said - known, said - noise, known - noise)
         return jnp.stack([jnp.mean(jnp.square(gap)) for gap in gaps])
 
-    keys = jax.random.split(jax.random.key(config.seed + 1), 10)
+    keys = jax.random.split(seed_key(config.seed, 1), 10)
     excess, error, floor = np.mean([errors(theta, key) for key in keys], axis=0)
     return {
         "excess over the exact denoiser": float(excess),
@@ -238,7 +241,7 @@ def commands(setup: Callable[[Any], Setup]) -> Commands:
         made = setup(config)
         state = fit(config, made)
         summary = pictures.ending(state)
-        if state.status != train.Ending.OK:
+        if pictures.over(state):
             return summary
         theta = state.averaged[0]
         number = min(5000, config.samples)
@@ -246,7 +249,7 @@ def commands(setup: Callable[[Any], Setup]) -> Commands:
             "data": true_points(made.points, number, config.seed),
             _title(config): generate(made, theta, number, config.seed),
         }
-        figure(made.points, shown).savefig(config.out / "samples.png", dpi=80)
+        save(figure(made.points, shown), config.out / "samples.png")
         return summary | measure(config, made, theta)
 
     def sample(config: Any, number: int, seed: int) -> tuple[Path, Path]:
@@ -254,8 +257,8 @@ def commands(setup: Callable[[Any], Setup]) -> Commands:
         made = setup(config)
         drawn = generate(made, pictures.stored(config), number, seed)
         image, array = (config.out / f"sample-{seed}.{kind}" for kind in ("png", "npz"))
-        figure(made.points, {_title(config): drawn}).savefig(image, dpi=80)
-        np.savez(array, points=drawn)
+        save(figure(made.points, {_title(config): drawn}), image)
+        pictures.write_npz(array, points=drawn)
         return image, array
 
     def evaluate(config: Any) -> dict[str, Any]:
@@ -286,6 +289,13 @@ def figure(points: PointSet, shown: Mapping[str, np.ndarray]) -> "Figure":
             aspect="equal",
         )
     return drawing
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, whole or not at all; a link is replaced."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=80, format="png")
+    write_whole(path, buffer.getvalue())
 
 
 def _title(config: Any) -> str:

@@ -18,6 +18,7 @@ from gamedyn.data import ImageSet
 from gamedyn.recipes import pictures
 from gamedyn.recipes.lookup import Commands
 from gamedyn.recipes.pictures import Metrics, Options
+from gamedyn.seeds import seed_key
 
 LATENT_SIZE = 64
 LATENT = gan.normal(LATENT_SIZE)
@@ -72,7 +73,7 @@ def gradient_penalties(names: str, weight: float) -> list[Callable[..., jax.Arra
 
 def fit(config: Options, made: Setup) -> train.TrainState:
     """Train, see `gamedyn.recipes.pictures.fit`."""
-    key = jax.random.key(config.seed)
+    key = seed_key(config.seed)
     start = tuple(
         net.init(jax.random.fold_in(key, player))
         for player, net in enumerate((made.generator, made.discriminator))
@@ -94,7 +95,7 @@ def fit(config: Options, made: Setup) -> train.TrainState:
 
 def generate(made: Setup, theta: Any, number: int, seed: int, labels: Any) -> Any:
     """Draw pictures, uint8, with standing statistics of batch normalisation."""
-    key, statistics = jax.random.key(seed), None
+    key, statistics = seed_key(seed), None
     if made.generator.statistics is not None:
         inputs = LATENT(jax.random.fold_in(key, 1), 2000, jnp.float32)
         batches = inputs.reshape(20, 100, LATENT_SIZE)

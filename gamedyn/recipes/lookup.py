@@ -6,13 +6,14 @@ import difflib
 import importlib
 import importlib.util
 import sys
-import traceback
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gamedyn.registry import undone_on_failure
+from gamedyn.recipes import frames
+from gamedyn.registry import Registry, normalised, undone_on_failure
 
 
 class Commands(NamedTuple):
@@ -36,17 +37,68 @@ def shipped() -> Path:
     return next((home for home in homes if (home / "__init__.py").is_file()), homes[0])
 
 
+plugins: set[str] = set()
+"""The whole paths of the files that were loaded as plugins, which may be recipes."""
+
+_registered: Registry[str] = Registry("recipe")
+"""The names of the modules of recipes that plugins add."""
+
+
+def register(name: str, module: types.ModuleType | str) -> None:
+    """Register a recipe, in a plugin.
+
+    It is then known by its name like those that come with the package, and a run that
+    it has made can be sampled, measured and resumed without naming it again.
+
+    Args:
+        name: the name, in snake case.
+        module: the recipe, or the name of its module, which is imported when it is
+            used: "my_package.my_recipe".
+
+    Raises:
+        TypeError: if it is neither.
+        ValueError: if the name is taken or not in snake case.
+    """
+    if not isinstance(module, types.ModuleType | str):
+        raise TypeError(
+            f"the recipe {name!r} must be a module or the name of one, "
+            f"got {type(module).__name__}"
+        )
+    if normalised(name) in _sources():
+        raise ValueError(f"the recipe {name!r} comes with gamedyn")
+    _registered.add(name, module if isinstance(module, str) else module.__name__)
+
+
+def unregister(name: str) -> None:
+    """Take a recipe that was registered out again.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    _registered.remove(name)
+
+
 def names() -> tuple[str, ...]:
-    """Return the names of the recipes that come with the package, sorted."""
-    return tuple(sorted(_sources()))
+    """Return the names of the recipes of the package and of plugins, sorted."""
+    return tuple(sorted({*_sources(), *_registered}))
 
 
 def summaries() -> dict[str, str]:
-    """Return the first line of every recipe's docstring, without importing it."""
+    """Return the first line of every recipe's docstring, without importing it.
+
+    Warns:
+        UserWarning: names a recipe whose source cannot be read; the others are there.
+    """
     lines = {}
     for name in names():
-        text = ast.get_docstring(ast.parse(_sources()[name].read_text("utf8"))) or ""
-        lines[name] = text.partition("\n")[0]
+        try:
+            file = locate(name)
+            tree = ast.parse(b"" if file is None else file.read_bytes())
+        except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            kind = type(error).__name__
+            warnings.warn(f"the recipe {name} is broken: {kind}: {error}", stacklevel=2)
+            continue
+        lines[name] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return lines
 
 
@@ -67,18 +119,20 @@ def load(recipe: str) -> types.ModuleType:
     """
     file = locate(recipe)
     if file is None:
-        name = recipe.replace("-", "_")
+        name = normalised(recipe)
         nearest = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise ValueError(
             f"unknown recipe {recipe!r}{hint}; expected one of {', '.join(names())}, "
             f"or the path of a module with main(config) and Config"
         )
-    name = _name(file)
-    if name is None:
-        module = import_path(file)
+    name = normalised(recipe)
+    if name in _registered:
+        module = _imported(name, _registered[name], file)
+    elif (name := _name(file)) is not None:
+        module = _imported(name, f"{_package()}.{name}", file)
     else:
-        module = importlib.import_module(f"{_package()}.{name}")
+        module = import_path(file)
     for needed in ("main", "Config"):
         if not hasattr(module, needed):
             raise ValueError(f"{recipe} is no recipe: it has no {needed}")
@@ -87,15 +141,26 @@ def load(recipe: str) -> types.ModuleType:
     return module
 
 
+def _imported(name: str, module: str, file: Path) -> types.ModuleType:
+    """Import the module of a recipe that is known by its name."""
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        what = f"{frames.words(error)}{frames.place(error, file)}"
+        raise ValueError(f"the recipe {name} fails to load: {what}") from error
+
+
 def locate(recipe: str) -> Path | None:
     """Return the source file of a recipe, `None` if there is none.
 
     Args:
         recipe: a name or a path, see `load`.
     """
-    name = recipe.replace("-", "_")
-    if name in names():
+    name = normalised(recipe)
+    if name in _sources():
         return _sources()[name]
+    if name in _registered:
+        return _origin(_registered[name])
     path = Path(recipe).resolve()
     if path.is_dir():
         path /= "__init__.py"
@@ -105,6 +170,9 @@ def locate(recipe: str) -> Path | None:
 def reference(module: types.ModuleType) -> str:
     """Return the name, or else the whole path, by which `load` finds a recipe again."""
     file = Path(str(module.__file__)).resolve()
+    for name, registered in _registered.entries().items():
+        if module.__name__ == registered:
+            return name
     return _name(file) or str(file)
 
 
@@ -146,6 +214,7 @@ def import_path(path: Path) -> types.ModuleType:
         return present
     # Its neighbours come first while it is executed; afterwards last, so that none of
     # them stands in for an installed module.
+    frames.belongs_to_user(home.parent)
     folder = str(home.parent)
     if folder in sys.path:
         return _execute(name, file)
@@ -170,6 +239,20 @@ def _sources() -> dict[str, Path]:
     packages = {file.parent.name: file for file in shipped().glob("[!_]*/__init__.py")}
     modules = {file.stem: file for file in shipped().glob("[!_]*.py")}
     return packages | modules
+
+
+def _origin(module: str) -> Path | None:
+    """Return the source of a module without importing it, but for its parents."""
+    present = sys.modules.get(module)
+    spec = None if present is None else present.__spec__
+    if spec is None:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            return None
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).resolve()
 
 
 def _name(file: Path) -> str | None:
@@ -233,9 +316,8 @@ def _execute(name: str, file: Path) -> types.ModuleType:
                 sys.modules.pop(name, None)
                 raise
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
-        where = f" (line {lines[-1]})" if lines else ""
-        kind = type(error).__name__
-        raise ValueError(f"{file} fails to load: {kind}: {error}{where}") from error
+        where = frames.place(error, file)
+        raise ValueError(
+            f"{file} fails to load: {frames.words(error)}{where}"
+        ) from error
     return module

@@ -6,6 +6,7 @@ networks, game and rule; `commands` adds how it trains and how it draws.
 
 import dataclasses
 import functools
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,11 @@ import gamedyn as gd
 from gamedyn import data, metrics, train
 from gamedyn.data import ImageSet, readers, sets
 from gamedyn.data.order import permutation
+from gamedyn.files import write_whole
 from gamedyn.recipes.lookup import Commands
 from gamedyn.recipes.records import write_json
+from gamedyn.recipes.values import plain
+from gamedyn.seeds import seed_key
 
 _MOST = 10_000  # pictures to measure
 _FEWEST = 100  # pictures of one's own, of which a tenth is held out
@@ -167,7 +171,7 @@ def fit(
         start,
         batches,
         num_steps=options.steps,
-        key=jax.random.fold_in(jax.random.key(options.seed), 3),
+        key=jax.random.fold_in(seed_key(options.seed), 3),
         directory=options.out,
         checkpoint_every=min(options.checkpoint_every, options.steps),
         resume=options.resume,
@@ -279,32 +283,32 @@ def commands(
         measure: `measure(config, made, theta)` returns their metrics.
 
     Returns:
-        `main`, `sample` and `evaluate`, see `gamedyn.recipes`. The metrics are stored
-        with all that they depend on, in `measurements.json`.
+        `main`, `sample` and `evaluate`, see `gamedyn.recipes`. `main` stores the
+        metrics with all that they depend on in `measurements.json`; `evaluate` returns
+        them so.
     """
-
-    def measured(config: Any, made: Setup, theta: Any, step: int) -> dict[str, Any]:
-        report = measure(config, made, theta)
-        full = {
-            name: dataclasses.asdict(value)
-            for name, value in report.items()
-            if isinstance(value, metrics.Measurement)
-        }
-        content = {"step": step, "measurements": full}
-        write_json(config.out / "measurements.json", content)
-        return {
-            name: value.value if isinstance(value, metrics.Measurement) else value
-            for name, value in report.items()
-        }
 
     def main(config: Any) -> dict[str, Any]:
         """Train, then measure."""
         made = setup(config)
         state = fit(config, made)
         summary = ending(state)
-        if state.status != train.Ending.OK:
+        if over(state):
             return summary
-        return summary | measured(config, made, state.averaged[0], int(state.step))
+        report = measure(config, made, state.averaged[0])
+        full = {
+            name: dataclasses.asdict(value)
+            for name, value in report.items()
+            if isinstance(value, metrics.Measurement)
+        }
+        content = plain(
+            {"step": int(state.step), "measurements": full}, "measurements.json"
+        )
+        write_json(config.out / "measurements.json", content)
+        return summary | {
+            name: value.value if isinstance(value, metrics.Measurement) else value
+            for name, value in report.items()
+        }
 
     def sample(config: Any, number: int, seed: int) -> tuple[Path, Path]:
         """Draw samples of a run: a grid as PNG, and the pictures as npz."""
@@ -316,14 +320,14 @@ def commands(
         shown = np.round(pictures * (255 / made.training.maximum)).astype(np.uint8)
         train.write_png(train.grid(shown), image)
         asked = {"labels": labels} if made.conditional else {}
-        np.savez(array, images=pictures, **asked)
+        write_npz(array, images=pictures, **asked)
         return image, array
 
     def evaluate(config: Any) -> dict[str, Any]:
-        """Measure what a run has trained so far."""
+        """Measure what a run has trained, each metric with what it depends on."""
         stored = train.load(config.out)
         theta = stored.arrays["average"]["0"]
-        return measured(config, setup(config), theta, stored.step)
+        return {"step": stored.step} | measure(config, setup(config), theta)
 
     return Commands(main, sample, evaluate)
 
@@ -335,6 +339,18 @@ def ending(state: train.TrainState) -> dict[str, Any]:
         "ending": train.Ending(state.status).message,
         "seconds of training": state.history[-1]["seconds"],
     }
+
+
+def over(state: train.TrainState) -> bool:
+    """Whether a run is not to be measured: it went wrong, or was asked to end."""
+    return state.status != train.Ending.OK or bool(getattr(state, "signal", 0))
+
+
+def write_npz(path: Path, **arrays: Any) -> None:
+    """Write arrays so that the file is whole or not there; a link is replaced."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
 
 
 def stored(config: Options) -> Any:

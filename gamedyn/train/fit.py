@@ -20,7 +20,7 @@ from gamedyn.fields import Field
 from gamedyn.game import Game, Params, PyTree
 from gamedyn.rules.base import Rule
 from gamedyn.solve import all_finite, inner_status, prepare
-from gamedyn.train import checkpoints, sharding
+from gamedyn.train import checkpoints, sharding, watch
 from gamedyn.train.averages import Average
 from gamedyn.train.batches import Batches, ahead, stacked
 from gamedyn.train.callbacks import STOP, Callback, as_callback, metrics_of
@@ -227,6 +227,7 @@ def fit(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_closed(ledger))
+        watch.started(folder, start, about)
         signals = stack.enter_context(_signals())
         shown = progress if jax.process_index() == 0 else False
         report = stack.enter_context(progress_bar(shown, start, num_steps))
@@ -279,7 +280,7 @@ def fit(
         carry = on_device(_last_good(folder, origin)) if kept is None else kept
     elif status == Ending.OK:
         status = Ending(int(inner_status(carry.rule_state)))
-    return state_of(carry, status)
+    return watch.ended(state_of(carry, status))
 
 
 def _describe(

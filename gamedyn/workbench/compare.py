@@ -17,6 +17,7 @@ from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.game import Game, Params
 from gamedyn.games import Problem
 from gamedyn.rules import Rule
+from gamedyn.seeds import seed_key
 from gamedyn.solve import Status
 from gamedyn.workbench.problems import as_problem, by_name, no_rule
 from gamedyn.workbench.race import Race, draw_starts, full_field, misfit, race
@@ -216,7 +217,7 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
     bound = bound or 1.0
     grid = GRID / bound if step_size == "auto" else np.array([float(step_size)])
     entrants = _entrants(problem, rules if names is None else names, noise > 0)
-    keys = jax.random.split(jax.random.key(seed), seeds)
+    keys = jax.random.split(seed_key(seed), seeds)
 
     def run(entrant: Entrant) -> Race:
         own = isinstance(entrant.method, Rule)

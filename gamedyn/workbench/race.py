@@ -32,6 +32,7 @@ from gamedyn.games import Problem
 from gamedyn.geometry import entropic, natural_map, per_player, simplex
 from gamedyn.methods import MethodEntry
 from gamedyn.rules import Rule
+from gamedyn.seeds import seed_key
 from gamedyn.solve import solve
 from gamedyn.sweep import sweep
 from gamedyn.workbench.evaluations import count_evaluations
@@ -245,7 +246,7 @@ def norm(tree: Params) -> jax.Array:
 
 def draw_starts(problem: Problem, seeds: int, seed: int) -> Params:
     """Stack the starts: the problem's own, then random ones."""
-    keys = jax.random.split(jax.random.key(seed), seeds)
+    keys = jax.random.split(seed_key(seed), seeds)
     drawn = [problem.init(None)] + [problem.init(key) for key in keys[1:]]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
 

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 # Seconds: between two looks whether another process has failed; for this one to end by
 # itself thereafter; and to leave jax's service.
-_LOOK, _GRACE, _LEAVE = 1.0, 10.0, 15.0
+_LOOK, _GRACE, _LEAVE = 1.0, 5.0, 15.0
 _runs = itertools.count()
 
 
@@ -72,7 +72,7 @@ def together() -> Iterator[None]:
     program that they run on the devices, where no exception reaches them. So each looks
     every second whether another one has failed, which jax's coordination service knows
     from it. Then it says so on standard error, and ends with status 1, unless it has
-    failed by itself within ten seconds. The first to fail raises its own exception as
+    failed by itself within five seconds. The first to fail raises its own exception as
     ever, and does not wait at its end, as jax does, for processes that are gone.
 
     All processes must enter this equally often. With a single process it does nothing.

@@ -61,23 +61,11 @@ class Game:
                 f"expected a tuple of losses, one per player, "
                 f"got {type(losses).__name__}"
             )
-        losses = tuple(jnp.asarray(loss) for loss in losses)
         if len(losses) != self.num_players:
             raise ValueError(
                 f"expected {self.num_players} losses, one per player, got {len(losses)}"
             )
-        for player, loss in enumerate(losses):
-            if loss.shape != ():
-                raise ValueError(
-                    f"the loss of player {player} must be a scalar, "
-                    f"got an array of shape {loss.shape}"
-                )
-            if not jnp.issubdtype(loss.dtype, jnp.floating):
-                raise TypeError(
-                    f"the loss of player {player} must be a real floating-point "
-                    f"number, got dtype {loss.dtype}"
-                )
-        return losses
+        return tuple(map(_checked, losses, range(self.num_players)))
 
 
 def check_params(params: Params, num_players: int | None = None) -> None:
@@ -183,6 +171,28 @@ def single_player(loss: Callable[..., jax.Array], *, stochastic: bool = False) -
     return general_sum(loss, stochastic=stochastic)
 
 
+def _checked(loss: Any, player: int) -> jax.Array:
+    """Make an array of what a loss returned, if it is a scalar."""
+    try:
+        array = None if loss is None else jnp.asarray(loss)
+    except (TypeError, ValueError):
+        array = None
+    if array is None:
+        got = "None: does it return?" if loss is None else type(loss).__name__
+        raise TypeError(f"the loss of player {player} must be a scalar, got {got}")
+    if array.shape != ():
+        raise ValueError(
+            f"the loss of player {player} must be a scalar, "
+            f"got an array of shape {array.shape}"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(
+            f"the loss of player {player} must be a real floating-point "
+            f"number, got dtype {array.dtype}"
+        )
+    return array
+
+
 # The losses below are module-level so that two games of the same kind have the same
 # tree structure: an inner closure would make jit retrace for every payoff matrix.
 
@@ -198,14 +208,14 @@ def _as_partial(function: Callable[..., Any]) -> Partial:
 
 def _zero_sum(payoff: Partial, params: Params, batch: Batch) -> tuple[Any, Any]:
     del batch
-    value = payoff(*params)
+    value = _checked(payoff(*params), 0)
     return value, -value
 
 
 def _zero_sum_stochastic(
     payoff: Partial, params: Params, batch: Batch
 ) -> tuple[Any, Any]:
-    value = payoff(*params, batch)
+    value = _checked(payoff(*params, batch), 0)
     return value, -value
 
 

@@ -1,12 +1,14 @@
 """Run a rule on a game: the only loops over steps in the library."""
 
 import enum
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from gamedyn.checks import check_positive, check_positive_integer, is_known
 from gamedyn.fields import Field, as_field
@@ -337,7 +339,31 @@ def prepare(
     check_params(params, num_players)
     params = jax.tree.map(jnp.asarray, params)
     state = rule.init(params) if rule_state is None else rule_state
-    return as_field(game_or_field), params, state
+    field = as_field(game_or_field)
+    if not isinstance(game_or_field, Game | Partial):  # those of this package are
+        field = _checked(field)
+    return field, params, state
+
+
+def _checked(field: Field) -> Field:
+    """Say of a field in one line that it returns what no step can be made of."""
+
+    def kinds(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: f"{jnp.result_type(x)}{jnp.shape(x)}", tree)
+
+    @functools.wraps(field)
+    def checked(params: Params, batch: Batch = None) -> Params:
+        direction = field(params, batch)
+        if jax.tree.structure(direction) != jax.tree.structure(params) or kinds(
+            direction
+        ) != kinds(params):
+            raise TypeError(
+                f"the field must return what the parameters are, {kinds(params)}, got "
+                f"{kinds(direction)}"
+            )
+        return direction
+
+    return checked
 
 
 def _first_step(start: Any, num_steps: Any) -> jax.Array:

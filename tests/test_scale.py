@@ -716,7 +716,7 @@ def test_a_model_of_another_dtype_is_named():
     ("loss", "error", "message"),
     [
         (lambda x, y: None, TypeError, "got None: "),
-        (lambda x, y: "a", TypeError, "got str"),
+        (lambda x, y: {}, TypeError, "got dict"),
         (lambda x, y: (x, y), ValueError, r"got an array of shape \(2,\)"),
         (lambda x, y: x > y, TypeError, "got dtype bool"),
         (lambda x, y: jnp.int32(1), TypeError, "got dtype int32"),

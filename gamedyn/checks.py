@@ -56,6 +56,28 @@ def check_positive_integer(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
+def check_output(what: str, value: Any, dtype: Any = None) -> None:
+    """Check what a network returned: an array of real floating-point numbers.
+
+    Args:
+        what: who returned it, such as "the generator".
+        value: the output.
+        dtype: the dtype that it must have; any floating-point one if `None`.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    got = getattr(value, "dtype", None)
+    if got is None or not hasattr(value, "shape"):
+        raise TypeError(f"{what} must return an array, got {type(value).__name__}")
+    if not jnp.issubdtype(got, jnp.floating) or (dtype is not None and got != dtype):
+        expected = "a real floating-point dtype" if dtype is None else f"dtype {dtype}"
+        raise TypeError(
+            f"{what} must return {expected}, got {got}: cast its output"
+            + ("" if dtype is None else ", or its input")
+        )
+
+
 def check_words(start: str, words: Any, known: Collection[str], table: str) -> None:
     """Check that words are a tuple of known ones.
 

@@ -1,6 +1,7 @@
 """Run a rule on a game: the only loops over steps in the library."""
 
 import enum
+import functools
 import inspect
 import operator
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from gamedyn.checks import (
     check_function,
@@ -365,6 +367,8 @@ def prepare(
     check_params(params, num_players)
     params = jax.tree.map(jnp.asarray, params)
     field = as_field(game_or_field)
+    if not isinstance(game_or_field, Game | Partial):  # those of this package are
+        field = _checked(field)
     if rule_state is None:
         return field, params, rule.init(params)
     expected = jax.tree.structure(jax.eval_shape(rule.init, params))
@@ -404,6 +408,27 @@ def _check_without_batch(game_or_field: Game | Field, params: Params) -> None:
             "expected a Game or a field(params, batch), got a function that fails as a "
             f"field ({why}); gamedyn.zero_sum or general_sum makes a Game of losses"
         ) from error
+
+
+def _checked(field: Field) -> Field:
+    """Say of a field in one line that it returns what no step can be made of."""
+
+    def kinds(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: f"{jnp.result_type(x)}{jnp.shape(x)}", tree)
+
+    @functools.wraps(field)
+    def checked(params: Params, batch: Batch = None) -> Params:
+        direction = field(params, batch)
+        if jax.tree.structure(direction) != jax.tree.structure(params) or kinds(
+            direction
+        ) != kinds(params):
+            raise TypeError(
+                f"the field must return what the parameters are, {kinds(params)}, got "
+                f"{kinds(direction)}"
+            )
+        return direction
+
+    return checked
 
 
 def _first_step(start: Any, num_steps: Any) -> jax.Array:

@@ -197,11 +197,16 @@ def plain(loss):
     return findings(certify(gd.zero_sum(Partial(loss, jnp.array(1.0))), ORIGIN))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@hypothesis.given(exponent=st.integers(-150, 150), constant=st.floats(-1e9, 1e9))
+@hypothesis.given(
+    loss=st.sampled_from(LOSSES),
+    exponent=st.integers(-150, 150),
+    constant=st.floats(-1e9, 1e9),
+)
 def test_certificates_know_no_unit_and_no_constant(loss, exponent, constant):
     k = jnp.array(10.0**exponent)
-    report = certify(gd.zero_sum(Partial(_plus, loss, k, k * constant)), ORIGIN)
+    report = certify(
+        gd.zero_sum(Partial(_plus, Partial(loss), k, k * constant)), ORIGIN
+    )
     assert findings(report) == plain(loss)
     if report.stationarity.norms[0]:
         np.testing.assert_allclose(report.stationarity.residual, 0.001, rtol=1e-6)
@@ -211,12 +216,11 @@ def _plus(loss, k, constant, x, y):
     return loss(k, x, y) + constant
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@hypothesis.given(seed=st.integers(0, 2**31))
+@hypothesis.given(loss=st.sampled_from(LOSSES), seed=st.integers(0, 2**31))
 def test_certificates_know_no_coordinates(loss, seed):
     random = np.random.default_rng(seed)
     turns = [jnp.asarray(np.linalg.qr(random.normal(size=(2, 2)))[0]) for _ in "xy"]
-    turned = Partial(_turned, loss, *turns)
+    turned = Partial(_turned, Partial(loss), *turns)
     found, expected = findings(certify(gd.zero_sum(turned), ORIGIN)), plain(loss)
     assert found[:2] == expected[:2]
     assert found[4:] == expected[4:]
@@ -234,6 +238,10 @@ def settled_far_away(k, x, y):
     return k * (y - 1e9) ** 2 / 2
 
 
+def _swapped(loss, k, x, y):
+    return loss(k, y, x)
+
+
 @hypothesis.given(exponents=st.tuples(st.integers(-150, 150), st.integers(-150, 150)))
 def test_each_player_is_judged_in_units_of_their_own(exponents):
     one, other = (10.0**exponent for exponent in exponents)
@@ -244,8 +252,8 @@ def test_each_player_is_judged_in_units_of_their_own(exponents):
     assert report.verdict.name == "NOT_STATIONARY"
     np.testing.assert_allclose(report.stationarity.residuals, [0.5, 0], rtol=1e-12)
     swapped = gd.general_sum(
-        Partial(lambda k, y, x: settled_far_away(k, x, y), other),
-        Partial(lambda k, y, x: tilted_far_away(k, x, y), one),
+        Partial(_swapped, Partial(settled_far_away), other),
+        Partial(_swapped, Partial(tilted_far_away), one),
     )
     report = certify(swapped, (1e9, 0.0))
     np.testing.assert_allclose(report.stationarity.residuals, [0, 0.5], rtol=1e-12)
@@ -264,7 +272,7 @@ def test_a_far_parameter_excuses_no_gradient_of_another():
     assert certify(game, there).verdict.name == "CERTIFIED_DNE"
 
 
-@pytest.mark.parametrize(("dtype", "size"), EXTREMES)
+@pytest.mark.parametrize(("dtype", "size"), EXTREMES[::3])
 def test_network_certificates_of_any_unit(dtype, size):
     z = tuple(jnp.zeros(2, dtype) for _ in "xy")
     for loss in (rotating, saddle, silent):
@@ -285,7 +293,7 @@ def test_tiny_negative_curvature_is_negative():
     np.testing.assert_allclose(report.players[0].smallest, -1e-19, rtol=1e-4)
 
 
-@hypothesis.given(exponent=st.integers(-150, 150))
+@pytest.mark.parametrize("exponent", [-150, 150])
 def test_rules_are_judged_whatever_their_memory_is_measured_in(exponent):
     k = 10.0**exponent
     game = gd.zero_sum(Partial(rotating, jnp.array(k)))
@@ -303,7 +311,7 @@ def test_proofs_know_no_unit():
         symmetric, error = certificates.symmetrise(lopsided)
         assert 0 < error < 1e-12 * size
         assert certificates.certify_symmetric(symmetric, error=error).positive
-    matrix = np.array([[0.5, 1e-200], [1e190, 0.2]])
+    matrix = np.array([[0.5, 1e-200], [1e180, 0.2]])
     np.testing.assert_allclose(
         np.linalg.eigvals(balanced(matrix)), [0.5, 0.2], rtol=1e-9
     )
@@ -311,9 +319,9 @@ def test_proofs_know_no_unit():
 
 
 def test_path_angles_of_any_unit():
-    for dtype, size in ((SINGLE, 1e-25), (SINGLE, 1e15), (DOUBLE, 1e-200)):
+    for dtype, size in ((SINGLE, 1e-25), (SINGLE, 1e25), (DOUBLE, 1e-200)):
         game = gd.zero_sum(lambda x, y, k=size: k * (x**2 / 2 + 2 * x * y - y**2 / 2))
-        first, second = (jnp.array(v * size, dtype) for v in (1.0, 0.0))
+        first, second = (jnp.array(v, dtype) for v in (1.0, 0.0))
         angle = path_angle(game, (first, second), (second, second))
         np.testing.assert_allclose(angle.cosines[0], 5**-0.5, rtol=1e-5)
 
@@ -321,10 +329,10 @@ def test_path_angles_of_any_unit():
 # Solvers and rules.
 
 
-@pytest.mark.parametrize(("dtype", "size"), EXTREMES)
+@pytest.mark.parametrize(("dtype", "size"), EXTREMES[::3])
 def test_linear_systems_of_any_unit(dtype, size):
-    if abs(np.log10(size)) > 250 or (dtype == SINGLE and abs(np.log10(size)) > 25):
-        size = size**0.5
+    # Solutions are of the size of the right-hand side over that of the system.
+    size = size**0.5
     matrix = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 1.0], [0.0, 1.0, 2.0]])
     right = np.array([1.0, -2.0, 0.5])
     expected = np.linalg.solve(matrix, right)
@@ -419,10 +427,7 @@ def test_steps_are_counted_in_the_range_of_their_index():
             )
         )
         assert int(last(most - 5)) == most
-    with pytest.raises(
-        TypeError,
-        match="num_steps .* known when jit traces",
-    ):
+    with pytest.raises(TypeError, match="num_steps must .* traced"):
         jax.jit(lambda n: gd.solve(game, rule, z, n).params)(3)
 
 
@@ -595,3 +600,168 @@ def test_no_number_is_made_of_what_is_none():
         for pair in ((x, y), (y, x)):
             got = float(POWERS[name][1](*(z[:, ::-1] for z in pair)))
             assert np.isnan(got), name
+
+
+# Precisions.
+
+
+MATRIX = np.array([[1.0, 2.0], [0.0, 1.0]]) / 3
+
+
+CONSTANTS = {
+    "numpy array": lambda: (lambda m: lambda x, y: x @ m @ y)(MATRIX.copy()),
+    "made inside": lambda: lambda x, y: x @ (np.eye(2) * MATRIX[0, 0]) @ y,
+    "in a jitted function": lambda: (lambda f: lambda x, y: f(x) @ y)(
+        jax.jit((lambda m: lambda x: x @ m)(MATRIX.copy()))
+    ),
+    "Partial": lambda: Partial(lambda m, x, y: x @ m @ y, MATRIX.copy()),
+    "jax array": lambda: (lambda m: lambda x, y: x @ m.astype(x.dtype) @ y)(
+        jnp.asarray(MATRIX)
+    ),
+}
+
+
+CONSTANTS_QUICK = ("numpy array", "in a jitted function")
+
+
+def _in_single_precision(game):
+    """Everything a user does with a game in float32."""
+    rule = gd.extragradient(optax.sgd(0.1))
+    with jax.enable_x64(False):
+        z = (jnp.ones(2, SINGLE), jnp.ones(2, SINGLE))
+        values = [game(z)[0], jax.jit(game)(z)[0]]
+        values += jax.tree.leaves(gd.fields.gradient(game)(z))
+        values += jax.jit(lambda z: gd.solve(game, rule, z, 3).params)(z)
+    assert all(np.asarray(value).dtype == SINGLE for value in values)
+    return values
+
+
+@pytest.mark.parametrize("order", ["certified first", "certified later"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] * (kind not in CONSTANTS_QUICK))
+        for kind in CONSTANTS
+    ],
+)
+def test_constants_of_a_loss_live_in_both_precisions(kind, order):
+    game = gd.zero_sum(CONSTANTS[kind]())
+    zeros = (np.zeros(2, SINGLE), np.zeros(2, SINGLE))
+    if order == "certified later":
+        kept = _in_single_precision(game)
+    with jax.enable_x64(False):
+        report = certify(game, zeros, rule=gd.optimistic(optax.sgd(0.1)))
+        certify_large(game, tuple(map(jnp.asarray, zeros)), None, KEY)
+    expected = MATRIX if kind != "made inside" else np.eye(2) * MATRIX[0, 0]
+    norm = float(np.linalg.norm(expected, 2))
+    np.testing.assert_allclose(report.stationarity.scales, norm, rtol=1e-14)
+    assert not report.notes
+    values = _in_single_precision(game)
+    np.testing.assert_allclose(float(values[0]), expected.sum(), rtol=1e-6)
+    if order == "certified later":
+        for a, b in zip(values, kept, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_of_another_dtype_is_named():
+    from gamedyn import diffusion, gan
+
+    chain = diffusion.schedules.linear(200)
+    sampler = diffusion.samplers.ddim(diffusion.schedules.respace(chain, 3))
+    draw = functools.partial(diffusion.sample, KEY, sampler=sampler, shape=(2, 1))
+    other = jnp.bfloat16
+    outputs = {
+        "dtype float32, got bfloat16": lambda x: x.astype(other),
+        "got int32": lambda x: jnp.zeros(x.shape, jnp.int32),
+        "got complex64": lambda x: jax.lax.complex(x, x),
+        "array, got NoneType": lambda x: None,
+    }
+    theta = (jnp.ones((), SINGLE),)
+    batch = diffusion.Batch(jnp.ones((4, 2), SINGLE), KEY)
+    real = gan.Batch(jnp.ones((4, 2), SINGLE), KEY)
+    for message, output in outputs.items():
+        model = lambda x, t, f=output: f(x)  # noqa: E731
+        with pytest.raises(TypeError, match=f"the model must return .*{message}"):
+            jax.jit(functools.partial(diffusion.sample, KEY, model, shape=(2, 1)))(
+                sampler=sampler
+            )
+        for game in (diffusion.game, diffusion.edm_game):
+            args = (chain,) if game is diffusion.game else ()
+            made = game(lambda theta, x, t, f=output: f(x), *args)
+            with pytest.raises(TypeError, match=f"the network must .*{message}"):
+                made(theta, batch)
+        made = gan.game(
+            lambda theta, z, f=output: f(z),
+            lambda phi, x: x.sum(axis=1),
+            "non_saturating",
+            latent=gan.sampling.normal(2),
+        )
+        with pytest.raises(TypeError, match=f"the generator must .*{message}"):
+            made(2 * theta, real)
+    with pytest.raises(ValueError, match="must return"):
+        diffusion.edm_game(lambda theta, x, t: x[:, :1])(theta, batch)
+    for options in ({"dtype": int}, {"start": jnp.ones((2, 1), int), "shape": None}):
+        with pytest.raises(TypeError, match="floating-point"):
+            draw(lambda x, t: x, **options)
+    # What is known too late to be refused has a status.
+    silent = diffusion.samplers.ddim(diffusion.schedules.zero_terminal_snr(chain))
+    with pytest.raises(ValueError, match="zero terminal SNR"):
+        diffusion.sample(KEY, lambda x, t: x, silent, (2, 1))
+    run = jax.jit(lambda s: diffusion.sample(KEY, lambda x, t: x, s, (2, 1)))
+    assert int(run(silent).status) == gd.Status.NON_FINITE
+    assert int(run(sampler).status) == gd.Status.OK
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (lambda x, y: None, TypeError, "got None: "),
+        (lambda x, y: {}, TypeError, "got dict"),
+        (lambda x, y: (x, y), ValueError, r"got an array of shape \(2,\)"),
+        (lambda x, y: x > y, TypeError, "got dtype bool"),
+        (lambda x, y: jnp.int32(1), TypeError, "got dtype int32"),
+        (lambda x, y: jax.lax.complex(x, y), TypeError, "got dtype complex"),
+        (lambda x, y: jnp.stack([x, y]), ValueError, r"got an array of shape \(2,\)"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_named(loss, error, message):
+    z = (jnp.ones(()), jnp.ones(()))
+    rule = gd.simultaneous(optax.sgd(0.1))
+    match = f"the loss of player 0,? must .*{message}"
+    for game in (gd.zero_sum(loss), gd.general_sum(loss, loss)):
+        for call in (
+            lambda game=game: game(z),
+            lambda game=game: gd.solve(game, rule, z, 3),
+            lambda game=game: gd.solve_until(game, rule, z, tolerance=1, max_steps=3),
+            lambda game=game: gd.sweep(lambda z: game((z, z)), jnp.ones(2)),
+            lambda game=game: certify_large(game, z, None, KEY),
+        ):
+            with pytest.raises(error, match=match):
+                call()
+        with pytest.raises(ValueError, match=match):
+            certify(game, z)
+
+
+def test_a_field_of_another_kind_is_named():
+    z, rule = (jnp.ones(2), jnp.ones(2)), gd.simultaneous(optax.sgd(0.1))
+    for field in (
+        lambda z, batch=None: (z[0].astype(SINGLE), z[1]),
+        lambda z, batch=None: (z[0][:1], z[1]),
+        lambda z, batch=None: list(z),
+        lambda z, batch=None: None,
+    ):
+        with pytest.raises(TypeError, match="the field must return"):
+            gd.solve(field, rule, z, 3)
+        with pytest.raises(TypeError, match="the field must return"):
+            gd.solve_until(field, rule, z, tolerance=1e-3, max_steps=3)
+
+
+def test_no_verdict_on_a_loss_that_is_no_number():
+    z = (jnp.ones(()), jnp.ones(()))
+    game = gd.zero_sum(lambda x, y: x * y * jnp.nan)
+    with pytest.raises(ValueError, match="nan"):
+        certify(game, z)
+    with pytest.raises(ValueError, match="not finite"):
+        certify_large(game, z, None, KEY)
+    solution = gd.solve(game, gd.simultaneous(optax.sgd(0.1)), z, 3)
+    assert int(solution.status) == gd.Status.NON_FINITE

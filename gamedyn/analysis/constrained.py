@@ -35,6 +35,7 @@ from gamedyn.geometry import (
     simplex,
 )
 from gamedyn.rules.base import Rule, project
+from gamedyn.trees import norm, norm_on_host, size
 
 _MANY_PROFILES = 10_000  # pure profiles up to which a game's loss arrays are formed
 _MULTILINEAR = 1e-10  # relative deviation of multilinear losses, by rounding
@@ -60,8 +61,8 @@ class ConstrainedReport:
         verdict: what the findings allow to conclude.
         infeasibility: the distance of the point from the domains.
         natural_residual: $|w - P(w - F(w))|$.
-        relative: $|w - P(w - F(w)/|J|_2)| / \max(1, |w|)$, invariant to scaling the
-            losses.
+        relative: the largest $|w_i - P(w_i - F_i(w)/|J_i|_2)| / \max(1, |w_i|)$ of all
+            players, invariant to scaling their losses.
         tolerance: what it was compared with.
         nash_conv: what best responses would gain, all players together, where the
             losses are multilinear and all domains simplices; else `None`.
@@ -177,7 +178,7 @@ def certify_constrained(
     the losses are multilinear on simplices, the best responses:
 
     $$|w - P(w)| \approx 0, \qquad
-      \frac{|w - P(w - F(w) / |J|_2)|}{\max(1, |w|)} \le t, \qquad
+      \max_i \frac{|w_i - P(w_i - F_i(w) / |J_i|_2)|}{\max(1, |w_i|)} \le t, \qquad
       \sum_i \Big( \ell_i(w) - \min_a \ell_i(a, w_{-i}) \Big)
       \le t \max_{i, a} |\ell_i(a)|,$$
 
@@ -232,7 +233,7 @@ def certify_constrained(
 
         # How far the point is from the domains, and from being stationary on them.
         order = _first_order(game, params, batch, geometry, chunk)
-        relative = order.relative / size
+        relative = order.relative
 
         # What best responses would gain.
         gains, domains = {}, per_player(geometry, len(params), "geometry")
@@ -319,9 +320,16 @@ def _first_order(
         raise ValueError(
             "the players' losses are not differentiable twice at this point"
         )
-    scale = spectral_norm(matrix) or float(np.linalg.norm(slope)) or 1.0
-    scaled = jax.tree.map(lambda leaf: leaf / scale, direction)
-    relative = float(natural_residual(params, scaled, geometry))
+    # In units of every player's own losses, and of their own point.
+    domains = per_player(geometry, len(params), "geometry")
+    relative, first = 0.0, 0
+    for own, ascent, domain in zip(params, direction, domains, strict=True):
+        part = slice(first, first + size(own))
+        scale = spectral_norm(matrix[part]) or norm_on_host(slope[part]) or 1.0
+        scaled = jax.tree.map(lambda leaf, by=scale: leaf / by, ascent)
+        missed = float(natural_residual((own,), (scaled,), domain))
+        relative = max(relative, missed / max(1.0, float(norm(own))))
+        first = part.stop
     return _FirstOrder(direction, matrix, float(distance), float(residual), relative)
 
 
@@ -339,7 +347,7 @@ def _derivatives(
     return (
         direction,
         game_jacobian(game, params, batch, chunk=chunk),
-        jnp.linalg.norm(ravel_pytree(moved)[0]),
+        norm(moved),
         natural_residual(params, direction, geometry),
     )
 

@@ -184,6 +184,12 @@ def certify_large(
 
     # Whether the field vanishes, in units of the own Hessians just examined.
     norms, precision = _norms(prepared(jacobian(game, params, batch)))
+    for player, norm_of_field in enumerate(norms):
+        if not np.isfinite(norm_of_field):
+            raise ValueError(
+                f"the gradient of player {player} is not finite at this point: the "
+                "loss is not smooth there, so no derivative test applies"
+            )
     stationarity, spent = _stationarity(
         norms,
         [e.ends.scale for e in examinations],

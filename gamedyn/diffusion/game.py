@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from gamedyn.checks import check_positive, check_positive_integer
+from gamedyn.checks import check_output, check_positive, check_positive_integer
 from gamedyn.diffusion.guidance import null_like
 from gamedyn.diffusion.likelihood import DECODERS, bound_term, check_decoder
 from gamedyn.diffusion.process import PREDICTIONS, convert, per_example, q_sample
@@ -346,7 +346,12 @@ class PreconditionedLoss:
         x = x0 + per_example(sigma, x0) * noise
 
         def network(x, t):
-            return _predicted(self, theta, x, t, of_condition, batch)
+            output = _predicted(self, theta, x, t, of_condition, batch)
+            if output.shape != x.shape:
+                raise ValueError(
+                    f"the network must return {x.shape}, got {output.shape}"
+                )
+            return output
 
         denoise = preconditioned(network, data_deviation=self.data_deviation)
         errors = _mean_square(denoise(x, sigma) - x0)
@@ -457,6 +462,14 @@ def _predicted(
     loss: Any, theta: Any, x: jax.Array, t: jax.Array, key: jax.Array, batch: Batch
 ) -> jax.Array:
     """Evaluate the network, with some conditions dropped."""
+    output = _applied(loss, theta, x, t, key, batch)
+    check_output("the network", output, x.dtype)
+    return output
+
+
+def _applied(
+    loss: Any, theta: Any, x: jax.Array, t: jax.Array, key: jax.Array, batch: Batch
+) -> jax.Array:
     condition = batch.condition
     if condition is None:
         if loss.null is not None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gamedyn.checks import is_known
+from gamedyn.checks import check_output, is_known
 from gamedyn.diffusion.schedules import Schedule
 from gamedyn.nets.net import check_choice
 
@@ -197,16 +197,12 @@ def estimate(
         Models, 2022. <https://arxiv.org/abs/2202.00512>
     """
     check_choice("prediction", prediction, PREDICTIONS)
+    check_output("the network", output, x.dtype)
     if output.shape != x.shape:
         raise ValueError(
             f"the network must predict the shape of its input {x.shape}, got "
             f"{output.shape}; twice the channels need learned_variance=True or "
             f"variance='learned'"
-        )
-    if output.dtype != x.dtype:
-        raise TypeError(
-            f"the network must predict in the dtype of its input, {x.dtype}, got "
-            f"{output.dtype}: cast its output, or start from noise of that dtype"
         )
     a, s = per_example(signal, x), per_example(noise, x)
     if prediction == "eps":

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gamedyn.checks import is_known
+from gamedyn.checks import check_output, is_known
 from gamedyn.diffusion.process import (
     PREDICTIONS,
     Estimate,
@@ -191,9 +191,15 @@ def sample(
     number = sampler.num_evaluations
     if start is None:
         assert shape is not None
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"the noise has a floating-point dtype, got {dtype}")
         noise = jax.random.normal(jax.random.fold_in(key, number), shape, dtype)
         start = jnp.asarray(sampler.start, dtype) * noise
     start = jnp.asarray(start)
+    if not jnp.issubdtype(start.dtype, jnp.floating):
+        raise TypeError(
+            f"sampling starts from real floating-point numbers, got {start.dtype}"
+        )
     rows = jax.tree.map(lambda leaf: _cast(leaf, start.dtype), sampler.rows)
 
     def body(carry, inputs):
@@ -203,6 +209,7 @@ def sample(
         if row.lift is not None:
             x = row.lift * x + row.spread * jax.random.normal(keys[0], x.shape, x.dtype)
         output = model(x, jnp.full(x.shape[:1], row.time, x.dtype))
+        check_output("the model", output, x.dtype)
         nu = None
         if learned_variance:
             output, nu = jnp.split(output, 2, axis=-1)

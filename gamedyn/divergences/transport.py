@@ -580,7 +580,7 @@ def _refined(
     for _ in range(_ROUNDS):
         reduced = np.maximum(costs - f[:, None] - g[None, :], 0)
         left = paid(plan, reduced)
-        if left <= _SETTLED * paid(plan, costs):
+        if math.isfinite(left) and left <= _SETTLED * paid(plan, costs):
             break
         largest = np.max(reduced, initial=0, where=allowed) or 1.0
         most = min(_AFFORDABLE * left, largest)

@@ -309,6 +309,8 @@ def least_residual(
         Walker and Zhou, A simpler GMRES, 1994; Jiranek and Rozloznik, Adaptive version
         of simpler GMRES, 2010.
     """
+    by = inverse_size(right).astype(right.dtype)
+    right = by * right  # images of tiny directions would be nothing
     limit = tolerance * norm(right)
     eps = jnp.finfo(right.dtype).eps
 
@@ -350,4 +352,4 @@ def least_residual(
     (point, _), _ = bounded_while(
         missed, cycle, (jnp.zeros_like(right), right), _CYCLES
     )
-    return point
+    return point / by

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gamedyn.checks import check_positive_integer
+from gamedyn.checks import check_output, check_positive_integer
 from gamedyn.game import Game
 from gamedyn.gan import losses as registered
 from gamedyn.gan.conditional import Conditional
@@ -206,6 +206,7 @@ class GanLosses:
         if latent is None:
             latent = self.latent(law, real.shape[0], real.dtype)
         picture = generate(theta, latent)
+        check_output("the generator", picture, real.dtype)
         if picture.shape != real.shape:
             raise ValueError(
                 f"the generator must return examples of the data's shape {real.shape}, "
@@ -257,6 +258,10 @@ class GanLosses:
                 f"the batch of a GAN is a gamedyn.gan.Batch, got {type(batch).__name__}"
             )
         real = jnp.asarray(batch.real)
+        if not jnp.issubdtype(real.dtype, jnp.floating):
+            raise TypeError(
+                f"the examples must be real floating-point numbers, got {real.dtype}"
+            )
         if real.ndim == 0 or real.shape[0] % self.pack:
             raise ValueError(
                 f"expected a batch of examples whose number is a multiple of "
@@ -287,6 +292,7 @@ class GanLosses:
             got = "one array" if auxiliary else "a tuple"
             raise ValueError(f"the discriminator must return {expected}, got {got}")
         logits, classes = output if auxiliary else (output, None)
+        check_output("the discriminator", logits)
         if logits.shape[:1] != x.shape[:1]:
             raise ValueError(
                 f"the discriminator must return one logit per example, shape "

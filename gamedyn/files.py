@@ -1,11 +1,25 @@
-"""Files and folders that are written atomically: complete, or not at all."""
+"""Files and folders written atomically, complete or not at all, and read with care."""
 
+import errno
+import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
+
+# Follow no link, and do not wait for whoever writes into a pipe.
+CAREFUL = (
+    getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_DEEPEST = 100  # containers within one another
+_MOST_CONTAINERS, _MOST_VALUES = 2**20, 2**22  # in one document
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -82,3 +96,119 @@ def named(error: OSError, path: Path) -> OSError:
     The system's own error of a full disk does not.
     """
     return OSError(error.errno, f"{error.strerror}: {path}")
+
+
+@contextmanager
+def plain_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file of a folder that others may have made, to read it.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The file, unbuffered.
+
+    Raises:
+        OSError: if it is missing, a link, or no plain file (a pipe or a device, which
+            could block for ever).
+    """
+    _check_plain(path.lstat(), path)  # to open a device is too much already
+    number = os.open(path, os.O_RDONLY | CAREFUL)
+    try:
+        _check_plain(os.fstat(number), path)
+    except OSError:
+        os.close(number)
+        raise
+    with os.fdopen(number, "rb", buffering=0) as file:
+        yield file
+
+
+def _check_plain(found: os.stat_result, path: Path) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, "it is a link", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """Read a whole file of a folder that others may have made.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have.
+
+    Returns:
+        The content.
+
+    Raises:
+        OSError: as `plain_file`.
+        ValueError: if it is larger.
+    """
+    with plain_file(path) as file:
+        # Not what the system says of its size, which may change meanwhile.
+        parts, left = [], limit + 1
+        while left and (part := file.read(min(left, 2**20))):
+            parts.append(part)
+            left -= len(part)
+    if not left:
+        raise ValueError(f"{path.name} has more than {limit} bytes")
+    return b"".join(parts)
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse JSON strictly, and with memory in proportion to its size.
+
+    Args:
+        data: the document, UTF-8.
+
+    Returns:
+        Its value.
+
+    Raises:
+        ValueError: if it is no JSON (NaN and infinities are none), has a key twice, is
+            nested more than 100 deep, or has more than a million containers.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            raise ValueError("a key occurs twice")
+        return table
+
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"the number {text[:20]} is none of JSON's")
+        return number
+
+    containers = data.count(b"[") + data.count(b"{")
+    if containers > _MOST_CONTAINERS or data.count(b",") > _MOST_VALUES:
+        raise ValueError("it has too many values")
+    try:
+        value = json.loads(
+            data.decode(),
+            object_pairs_hook=once,
+            parse_float=finite,
+            parse_constant=finite,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    layer = [value]
+    for _ in range(_DEEPEST + 1):
+        layer = [
+            part
+            for each in layer
+            if isinstance(each, dict | list)
+            for part in (each.values() if isinstance(each, dict) else each)
+            if isinstance(part, dict | list)
+        ]
+        if not layer:
+            return value
+    raise ValueError("it is nested too deeply")
+
+
+def printable(text: str) -> str:
+    """Write out the characters that a terminal would obey instead of showing."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )

@@ -589,10 +589,10 @@ def test_every_kind_of_leaf_is_stored(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "FORMAT", 2)
+    monkeypatch.setattr(checkpoints, "FORMAT", 3)
     checkpoints.write(tmp_path / "7", {"a": np.ones(2)}, {"step": 7})
     monkeypatch.undo()
-    with pytest.raises(train.CheckpointError, match="has format 2, expected 1"):
+    with pytest.raises(train.CheckpointError, match="has format 3, expected 2"):
         checkpoints.read(tmp_path / "7")
 
 
@@ -711,7 +711,7 @@ def flip(path):
 
 
 def data_file(folder):
-    return max((folder / "arrays").rglob("*"), key=lambda p: p.is_file() * 1)
+    return folder / "arrays.bin"
 
 
 DAMAGE = {
@@ -773,15 +773,14 @@ def test_nothing_whole_is_an_error(copy, resume):
 @of_the_gan
 def test_every_byte_counts(finished, copy):
     path = copy / "checkpoints" / "000000020"
-    files = [p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json"]
-    assert len(files) > 5
-    for file in files:
+    for name in ("metadata.json", "arrays.bin"):
+        file = path / name
         content = file.read_bytes()
         flip(file)
-        with pytest.raises(train.CheckpointError, match=file.name):
-            checkpoints.verify(path)
+        with pytest.raises(train.CheckpointError, match=name):
+            checkpoints.read(path)
         file.write_bytes(content)
-    checkpoints.verify(path)
+    checkpoints.read(path)
 
 
 @of_the_gan

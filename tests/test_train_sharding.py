@@ -81,6 +81,7 @@ def check_layouts(tmp_path, in_processes):
     answers = train_worker.finish(train_worker.start(cache, runs, "--devices", 8))
     assert [answer["devices"] for answer in answers] == len(GAMES) * [[1], [8], [1]]
     assert [answer["step"] for answer in answers] == len(GAMES) * [24, 20, 24]
+    assert [answer["elsewhere"] for answer in answers] == len(GAMES) * [0, 0, 1]
     for game in GAMES:
         agree(at("eight", game), at("one", game))
 
@@ -103,6 +104,9 @@ def check_layouts(tmp_path, in_processes):
     finally:
         for process in processes:
             process.kill()
+    warned = [answer.pop("elsewhere") for answer in first]
+    assert warned == [int(name == "resumed") for name, _ in places] + [0]
+    assert not any(answer.pop("elsewhere") for answer in second)  # it does not read
     assert first == second
     done = {"status": "OK", "step": 24, "devices": [4], "processes": 2}
     assert first[:-1] == len(places) * [done]
@@ -110,6 +114,33 @@ def check_layouts(tmp_path, in_processes):
     assert train.load(long).step == first[-1]["step"] < 5000
     for name, game in places:
         agree(at(name, game), at("one", game))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (1, "error"),
+        pytest.param(0, "error", marks=pytest.mark.slow),
+        pytest.param(1, "killed", marks=pytest.mark.slow),
+        pytest.param(0, "killed", marks=pytest.mark.slow),
+    ],
+)
+def test_one_process_that_fails_ends_all(number, kind, tmp_path):
+    run = plan(tmp_path / "run", "diffusion", 5000, mesh=4, failing=(number, kind))
+    processes = pair(tmp_path / "cache", [run])
+    try:
+        failed = processes.pop(number)
+        _, first = failed.communicate(timeout=120)
+        begun = time.monotonic()
+        _, second = processes[0].communicate(timeout=60)
+        assert time.monotonic() - begun < 60
+        assert failed.returncode and processes[0].returncode
+    finally:
+        for process in [failed, *processes]:
+            process.kill()
+    if kind == "error":
+        assert "RuntimeError: no such shard" in first.splitlines()
+        assert f"(process {number}: RuntimeError: no such shard)" in second
 
 
 def test_the_mesh_changes_nothing_here():

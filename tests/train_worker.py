@@ -8,9 +8,11 @@ import argparse
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -134,11 +136,29 @@ RULES = {
 }
 
 
-def do(directory, game, rule, *, num_steps, every, saved, pause=0.0, mesh=0):
+def fail(number, kind):
+    """Fail in one process, in a callback: by an error, or killed from outside."""
+
+    def callback(state, metrics):
+        del state, metrics
+        if jax.process_index() == number:
+            if kind == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("no such shard")
+
+    return callback
+
+
+def do(
+    directory, game, rule, *, num_steps, every, saved, pause=0.0, mesh=0, failing=()
+):
     """Begin a run or go on with it, over `mesh` devices.
 
     Rows come `every` so many steps, and a pause with them; checkpoints when `saved`.
+    `failing` is the number of a process, and how it fails after the first row.
     """
+    elsewhere.clear()
+    failures = [fail(*failing)] if failing else []
     played, params, build, examples = GAMES[game]()
     state = train.fit(
         played,
@@ -153,7 +173,7 @@ def do(directory, game, rule, *, num_steps, every, saved, pause=0.0, mesh=0):
         log_every=every,
         keep_last=3,
         resume=True,
-        callbacks=[lambda state, metrics: time.sleep(pause)],
+        callbacks=[lambda state, metrics: time.sleep(pause), *failures],
         average=train.ema(0.9),
         mesh=train.data_mesh(jax.devices()[:mesh]) if mesh else None,
     )
@@ -163,10 +183,22 @@ def do(directory, game, rule, *, num_steps, every, saved, pause=0.0, mesh=0):
         "step": state.step,
         "devices": sorted(spread),
         "processes": jax.process_count(),
+        "elsewhere": len(elsewhere),
     }
 
 
+# What was said of runs that went on elsewhere; any other warning is an error.
+elsewhere = []
+
+
+def show(message, *place):
+    del place
+    elsewhere.append(str(message))
+
+
 def main(arguments):
+    warnings.filterwarnings("always", message="the run in .* goes on elsewhere")
+    warnings.showwarning = show
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", arguments.devices)
     if arguments.processes > 1:

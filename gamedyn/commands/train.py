@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -93,7 +93,7 @@ def run(config: Train, options: list[str], command: str) -> None:
             default=default,
         )
     signals: list[int] = []
-    watcher = watch.Watcher(ended=lambda state: signals.append(_signal(state)))
+    watcher = watch.Watcher(ended=lambda state: signals.append(state.signal))
     before = files_of(chosen.out)
     try:
         with watch.watching(watcher):
@@ -105,8 +105,3 @@ def run(config: Train, options: list[str], command: str) -> None:
         error.add_note(saved(chosen.out, before, again, hasattr(chosen, "resume")))
         raise
     print(f"the run: {chosen.out}")
-
-
-def _signal(state: Any) -> int:
-    """Return the signal that ended a run, 0 if none did."""
-    return getattr(state, "signal", 0)

@@ -343,7 +343,7 @@ def ending(state: train.TrainState) -> dict[str, Any]:
 
 def over(state: train.TrainState) -> bool:
     """Whether a run is not to be measured: it went wrong, or was asked to end."""
-    return state.status != train.Ending.OK or bool(getattr(state, "signal", 0))
+    return state.status != train.Ending.OK or bool(state.signal)
 
 
 def write_npz(path: Path, **arrays: Any) -> None:

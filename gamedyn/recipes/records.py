@@ -258,7 +258,7 @@ def _content(
         "recipe_sha256": origin.digest(_file(module)),
         "config": options,
         **made,
-        "data": about.get("data"),
+        "data": (about.get("data") or {}).get("fingerprint"),
     }
 
 

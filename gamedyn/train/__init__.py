@@ -22,6 +22,10 @@ from gamedyn.train.checkpoints import (
     load as load,
 )
 from gamedyn.train.fit import fit as fit
+from gamedyn.train.locks import (
+    LockedError as LockedError,
+    locked as locked,
+)
 from gamedyn.train.log import (
     read_metrics as read_metrics,
     tensorboard as tensorboard,
@@ -34,7 +38,9 @@ from gamedyn.train.pictures import (
     write_gif as write_gif,
     write_png as write_png,
 )
+from gamedyn.train.processes import together as together
 from gamedyn.train.sharding import data_mesh as data_mesh
+from gamedyn.train.signals import Interrupted as Interrupted
 from gamedyn.train.state import (
     Ending as Ending,
     TrainState as TrainState,

@@ -9,6 +9,7 @@ import numpy as np
 
 from gamedyn.data.order import BatchOrder
 from gamedyn.game import Batch, PyTree
+from gamedyn.train.describe import ingredients
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -28,11 +29,16 @@ class Batches(NamedTuple):
         resident: a pytree that stays on the devices, or `None`. If given, `load`
             returns indices into its leading axis, shape (examples,), and `build` gets
             the rows at these indices.
+        fingerprint: JSON values that identify the data and their order, stored with the
+            checkpoints and compared on resume. If `None`, what `load` closes over,
+            numbers and hashes of arrays, and the resident arrays; of an object of
+            another class only its name.
     """
 
     load: Callable[[int], PyTree]
     build: "Callable[[PyTree, jax.Array], Batch] | Numbered"
     resident: PyTree = None
+    fingerprint: Any = None
 
 
 class Numbered(NamedTuple):
@@ -140,17 +146,26 @@ def from_arrays(
         )
     (size,) = sizes.pop()
     order = BatchOrder(size, batch_size, seed, jax.process_index(), jax.process_count())
+    fingerprint = {
+        "arrays": ingredients(arrays),
+        "size": size,
+        "batch_size": int(batch_size),
+        "seed": int(seed),
+    }
     if on_device:
         # Only indices are transferred; `fit` puts the arrays on the devices once.
         return Batches(
-            lambda index: order.indices(index).astype(np.int32), build, arrays
+            lambda index: order.indices(index).astype(np.int32),
+            build,
+            arrays,
+            fingerprint,
         )
 
     def load(index: int) -> PyTree:
         rows = order.indices(index)
         return jax.tree.map(lambda leaf: leaf[rows], arrays)
 
-    return Batches(load, build)
+    return Batches(load, build, fingerprint=fingerprint)
 
 
 def stacked(load: Callable[[int], PyTree], indices: Iterable[int], length: int) -> Any:

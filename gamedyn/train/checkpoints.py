@@ -1,34 +1,65 @@
 """Checkpoints: written atomically, verified by checksums before they are used.
 
-A checkpoint is a folder `checkpoints/<step>`: the arrays as a plain nested dictionary
-(orbax), `metadata.json`, and `manifest.json` with the size and SHA-256 of every other
-file. It is written under a temporary name and then renamed, so that a crash at any
-moment leaves no half-written checkpoint under its name.
+A checkpoint is a folder `checkpoints/<step>`, the step in at least nine digits, of
+three files. `arrays.bin` has the arrays one after the other, each in row-major order
+with the lowest byte first, and nothing else. `metadata.json` lists their names, shapes
+and dtypes in this order under "structure"; so the size of every array is known before
+any is read. `manifest.json` has the size and SHA-256 of the two. A checkpoint is
+written under a temporary name and then renamed, so that a crash at any moment leaves no
+half-written one under its name.
+
+Reading one takes it for what it may be, a stranger's: no file is opened but these
+three, no link is followed, and memory is taken in proportion to the bytes on the disk.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
-import time
+import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import ml_dtypes
 import numpy as np
 
+from gamedyn import files
 from gamedyn.game import PyTree
-from gamedyn.train.describe import names, structure
+from gamedyn.train.describe import names, parts, structure
 
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
-ARRAYS = "arrays"
-FORMAT = 1
+ARRAYS = "arrays.bin"
+FORMAT = 2
+LARGEST = 2**26  # bytes of metadata: 500,000 arrays, say
+_DEEPEST, _MOST_FOLDERS = 100, 2**20  # dictionaries that names of arrays may ask for
+
+# The names under which a checkpoint is being written or removed.
+_OWN = re.compile(r"\.[0-9]{9,}\.(partial|going)")
+
+# What an array may be made of: numbers, of a size that the name tells.
+DTYPES = {
+    np.dtype(kind).name: np.dtype(kind)
+    for kind in [
+        *(np.bool_, np.float16, np.float32, np.float64, np.complex64, np.complex128),
+        *(np.int8, np.int16, np.int32, np.int64),
+        *(np.uint8, np.uint16, np.uint32, np.uint64),
+        *(
+            kind
+            for kind in vars(ml_dtypes).values()
+            if isinstance(kind, type) and issubclass(kind, np.generic)
+        ),
+    ]
+}
 
 
 class CheckpointError(RuntimeError):
@@ -44,8 +75,10 @@ class Checkpoint(NamedTuple):
             "average" where there is one; PRNG keys as their data, uint32. Tuples, lists
             and NamedTuples are dictionaries too: `arrays["params"]["0"]` is player 0.
         metadata: JSON values: "format", "step", "structure" (shape and dtype of every
-            array), "about" (what the run depends on, compared on resume), "seconds",
-            "rows" (the number of rows logged) and "score".
+            array by its path, in which "/" of a name is "~1" and "~" is "~0"), "about"
+            (what the run depends on, compared on resume), "versions" and "devices"
+            (where it ran, a change of which is said), "seconds", "rows" (the number of
+            rows logged) and "score".
     """
 
     step: int
@@ -92,28 +125,61 @@ def newest(folder: Path) -> Checkpoint | None:
         The checkpoint; `None` if the folder has no checkpoints.
 
     Raises:
-        CheckpointError: if the folder has checkpoints and all are damaged.
+        CheckpointError: if the folder has checkpoints and all are damaged, or it cannot
+            be listed or is a link.
     """
     reasons = []
-    for step in reversed(steps(folder)):
+    for step, path in reversed(listed(folder)):
         try:
-            checkpoint = read(place(folder, step))
+            if path != place(folder, step):
+                raise CheckpointError(
+                    f"checkpoint {files.printable(str(path))} is damaged: its name "
+                    f"should be {place(folder, step).name}"
+                )
+            checkpoint = read(path)
         except CheckpointError as error:
             reasons.append(str(error))
             continue
         for reason in reasons:
-            warnings.warn(f"{reason}; using that of step {step}", stacklevel=3)
+            warnings.warn(
+                f"{reason}; using that of step {checkpoint.step}", stacklevel=3
+            )
         return checkpoint
     if reasons:
         raise CheckpointError("every checkpoint is damaged: " + "; ".join(reasons))
     return None
 
 
-def steps(folder: Path) -> list[int]:
-    """List the steps of the checkpoints in a folder, intact or not, in order."""
-    if not folder.is_dir():
+def listed(folder: Path) -> list[tuple[int, Path]]:
+    """List what claims to be a checkpoint: whatever has a number for its name.
+
+    Args:
+        folder: the folder of the checkpoints; it need not exist.
+
+    Returns:
+        The steps and paths, in the order of the steps.
+
+    Raises:
+        CheckpointError: if the folder cannot be listed or is a link.
+    """
+    try:
+        if folder.is_symlink():
+            raise CheckpointError(f"{folder} is a link, expected a folder")
+        found = [p for p in folder.iterdir() if p.name.isdecimal()]
+    except FileNotFoundError:
         return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from error
+    return sorted((int(path.name), path) for path in found)
+
+
+def steps(folder: Path) -> list[int]:
+    """List the steps of the checkpoints in a folder, intact or not, in order.
+
+    Raises:
+        CheckpointError: as `listed`.
+    """
+    return [step for step, path in listed(folder) if path == place(folder, step)]
 
 
 def place(folder: Path, step: int) -> Path:
@@ -122,7 +188,7 @@ def place(folder: Path, step: int) -> Path:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read one checkpoint, after verifying it.
+    """Read one checkpoint, and verify all of it.
 
     Args:
         path: the folder of the checkpoint.
@@ -131,54 +197,164 @@ def read(path: Path) -> Checkpoint:
         The checkpoint.
 
     Raises:
-        CheckpointError: if it is damaged, or of another format.
+        CheckpointError: if it is damaged in whatever way, or of another format.
     """
-    verify(path)
-    metadata = json.loads((path / METADATA).read_text("utf-8"))
-    if metadata["format"] != FORMAT:
-        raise CheckpointError(
-            f"checkpoint {path} has format {metadata['format']}, expected {FORMAT}"
-        )
-    leaves = metadata["structure"]
-    with _orbax() as reader:
-        arrays = reader.restore((path / ARRAYS).absolute())
-    # Arrays without entries are not stored (see `_nested`): make them anew.
-    for name, (shape, dtype) in leaves.items():
-        if 0 in shape:
-            _put(arrays, name.split("/"), np.zeros(shape, jax.numpy.dtype(dtype)))
+    with _damage_of(path):
+        expected, metadata = _described(path)
+        leaves = _leaves(metadata["structure"])
+        arrays = _filled(path, expected.pop(ARRAYS, None), leaves)
+        if expected:
+            raise ValueError(f"{MANIFEST} lists {next(iter(expected))!r}")
+        step = arrays.get("step", np.int64(metadata["step"]))
+        if isinstance(step, dict) or step.shape or step != metadata["step"]:
+            raise ValueError(f"its state is not of step {metadata['step']}")
     return Checkpoint(metadata["step"], arrays, metadata)
 
 
-def verify(path: Path) -> None:
-    """Check the size and SHA-256 of every file of a checkpoint against its manifest.
-
-    Args:
-        path: the folder of the checkpoint.
-
-    Raises:
-        CheckpointError: if a file is missing, truncated or changed.
-    """
-
-    def damaged(reason: str) -> CheckpointError:
-        return CheckpointError(f"checkpoint {path} is damaged: {reason}")
-
+@contextlib.contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a checkpoint into a `CheckpointError`."""
     try:
-        files = json.loads((path / MANIFEST).read_bytes())["files"]
-        expected = {str(k): (int(v["bytes"]), v["sha256"]) for k, v in files.items()}
-    except FileNotFoundError:
-        raise damaged(f"{MANIFEST} is missing") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise damaged(f"{MANIFEST} cannot be read") from None
+        yield
+    except OSError as error:
+        file = Path(error.filename or path).name
+        missing = isinstance(error, FileNotFoundError)
+        reason = "is missing" if missing else f"cannot be read: {error.strerror}"
+        raise CheckpointError(
+            f"checkpoint {path} is damaged: {file} {reason}"
+        ) from error
+    except (ValueError, OverflowError, MemoryError) as error:
+        reason = str(error) or "it does not fit into memory"
+        raise CheckpointError(f"checkpoint {path} is damaged: {reason}") from error
+
+
+Entry = tuple[int, str]  # the size and SHA-256 of a file
+
+
+def _described(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
+    """Read the manifest, and the metadata, of the types that they ought to have.
+
+    Returns:
+        What the manifest says of the other files, and the metadata.
+    """
+    if not stat.S_ISDIR(path.lstat().st_mode):
+        raise ValueError("it is no folder")
+    expected = _manifest(files.read_plain(path / MANIFEST, LARGEST))
     if METADATA not in expected:
-        raise damaged(f"{MANIFEST} does not list {METADATA}")
-    for name, (size, code) in expected.items():
-        file = path / name
-        if not file.is_file():
-            raise damaged(f"{name} is missing")
-        if file.stat().st_size != size:
-            raise damaged(f"{name} has {file.stat().st_size} bytes, expected {size}")
-        if _sha256(file) != code:
-            raise damaged(f"{name} does not have the content that was written")
+        raise ValueError(f"{MANIFEST} does not list {METADATA}")
+    data = files.read_plain(path / METADATA, LARGEST)
+    _compare(METADATA, expected.pop(METADATA), len(data), hashlib.sha256(data))
+    try:
+        metadata = files.parse_json(data)
+    except ValueError as error:
+        raise ValueError(f"{METADATA} cannot be read: {error}") from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{METADATA} is no table")
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {path} has format {_shown(metadata.get('format'))}, expected "
+            f"{FORMAT}"
+        )
+    for name, (fits, kind) in _KINDS.items():
+        if name not in metadata:
+            raise ValueError(f"{METADATA} does not have {name!r}")
+        if not fits(metadata[name]):
+            got = _shown(metadata[name])
+            raise ValueError(f"{name!r} in {METADATA} must be {kind}, got {got}")
+    if path.name.isdecimal() and int(path.name) != metadata["step"]:
+        raise ValueError(f"it says that it is of step {metadata['step']}")
+    return expected, metadata
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= 1e300
+
+
+_KINDS = {
+    "step": (_whole, "a number of steps"),
+    "structure": (lambda value: isinstance(value, dict), "a table"),
+    "about": (lambda value: isinstance(value, dict), "a table"),
+    "seconds": (lambda value: _finite(value) and value >= 0, "a number of seconds"),
+    "rows": (_whole, "a number of rows"),
+    "score": (lambda value: value is None or _finite(value), "a number or null"),
+}
+
+
+def _manifest(data: bytes) -> dict[str, Entry]:
+    try:
+        table = files.parse_json(data)["files"]
+        expected = {name: (v["bytes"], v["sha256"]) for name, v in table.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{MANIFEST} cannot be read") from None
+    for size, code in expected.values():
+        if not (_whole(size) and isinstance(code, str)):
+            raise ValueError(f"{MANIFEST} cannot be read")
+    return expected
+
+
+def _leaves(table: dict[str, Any]) -> list[tuple[str, tuple[int, ...], np.dtype]]:
+    """Return the name, shape and dtype of each array, in the order on the disk."""
+    leaves = []
+    for name, entry in table.items():
+        try:
+            shape, kind = entry
+            dtype = DTYPES[kind]
+            if not (isinstance(shape, list) and all(map(_whole, shape))):
+                raise TypeError
+        except (ValueError, TypeError, KeyError):
+            got = f"{_shown(name)}: {_shown(entry)}"
+            raise ValueError(f"no shape and dtype in the structure: {got}") from None
+        leaves.append((name, tuple(shape), dtype))
+    slashes = [name.count("/") for name in table]
+    if sum(slashes) > _MOST_FOLDERS or max(slashes, default=0) > _DEEPEST:
+        raise ValueError("the names in the structure are too deep")
+    return leaves
+
+
+def _filled(path: Path, entry: Entry | None, leaves: list[Any]) -> dict[str, Any]:
+    """Read all arrays into nested dictionaries."""
+    if entry is None:
+        raise ValueError(f"{MANIFEST} does not list {ARRAYS}")
+    needed = sum(math.prod(shape) * dtype.itemsize for _, shape, dtype in leaves)
+    nested: dict[str, Any] = {}
+    code = hashlib.sha256()
+    with files.plain_file(path / ARRAYS) as stream:
+        # The size on the disk bounds that of all arrays, whatever the metadata say.
+        size = os.fstat(stream.fileno()).st_size
+        _compare(ARRAYS, entry, size)
+        if size != needed:
+            raise ValueError(f"{ARRAYS} has {size} bytes, the structure has {needed}")
+        for name, shape, dtype in leaves:
+            array = np.empty(shape, dtype)
+            room = memoryview(array.reshape(-1).view(np.uint8))
+            done = 0
+            while done < len(room):
+                count = stream.readinto(room[done:])  # pyright: ignore
+                if not count:
+                    raise ValueError(f"{ARRAYS} ends early")
+                done += count
+            code.update(room)
+            if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+                raise ValueError(f"{_shown(name)} has truth values beyond 0 and 1")
+            _put(nested, parts(name), array)
+    _compare(ARRAYS, entry, size, code)
+    return nested
+
+
+def _compare(name: str, entry: Entry, size: int, code: Any = None) -> None:
+    if size != entry[0]:
+        raise ValueError(f"{name} has {size} bytes, expected {entry[0]}")
+    if code is not None and code.hexdigest() != entry[1]:
+        raise ValueError(f"{name} does not have the content that was written")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
@@ -195,48 +371,69 @@ def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
+        discard(partial)
         partial.mkdir()
-        with _orbax() as writer:
-            writer.save((partial / ARRAYS).absolute(), _nested(arrays))
-        about = {"format": FORMAT, **metadata, "structure": structure(arrays)}
-        (partial / METADATA).write_text(json.dumps(about, indent=1) + "\n", "utf-8")
-        files = {
-            str(file.relative_to(partial)): {
-                "bytes": file.stat().st_size,
-                "sha256": _sha256(file),
-            }
-            for file in sorted(partial.rglob("*"))
-            if file.is_file()
+        about = _DEFAULTS | metadata
+        about = {"format": FORMAT, **about, "structure": structure(arrays)}
+        text = json.dumps(about, indent=1, allow_nan=False).encode() + b"\n"
+        files.parse_json(text)  # what could not be read must not be written
+        if len(text) > LARGEST:
+            raise ValueError(f"the metadata have more than {LARGEST} bytes")
+        leaves = jax.tree.leaves(arrays)
+        if len(about["structure"]) < len(leaves):
+            raise ValueError("two arrays have one name")
+        entries = {
+            ARRAYS: _written(partial / ARRAYS, map(_bytes, leaves)),
+            METADATA: _written(partial / METADATA, [text]),
         }
-        (partial / MANIFEST).write_text(json.dumps({"files": files}) + "\n", "utf-8")
-        # Force all to the disk before the new name appears there, so that a checkpoint
+        table = {k: {"bytes": n, "sha256": code} for k, (n, code) in entries.items()}
+        manifest = json.dumps({"files": table}).encode() + b"\n"
+        _written(partial / MANIFEST, [manifest])
+        # All is on the disk before the new name appears there, so that a checkpoint
         # that has its name is complete even after a loss of power.
-        for file in partial.rglob("*"):
-            _sync(file)
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
     except Exception as error:
-        _remove(partial)
+        discard(partial)
         raise CheckpointError(_why(path, error)) from error
 
 
-def _remove(path: Path) -> None:
-    """Remove a folder into which orbax's threads may still be writing."""
-    for _ in range(20):
-        shutil.rmtree(path, ignore_errors=True)
-        time.sleep(0.05)
-        if not path.exists():
-            return
+_DEFAULTS = {"about": {}, "seconds": 0.0, "rows": 0, "score": None}
+
+
+def _bytes(leaf: np.ndarray) -> memoryview:
+    if DTYPES.get(leaf.dtype.name) != leaf.dtype:
+        raise TypeError(f"arrays of {leaf.dtype} cannot be stored")
+    return memoryview(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+
+
+def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Entry:
+    size, code = 0, hashlib.sha256()
+    with path.open("xb") as file:
+        for piece in pieces:
+            file.write(piece)
+            code.update(piece)
+            size += len(piece)
+        file.flush()
+        _sync(path)
+    return size, code.hexdigest()
+
+
+def discard(path: Path) -> None:
+    """Remove a folder, file or link, if it is there and can be removed."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def _why(path: Path, error: Exception) -> str:
     text = str(error)
-    # orbax may pass the error of the system on as text only.
-    full = os.strerror(errno.ENOSPC)
-    if getattr(error, "errno", None) == errno.ENOSPC or full in text:
-        text = "the disk is full"
+    if isinstance(error, OSError):
+        full = error.errno == errno.ENOSPC
+        text = "the disk is full" if full else error.strerror or text
     intact = [step for step in steps(path.parent) if place(path.parent, step) != path]
     earlier = (
         f"those of steps {intact} are untouched" if intact else "there is none yet"
@@ -252,11 +449,15 @@ class Store:
         keep_last: how many of the newest to keep.
         best_sign: +1 also keeps the one with the lowest score, -1 that with the
             highest; 0 keeps none for its score.
+
+    Attributes:
+        saved: the step of the newest checkpoint that is complete; `None` without any.
     """
 
     def __init__(self, folder: Path, keep_last: int, best_sign: int):
         """Create the store; files are touched by `clean` and `save` only."""
         self.folder, self.keep_last, self.best_sign = folder, keep_last, best_sign
+        self.saved: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._pending: Future[None] | None = None
         self._scores: dict[int, float] = {}
@@ -272,15 +473,16 @@ class Store:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
-            if path.name.startswith("."):
-                shutil.rmtree(path, ignore_errors=True)
-        for step in steps(self.folder):
-            path = place(self.folder, step)
+            if _OWN.fullmatch(path.name):
+                discard(path)
+        for step, path in listed(self.folder):
             if step > after:
                 aside = path.with_name(f"{path.name}.damaged")
-                shutil.rmtree(aside, ignore_errors=True)
+                discard(aside)
                 path.rename(aside)
-            elif self.best_sign:
+            elif step == after:
+                self.saved = step
+            if self.best_sign and step <= after:
                 self._remember(path, step)
 
     def save(self, step: int, arrays: PyTree, metadata: dict[str, Any]) -> None:
@@ -316,6 +518,7 @@ class Store:
         if path.exists():  # by an earlier run to this step: it has the same state
             return
         write(path, arrays, {"step": step, **metadata})
+        self.saved = step
         score = metadata.get("score")
         if score is not None:
             self._scores[step] = score
@@ -332,15 +535,13 @@ class Store:
             # it under its name, which would be reported as damaged.
             going = path.with_name(f".{path.name}.going")
             path.rename(going)
-            shutil.rmtree(going, ignore_errors=True)
+            discard(going)
 
     def _remember(self, path: Path, step: int) -> None:
-        try:
-            score = json.loads((path / METADATA).read_text("utf-8")).get("score")
-        except (OSError, ValueError):
-            return
-        if score is not None:
-            self._scores[step] = score
+        with contextlib.suppress(CheckpointError), _damage_of(path):
+            score = _described(path)[1]["score"]
+            if score is not None:
+                self._scores[step] = score
 
 
 def fill(like: PyTree, arrays: dict[str, Any]) -> PyTree:
@@ -364,46 +565,21 @@ def fill(like: PyTree, arrays: dict[str, Any]) -> PyTree:
     return jax.tree_util.tree_map_with_path(pick, like)
 
 
-def _nested(tree: PyTree) -> dict[str, Any]:
-    """Turn any tree into nested dictionaries.
-
-    Arrays without entries are left out, since orbax does not store them.
-    """
-    nested: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if leaf.size:
-            _put(nested, names(path), leaf)
-    return nested
-
-
 def _put(nested: dict[str, Any], path: Iterable[str], leaf: Any) -> None:
     *parents, last = path
     for name in parents:
         nested = nested.setdefault(name, {})
+        if not isinstance(nested, dict):
+            raise ValueError(f"the structure has arrays in the array {_shown(name)}")
+    if last in nested:
+        raise ValueError(f"the structure has arrays in the array {_shown(last)}")
     nested[last] = leaf
 
 
-def _orbax() -> Any:
-    """Make orbax's writer of plain arrays for this process alone.
-
-    By default orbax waits for all processes, but only process 0 comes here.
-    """
-    import orbax.checkpoint as ocp
-
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(), active_processes={jax.process_index()}
-    )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _sync(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows opens no folder
+        return
+    number = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(number)
     finally:

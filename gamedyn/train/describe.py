@@ -11,10 +11,13 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from gamedyn.files import printable
 from gamedyn.game import PyTree
 from gamedyn.train.sharding import key_data
 
 Structure = dict[str, list[Any]]
+
+_BLOCK, _BLOCKS = 2**16, 2**12  # what is read of an array to identify it
 
 
 def names(path: tuple[Any, ...]) -> list[str]:
@@ -22,10 +25,24 @@ def names(path: tuple[Any, ...]) -> list[str]:
     return [jax.tree_util.keystr((entry,), simple=True) for entry in path]
 
 
+def joined(path: tuple[Any, ...]) -> str:
+    """Return a leaf's path as one string, which `parts` takes apart again.
+
+    As in a JSON pointer (RFC 6901), "~" and "/" of a key become "~0" and "~1".
+    """
+    escaped = (key.replace("~", "~0").replace("/", "~1") for key in names(path))
+    return "/".join(escaped)
+
+
+def parts(name: str) -> list[str]:
+    """Return the keys in a string that `joined` made."""
+    return [key.replace("~1", "/").replace("~0", "~") for key in name.split("/")]
+
+
 def structure(tree: PyTree) -> Structure:
     """List every leaf of a tree by path: its shape and dtype."""
     return {
-        "/".join(names(path)): [list(np.shape(leaf)), str(leaf.dtype)]
+        joined(path): [list(np.shape(leaf)), str(leaf.dtype)]
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
@@ -73,7 +90,7 @@ def _look(thing: Any) -> tuple[str | None, dict[str, Any]]:
     if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
         return repr(thing), {}
     if isinstance(thing, np.ndarray | np.generic | jax.Array):
-        return _digest(thing), {}
+        return digest(thing), {}
     if isinstance(thing, Partial | functools.partial):
         return None, {"function": thing.func, **_numbered(thing.args), **thing.keywords}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
@@ -114,12 +131,34 @@ def _closure(function: Any) -> dict[str, Any]:
     return parts
 
 
-def _digest(array: Any) -> str:
+def digest(array: Any) -> str:
+    """Describe an array by its dtype, its shape and the start of a SHA-256.
+
+    The hash is that of all its bytes in row-major order; beyond 256 MiB, of 4,096
+    blocks of 64 KiB at equal distances, the last of which may be shorter. A scalar is
+    written out instead.
+
+    Args:
+        array: an array of numpy or jax, or a PRNG key.
+
+    Returns:
+        Such as `"float64[24, 2] 9a3c5e07d1f2"`.
+    """
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return f"{array.dtype}{list(array.shape)} of several processes"
     array = np.asarray(key_data(array))
     if array.ndim == 0:
         return f"{array} ({array.dtype})"
-    code = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
-    return f"{array.dtype}{list(array.shape)} {code}"
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    code = hashlib.sha256()
+    # Of a larger array as many blocks, at equal distances, from its start to its end.
+    number = max(1, -(-content.size // _BLOCK))
+    picked = range(number)
+    if number > _BLOCKS:
+        picked = (i * (number - 1) // (_BLOCKS - 1) for i in range(_BLOCKS))
+    for block in picked:
+        code.update(memoryview(content[block * _BLOCK : (block + 1) * _BLOCK]))
+    return f"{array.dtype}{list(array.shape)} {code.hexdigest()[:12]}"
 
 
 def differences(stored: Any, given: Any, path: str = "") -> list[str]:
@@ -136,7 +175,7 @@ def differences(stored: Any, given: Any, path: str = "") -> list[str]:
     if isinstance(stored, dict) and isinstance(given, dict):
         lines = []
         for key in [*stored, *(key for key in given if key not in stored)]:
-            inner = f"{path}/{key}" if path else key
+            inner = f"{path}/{printable(key)}" if path else printable(key)
             if key not in given:
                 lines.append(f"{inner}: stored {_short(stored[key])}, got nothing")
             elif key not in stored:
@@ -150,5 +189,5 @@ def differences(stored: Any, given: Any, path: str = "") -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = printable(str(value))
     return text if len(text) <= 80 else text[:77] + "..."

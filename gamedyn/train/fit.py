@@ -3,8 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,17 +23,22 @@ from gamedyn.train.averages import Average
 from gamedyn.train.batches import Batches, ahead, stacked
 from gamedyn.train.callbacks import STOP, Callback, as_callback, metrics_of
 from gamedyn.train.describe import ingredients
-from gamedyn.train.folder import Origin, any_process, from_first, opened, origin_of
+from gamedyn.train.environment import environment
+from gamedyn.train.folder import Origin, opened, origin_of
 from gamedyn.train.ledger import Ledger
+from gamedyn.train.locks import locked
 from gamedyn.train.log import Row, progress_bar
+from gamedyn.train.processes import from_first, most, together
+from gamedyn.train.signals import Interrupted, noted
 from gamedyn.train.state import Carry, Ending, TrainState
 from gamedyn.train.step import (
     Record,
     Source,
-    batch_structure,
     begin,
     compiled,
     losses_of,
+    step_of,
+    traced,
 )
 
 # The number of parameters up to which several steps per call are faster on the CPU:
@@ -46,6 +49,7 @@ _finite = jax.jit(all_finite)
 _copied = jax.jit(partial(jax.tree.map, jnp.copy))
 
 
+@together()
 def fit(
     game_or_field: Game | Field,
     rule: Rule,
@@ -81,11 +85,17 @@ def fit(
     With a `directory` the run keeps checkpoints there, and the metrics in
     `metrics.jsonl`, one JSON object per line: `step` (the number of steps done),
     `seconds`, `steps_per_second`, and what `record` returned for the last of these
-    steps, before its update. A run that is killed at any moment and resumed ends, on
-    the same machine, with the same bits and the same rows as one that was not.
+    steps, before its update. A run that is killed at any moment and resumed ends with
+    the same bits and the same rows as one that was not, where the compiled step repeats
+    its bits: on CPUs of one kind, with the same versions and the same mesh; on GPUs
+    only under `XLA_FLAGS=--xla_gpu_deterministic_ops=true`. A checkpoint says where it
+    was made, and going on elsewhere gives a warning.
 
-    SIGTERM and Ctrl-C end the run after the current call, with a checkpoint, if `fit`
-    runs in the main thread; a second Ctrl-C exits at once, without one.
+    SIGTERM, SIGHUP and Ctrl-C end the run after the current call, with a checkpoint, if
+    `fit` runs in the main thread; the state says which `signal` came and what is
+    `saved`. A second Ctrl-C exits at once, without one. One run at a time writes into a
+    directory: a lock keeps others out. Of several processes that train together all end
+    if one fails, see `together`.
 
     Args:
         game_or_field: a game, whose gradient field is descended, or any field.
@@ -102,8 +112,8 @@ def fit(
         directory: where checkpoints and metrics go; nothing is written if `None`.
         checkpoint_every: steps between two checkpoints; one at the end if `None`.
         resume: continue from the newest intact checkpoint in `directory`, or start
-            afresh if there is none. "anyway": even if game, rule or `config` have
-            changed, as long as the state has the same structure.
+            afresh if there is none. "anyway": even if game, rule, data, their order or
+            `config` have changed, as long as the state has the same structure.
         overwrite: remove an earlier run's checkpoints and metrics, instead of raising
             an error.
         keep_last: how many of the newest checkpoints to keep.
@@ -133,6 +143,8 @@ def fit(
             stored one; the message names every difference.
         TypeError: if `params` is not a tuple of floating-point pytrees.
         CheckpointError: if a checkpoint cannot be written, or all are damaged.
+        LockedError: if another run writes into `directory`.
+        Interrupted: a `KeyboardInterrupt`, at a second Ctrl-C.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -163,72 +175,94 @@ def fit(
     # Describe the run: a checkpoint stores this, and a resume compares it. Of
     # `steps_per_call` only a choice of the caller's is compared; "auto" keeps to what
     # the stored run had.
-    about = _describe(game_or_field, rule, batches, key, average, config)
+    parts = step_of(field, rule, batches, average, mesh)
+    model = jax.jit(partial(begin, rule, average))(params)
+    folder = None if directory is None else Path(directory)
+    about, around = {}, environment(mesh)
+    if folder is not None:
+        shapes, identity = traced(parts, batches, key, model, rule.num_batches)
+        about = _describe(game_or_field, rule, batches, key, average, config)
+        about["batches"] = shapes
     if steps_per_call == "auto":
         steps_per_call = _steps_per_call(params)
     else:
         check_positive_integer("steps_per_call", steps_per_call)
         about["steps_per_call"] = steps_per_call
 
-    # Start at step 0, or where the run in `directory` left off. Process 0 reads.
-    model = jax.jit(partial(begin, rule, average))(params)
-    origin = Origin(sharding.host(model), 0.0, steps_per_call, 0)
-    folder = None if directory is None else Path(directory)
-    if folder is not None:
-        enter = partial(opened, folder, origin, about, num_steps)
-        enter = partial(enter, resume=resume, overwrite=overwrite)
-        origin = from_first(enter, origin)
-    about["steps_per_call"] = steps_per_call = int(origin.steps_per_call)
-    start = int(origin.carry.step)
-
-    # Compile the steps, and open the log and the checkpoints. Process 0 writes.
-    call = compiled(
-        field,
-        rule,
-        batches,
-        key,
-        record=record,
-        average=average,
-        steps_per_call=steps_per_call,
-        mesh=mesh,
-    )
-    ledger = Ledger(
-        folder if jax.process_index() == 0 else None,
-        origin,
-        about,
-        keep_last=keep_last,
-        best=best,
-        best_mode=best_mode,
-    )
-
-    def on_device(origin: Origin) -> Carry:
-        return sharding.as_keys(sharding.place(origin.carry, mesh), model)
-
-    def state_of(carry: Carry, status: Ending = Ending.OK) -> TrainState:
-        _, point, state, mean = carry
-        output = rule.output(point, state)
-        step = int(carry.step)
-        return TrainState(step, point, state, mean, key, output, status, ledger.rows)
-
-    # Cut the steps into calls that end wherever something is due; the data of the next
-    # call are loaded while the current one runs.
-    periods = [log_every, *(callback.every for callback in calls_back)]
-    periods += [checkpoint_every or num_steps]
-    spans = _spans(start, num_steps, steps_per_call, periods)
-    load = partial(_load, batches, rule.num_batches, steps_per_call, mesh)
-    key_data, resident = np.asarray(sharding.key_data(key)), None
-    if isinstance(batches, Batches) and batches.resident is not None:
-        resident = sharding.place(sharding.host(batches.resident), mesh)
-
-    # A run that becomes non-finite goes back to its last good state: to the newest
-    # checkpoint, or, without any, to a copy made at the last row.
-    carry, status = on_device(origin), Ending.OK
-    kept = _copied(carry) if checkpoint_every is None else None
-
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_closed(ledger))
+        # Start at step 0, or where the run in `directory` left off. Process 0 reads,
+        # and keeps others out until the end.
+        origin = Origin(sharding.host(model), 0.0, steps_per_call, 0)
+        if folder is not None:
+
+            def enter() -> Origin:
+                stack.enter_context(locked(folder))
+                return opened(
+                    folder,
+                    origin,
+                    about,
+                    identity,
+                    around,
+                    num_steps,
+                    resume=resume,
+                    overwrite=overwrite,
+                )
+
+            origin = from_first(enter, origin)
+            about["program"] = identity()
+        about["steps_per_call"] = steps_per_call = int(origin.steps_per_call)
+        start = int(origin.carry.step)
+
+        # Compile the steps, and open the log and the checkpoints. Process 0 writes.
+        call = compiled(
+            parts, key, record=record, steps_per_call=steps_per_call, mesh=mesh
+        )
+        ledger = Ledger(
+            folder if jax.process_index() == 0 else None,
+            origin,
+            about,
+            around,
+            keep_last=keep_last,
+            best=best,
+            best_mode=best_mode,
+        )
+
+        def on_device(origin: Origin) -> Carry:
+            return sharding.as_keys(sharding.place(origin.carry, mesh), model)
+
+        def state_of(carry: Carry, status: Ending = Ending.OK) -> TrainState:
+            _, point, state, mean = carry
+            return TrainState(
+                int(carry.step),
+                point,
+                state,
+                mean,
+                key,
+                rule.output(point, state),
+                status,
+                ledger.rows,
+                ended_by or (signals[0] if signals else 0),
+                ledger.saved,
+            )
+
+        # Cut the steps into calls that end wherever something is due; the data of the
+        # next call are loaded while the current one runs.
+        periods = [log_every, *(callback.every for callback in calls_back)]
+        periods += [checkpoint_every or num_steps]
+        spans = _spans(start, num_steps, steps_per_call, periods)
+        load = partial(_load, batches, rule.num_batches, steps_per_call, mesh)
+        key_data, resident = np.asarray(sharding.key_data(key)), None
+        if isinstance(batches, Batches) and batches.resident is not None:
+            resident = sharding.place(sharding.host(batches.resident), mesh)
+
+        # A run that becomes non-finite goes back to its last good state: to the newest
+        # checkpoint, or, without any, to a copy made at the last row.
+        carry, status = on_device(origin), Ending.OK
+        kept = _copied(carry) if checkpoint_every is None else None
+
+        signals, ended_by = stack.enter_context(noted()), 0
+        stack.enter_context(_closed(ledger, signals))
         watch.started(folder, start, about)
-        signals = stack.enter_context(_signals())
         shown = progress if jax.process_index() == 0 else False
         report = stack.enter_context(progress_bar(shown, start, num_steps))
         feed = stack.enter_context(contextlib.closing(ahead(load, spans)))
@@ -264,9 +298,10 @@ def fit(
             report(step, row)
 
             # Save what is due, and what an early end would lose.
-            if any_process(bool(signals)) and step < num_steps:
+            ended_by = most(signals[0] if signals else 0)
+            if ended_by and step < num_steps:
                 status = Ending.INTERRUPTED
-            if any_process(STOP in answers):
+            if most(STOP in answers):
                 status = Ending.STOPPED
             if saves or status:
                 ledger.save(step, carry)
@@ -296,11 +331,19 @@ def _describe(
         "config": config,
         "key": np.asarray(sharding.key_data(key)).tolist(),
         "num_batches": rule.num_batches,
-        "batches": batch_structure(batches, key, rule.num_batches),
+        "data": _source(batches),
         "rule": ingredients(rule),
         "game": ingredients(game_or_field),
         "average": ingredients(average),
     }
+
+
+def _source(batches: Source) -> dict[str, Any]:
+    """Describe where batches come from: the data, their order, and the functions."""
+    if isinstance(batches, Batches) and batches.fingerprint is not None:
+        build = {f"build.{k}": v for k, v in ingredients(batches.build).items()}
+        return {"fingerprint": batches.fingerprint, **build}
+    return dict(ingredients(batches))
 
 
 def _check_saving(
@@ -371,49 +414,21 @@ def _last_good(folder: Path | None, origin: Origin) -> Origin:
         checkpoint = None
         if folder is not None:
             checkpoint = checkpoints.newest(folder / checkpoints.FOLDER)
-        return origin if checkpoint is None else origin_of(checkpoint, origin.carry)
+        return origin if checkpoint is None else origin_of(checkpoint, origin)
 
     return from_first(newest, origin)
 
 
 @contextlib.contextmanager
-def _closed(ledger: Ledger) -> Iterator[None]:
+def _closed(ledger: Ledger, signals: list[int]) -> Iterator[None]:
     """Finish a checkpoint that is being written, except after a second Ctrl-C."""
     try:
         yield
+        ledger.close()
     except KeyboardInterrupt:
         ledger.close(wait=False)
-        raise
+        number = signals[0] if signals else int(signal.SIGINT)
+        raise Interrupted(number, ledger.reached, ledger.saved) from None
     except BaseException:
         ledger.close()
         raise
-    ledger.close()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Yield a list that collects SIGTERM and SIGINT, in place of their handlers."""
-    came: list[int] = []
-    # Python sets handlers in the main thread only; elsewhere signals stay as they are.
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-
-    def note(number: int, frame: Any) -> None:
-        del frame
-        if came and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        came.append(number)
-        if number == signal.SIGINT:
-            message = (
-                "\nfinishing the current steps; press Ctrl-C again to exit at once"
-            )
-            print(message, file=sys.stderr)
-
-    earlier = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in earlier.items():
-            # `None` stands for a handler set outside Python, which cannot be restored.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,23 +1,18 @@
 """Open the directory of a run: start afresh, or continue an earlier run."""
 
 import json
-import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-import jax
-import numpy as np
+from typing import Any, NamedTuple
 
 from gamedyn.train import checkpoints
-from gamedyn.train.checkpoints import Checkpoint, CheckpointError
+from gamedyn.train.checkpoints import Checkpoint
 from gamedyn.train.describe import differences, structure
 from gamedyn.train.state import Carry
 
 METRICS = "metrics.jsonl"
 _SHOWN = 12  # differences named in an error
-
-Result = TypeVar("Result")
 
 
 class Origin(NamedTuple):
@@ -40,6 +35,8 @@ def opened(
     folder: Path,
     fresh: Origin,
     about: dict[str, Any],
+    identity: Callable[[], str],
+    around: dict[str, Any],
     num_steps: int,
     *,
     resume: Any,
@@ -51,6 +48,10 @@ def opened(
         folder: the run's directory.
         fresh: where it starts if nothing is stored.
         about: the description of the run; that of a stored run must be equal.
+        identity: returns what identifies the program of a step; that of a stored run is
+            compared where versions and devices are equal and nothing else differs,
+            since a program of other arguments might not even be traced.
+        around: that of where it runs; another one is warned of.
         num_steps: total number of steps.
         resume: whether to continue a stored run; "anyway" even if `about` differs.
         overwrite: whether to remove a stored run.
@@ -65,7 +66,7 @@ def opened(
     """
     stored = folder / checkpoints.FOLDER
     if overwrite:
-        shutil.rmtree(stored, ignore_errors=True)
+        checkpoints.discard(stored)
         (folder / METRICS).unlink(missing_ok=True)
     if not resume:
         if checkpoints.steps(stored) or (folder / METRICS).exists():
@@ -77,12 +78,18 @@ def opened(
     checkpoint = checkpoints.newest(stored)
     if checkpoint is None:
         return fresh
+    # Through JSON, as the stored descriptions went: tuples become lists.
+    about, around = json.loads(json.dumps([about, around]))
+    stored_about = checkpoint.metadata["about"]
+    earlier = {name: checkpoint.metadata.get(name, {}) for name in around}
+    elsewhere = differences(earlier, around)
     lines = differences(checkpoint.metadata["structure"], structure(fresh.carry))
     if resume != "anyway":
-        earlier = checkpoint.metadata["about"]
-        chosen = {name: earlier.get(name) for name in about}
-        # Through JSON, as the stored description went: tuples become lists.
-        lines += differences(chosen, json.loads(json.dumps(about)))
+        lines += differences({k: stored_about.get(k) for k in about}, about)
+        # Other versions may trace the same functions differently.
+        if not (lines or elsewhere):
+            programs = (stored_about.get("program"), identity())
+            lines += differences(*programs, "the program of a step")
     if lines:
         more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise ValueError(
@@ -94,56 +101,24 @@ def opened(
             f"the run in {folder} has done {checkpoint.step} steps, more than "
             f"num_steps={num_steps}"
         )
-    return origin_of(checkpoint, fresh.carry)
+    if elsewhere:
+        warnings.warn(
+            f"the run in {folder} goes on elsewhere, and not bit for bit as one that "
+            f"never ended: {'; '.join(elsewhere)}",
+            stacklevel=3,
+        )
+    return origin_of(checkpoint, fresh)
 
 
-def origin_of(checkpoint: Checkpoint, like: Carry) -> Origin:
-    """Start at a checkpoint, its arrays in the structure of `like`."""
+def origin_of(checkpoint: Checkpoint, like: Origin) -> Origin:
+    """Start at a checkpoint, its arrays in the structure of those of `like`."""
     metadata = checkpoint.metadata
+    steps_per_call = metadata["about"].get("steps_per_call")
+    if type(steps_per_call) is not int or not 0 < steps_per_call < 2**31:
+        steps_per_call = like.steps_per_call
     return Origin(
-        checkpoints.fill(like, checkpoint.arrays),
-        metadata["seconds"],
-        metadata["about"]["steps_per_call"],
+        checkpoints.fill(like.carry, checkpoint.arrays),
+        float(metadata["seconds"]),
+        steps_per_call,
         metadata["rows"],
     )
-
-
-def from_first(make: Callable[[], Result], like: Result) -> Result:
-    """Call a function in process 0 only, and broadcast its result to all processes.
-
-    Args:
-        make: returns a tree of arrays.
-        like: a tree of the same structure, shapes and dtypes.
-
-    Returns:
-        The tree that process 0 made, in every process.
-
-    Raises:
-        Exception: in process 0, what `make` raises.
-        CheckpointError: in the other processes, when process 0 raises anything.
-    """
-    if jax.process_count() == 1:
-        return make()
-    from jax.experimental import multihost_utils
-
-    made, problem = like, None
-    if jax.process_index() == 0:
-        try:
-            made = make()
-        except Exception as error:  # raised below: the other processes wait here
-            problem = error
-    fine = multihost_utils.broadcast_one_to_all(np.array(problem is None))
-    if problem is not None:
-        raise problem
-    if not fine:
-        raise CheckpointError("process 0 could not open the run's directory")
-    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(made))
-
-
-def any_process(flag: bool) -> bool:
-    """Whether a flag is set in any process."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
-    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))

@@ -22,9 +22,13 @@ class Ledger:
         folder: the run's directory; `None` keeps the rows of metrics in memory only.
         origin: where the run starts.
         about: the description of the run, stored with every checkpoint.
+        around: that of where it runs, stored as well.
         keep_last: how many of the newest checkpoints to keep.
         best: a metric; the checkpoint at which it is best is kept as well.
         best_mode: whether "min" or "max" is best.
+
+    Attributes:
+        reached: the newest step whose metrics were fetched.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class Ledger:
         folder: Path | None,
         origin: Origin,
         about: dict[str, Any],
+        around: dict[str, Any],
         *,
         keep_last: int,
         best: str | None,
@@ -39,7 +44,8 @@ class Ledger:
     ):
         """Go back to the origin: drop later rows, set damaged checkpoints aside."""
         step = int(origin.carry.step)
-        self._about, self._best = about, best
+        self._metadata, self._best = {"about": about, **around}, best
+        self.reached = step
         self._journal, self._store = Journal(None), None
         if folder is not None:
             sign = 0 if best is None else 1 if best_mode == "min" else -1
@@ -58,6 +64,11 @@ class Ledger:
         """All rows so far."""
         return self._journal.rows
 
+    @property
+    def saved(self) -> int | None:
+        """The step of the newest complete checkpoint, `None` without any."""
+        return None if self._store is None else self._store.saved
+
     def measured(self, step: int, recorded: dict[str, jax.Array]) -> Row:
         """Fetch the metrics of a step, and make a row of them.
 
@@ -69,6 +80,7 @@ class Ledger:
             The row: step, seconds, the speed since the last row, and the metrics.
         """
         numbers = {name: value.item() for name, value in recorded.items()}
+        self.reached = step
         past, then = self._mark
         now = time.perf_counter()
         speed = (step - past) / max(now - then, 1e-9)
@@ -85,7 +97,7 @@ class Ledger:
         if self._store is None:
             return
         metadata = {
-            "about": self._about,
+            **self._metadata,
             "seconds": self._before + time.perf_counter(),
             "rows": len(self.rows),
             "score": self._score(),

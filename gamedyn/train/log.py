@@ -1,6 +1,7 @@
 """The log of a run: a file of JSON lines, a progress bar, TensorBoard."""
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -10,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gamedyn.files import named, write_whole
+from gamedyn import files
+from gamedyn.train.checkpoints import CheckpointError
 
 Row = dict[str, Any]
 
@@ -36,8 +38,18 @@ class Journal:
         """
         if self.path is None:
             return
-        if step and self.path.exists():
-            self.rows = [r for r in read_metrics(self.path) if r["step"] <= step]
+        damage = []
+        if step:
+            with contextlib.suppress(FileNotFoundError):
+                rows, damage = _read(self.path)
+                self.rows = [row for row in rows if row["step"] <= step]
+        if damage:
+            aside = self.path.with_name(f"{self.path.name}.damaged")
+            os.replace(self.path, aside)
+            warnings.warn(
+                f"{damage[0]}; it is left out, the file is kept as {aside.name}",
+                stacklevel=4,
+            )
         if len(self.rows) < expected:
             warnings.warn(
                 f"{self.path} has {len(self.rows)} rows up to step {step}, expected "
@@ -45,7 +57,7 @@ class Journal:
                 stacklevel=4,
             )
         # Write the file anew: a crash may have left rows beyond `step`, or half a line.
-        write_whole(self.path, "".join(map(_line, self.rows)))
+        files.write_whole(self.path, "".join(map(_line, self.rows)))
 
     def add(self, row: Row) -> None:
         """Append one row."""
@@ -56,7 +68,7 @@ class Journal:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(row))
         except OSError as error:
-            raise named(error, self.path) from error
+            raise files.named(error, self.path) from error
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
@@ -71,12 +83,43 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Row]:
 
     Raises:
         FileNotFoundError: if there is no such file.
+        CheckpointError: if a line is damaged, or the file is a link or no plain file.
     """
     path = Path(path)
-    path = path / "metrics.jsonl" if path.is_dir() else path
-    # What follows the last newline is empty, or a line that a crash cut off.
-    lines = path.read_text("utf-8").split("\n")
-    return [_revived(json.loads(line)) for line in lines[:-1]]
+    rows, damage = _read(path / "metrics.jsonl" if path.is_dir() else path)
+    if damage:
+        raise CheckpointError(damage[0])
+    return rows
+
+
+def _read(path: Path) -> tuple[list[Row], list[str]]:
+    """Read the intact rows, and say what is wrong with the other lines."""
+    rows, damage = [], []
+    try:
+        with files.plain_file(path) as raw, io.BufferedReader(raw) as file:  # pyright: ignore
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # a crash cut it off
+                try:
+                    rows.append(_row(line))
+                except ValueError as error:
+                    damage.append(f"{path} is damaged in line {number}: {error}")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = error.strerror
+        raise CheckpointError(f"{path} cannot be read: {reason}") from error
+    return rows, damage
+
+
+def _row(line: bytes) -> Row:
+    row = files.parse_json(line)
+    if not (isinstance(row, dict) and type(row.get("step")) is int):
+        raise ValueError("it is no row with a step")
+    return {
+        key: _SPECIAL.get(value, value) if isinstance(value, str) else value
+        for key, value in row.items()
+    }
 
 
 @contextlib.contextmanager
@@ -172,10 +215,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return json.dumps(value)
     return value
-
-
-def _revived(row: Row) -> Row:
-    return {
-        key: _SPECIAL.get(value, value) if isinstance(value, str) else value
-        for key, value in row.items()
-    }

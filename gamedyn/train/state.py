@@ -33,7 +33,7 @@ _MESSAGES = {
     Ending.OK: Status.OK.message,
     Ending.NON_FINITE: "the run became non-finite; the last good state is kept",
     Ending.INNER_SOLVER: Status.INNER_SOLVER.message,
-    Ending.INTERRUPTED: "a signal ended the run; it can be resumed",
+    Ending.INTERRUPTED: "a signal ended the run before its last step",
     Ending.STOPPED: "a callback ended the run",
 }
 
@@ -51,6 +51,12 @@ class TrainState(NamedTuple):
         status: an `Ending`; OK while the run goes on.
         history: the logged rows, oldest first; on process 0 including those before a
             resume.
+        signal: the number of the signal that came during the run, 0 if none did. It
+            ended the run if `status` is INTERRUPTED; it may also have come in the last
+            call, of a run that is complete. By convention the exit status of a command
+            is then 128 more.
+        saved: the step of the newest complete checkpoint in the run's directory; `None`
+            without any, and in processes other than 0.
     """
 
     step: int
@@ -61,6 +67,8 @@ class TrainState(NamedTuple):
     output: Params
     status: Ending
     history: list[dict[str, Any]]
+    signal: int = 0
+    saved: int | None = None
 
     @property
     def averaged(self) -> Params:

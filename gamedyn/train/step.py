@@ -1,6 +1,8 @@
 """The compiled part of training: one call does one or several steps."""
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from gamedyn.train import sharding
 from gamedyn.train.averages import Average
 from gamedyn.train.batches import Batches, Numbered, stacked
 from gamedyn.train.describe import Structure, names, structure
+from gamedyn.train.environment import program
 from gamedyn.train.state import Carry
 
 Source = Batches | Numbered | Callable[[jax.Array], Batch] | None
@@ -82,22 +85,55 @@ def draw(
     return tuple(made)
 
 
-def batch_structure(source: Source, key: jax.Array, num_batches: int) -> Structure:
-    """List the shapes and dtypes of a step's batches, over all processes."""
+class Step(NamedTuple):
+    """A step in two parts, each traced once for all its uses.
+
+    Attributes:
+        draw: `draw(key, step, arrays, resident) -> batches`, see `draw`.
+        advance: `advance(carry, batches) -> carry`, the update and the average.
+    """
+
+    draw: Callable[..., tuple[Batch, ...]]
+    advance: Callable[[Carry, tuple[Batch, ...]], Carry]
+
+
+def step_of(
+    field: Field, rule: Rule, source: Source, average: Average | None, mesh: Mesh | None
+) -> Step:
+    """Make the parts of a step, of the arguments of `fit`."""
+
+    def drawn(key, step, arrays, resident):
+        return draw(source, key, step, rule.num_batches, arrays, resident, mesh)
+
+    def advance(carry: Carry, batches: tuple[Batch, ...]) -> Carry:
+        count, params, rule_state, mean = carry
+        params, rule_state = rule.update(field, params, rule_state, batches)
+        count = count + 1
+        if average is not None and mean is not None:
+            mean = average.update(mean, rule.output(params, rule_state), count)
+        return Carry(count, params, rule_state, mean)
+
+    # Inline: what computes the same as the gradients, a loss for the log, is shared.
+    return Step(jax.jit(drawn, inline=True), jax.jit(advance, inline=True))
+
+
+def traced(
+    step: Step, source: Source, key: jax.Array, carry: Carry, num_batches: int
+) -> tuple[Structure, Callable[[], str]]:
+    """Return the structure of a step's batches, and how to identify the step."""
     arrays = resident = None
     if isinstance(source, Batches):
         resident = source.resident
         arrays = stacked(source.load, [0], num_batches)
         arrays = jax.tree.map(_of_all_processes, arrays)
-    shapes = jax.eval_shape(
-        lambda key, arrays, resident: draw(
-            source, key, jnp.zeros((), jnp.int32), num_batches, arrays, resident, None
-        ),
-        key,
-        arrays,
-        resident,
-    )
-    return structure(shapes)
+    drawn = step.draw.trace(key, carry.step, arrays, resident)  # pyright: ignore
+
+    @functools.cache
+    def identity() -> str:
+        moved = step.advance.trace(carry, drawn.out_info)  # pyright: ignore
+        return program(drawn.jaxpr, moved.jaxpr)
+
+    return structure(drawn.out_info), identity
 
 
 def _of_all_processes(leaf: np.ndarray) -> jax.ShapeDtypeStruct:
@@ -107,13 +143,10 @@ def _of_all_processes(leaf: np.ndarray) -> jax.ShapeDtypeStruct:
 
 
 def compiled(
-    field: Field,
-    rule: Rule,
-    source: Source,
+    parts: Step,
     key: jax.Array,
     *,
     record: Record | None,
-    average: Average | None,
     steps_per_call: int,
     mesh: Mesh | None,
 ) -> Callable[..., tuple[Carry, dict[str, jax.Array], jax.Array]]:
@@ -123,12 +156,9 @@ def compiled(
     length, and the result does not depend on how a run is cut into calls, to the bit.
 
     Args:
-        field: the field.
-        rule: the update rule.
-        source: where batches come from.
+        parts: the parts of a step.
         key: a key of the run's kind; its value is passed as `key_data`.
         record: as in `fit`, or `None`.
-        average: as in `fit`, or `None`.
         steps_per_call: the most steps in a call.
         mesh: as in `fit`.
 
@@ -145,15 +175,10 @@ def compiled(
         return scalars(record(carry.params, carry.rule_state, batches, carry.step))
 
     def step(carry: Carry, key, arrays, resident):
-        count, params, rule_state, mean = carry
-        batches = draw(source, key, count, rule.num_batches, arrays, resident, mesh)
+        batches = parts.draw(key, carry.step, arrays, resident)
         # Before the update: losses computed here are shared with its gradients.
         row = recorded(carry, batches)
-        params, rule_state = rule.update(field, params, rule_state, batches)
-        count = count + 1
-        if average is not None and mean is not None:
-            mean = average.update(mean, rule.output(params, rule_state), count)
-        return Carry(count, params, rule_state, mean), row
+        return parts.advance(carry, batches), row
 
     def call(carry: Carry, count, key_data, arrays, resident):
         own = sharding.as_keys(key_data, key)

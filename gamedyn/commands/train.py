@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from gamedyn.commands.ending import Interrupted, wide_enough
+from gamedyn.commands.ending import Interrupted, Unwritable, wide_enough
 from gamedyn.commands.runs import files_of, saved
 from gamedyn.commands.shared import (
     PluginFiles,
@@ -96,8 +96,12 @@ def run(config: Train, options: list[str], command: str) -> None:
     watcher = watch.Watcher(ended=lambda state: signals.append(state.signal))
     before = files_of(chosen.out)
     try:
-        with watch.watching(watcher):
-            recipes.run(module, chosen, command=command, report=print_summary)
+        try:
+            with watch.watching(watcher):
+                recipes.run(module, chosen, command=command, report=print_summary)
+        except Unwritable:  # a terminal that is gone says so by SIGHUP
+            if not any(signals):
+                raise
         if any(signals):
             raise Interrupted(max(signals))
     except KeyboardInterrupt as error:

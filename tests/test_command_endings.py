@@ -225,20 +225,17 @@ def test_the_output_is_closed(output):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", slow("latin-1"), slow("cp1252")])
-def test_the_output_has_few_letters(encoding, output, folder):
+def test_the_output_has_few_letters(encoding, output):
     stream = output(io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-    command = ["compare", "--rules", "alternating", "--steps", "20", "--step-size=.1"]
-    assert cli.main([*command, "--out", "out"]) == 0
     assert cli.main(["list", "rules"]) == 0
     stream.flush()
     words = stream.buffer.getvalue().decode(encoding)
     assert "alternating" in words
-    assert "written to out" in words
 
 
 def test_letters_are_written_with_others():
-    text = "‖x‖ ≤ 1 – é λ 中 ─"
-    assert text.encode("ascii", "gamedyn.plain") == b"||x|| <= 1 - e lambda \\u4e2d -"
+    text = "‖x‖ ≤ 1 – é 中 ─ …"
+    assert text.encode("ascii", "gamedyn.plain") == b"||x|| <= 1 - e \\u4e2d - ..."
 
 
 @pytest.mark.parametrize("columns", ["1", "5", "39", "0", "junk"])
@@ -427,7 +424,8 @@ def test_a_process_that_compares_is_ended(name, folder):
 @posix
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{"HOME": None}, {"TERM": "dumb"}, {"COLUMNS": "1"}, {"LC_ALL": "C"}]
+    "changes",
+    [{"HOME": None}, {"TERM": "dumb"}, {"COLUMNS": "1"}, {"PYTHONIOENCODING": "ascii"}],
 )
 def test_environments_of_a_process(changes, folder):
     environment = {**os.environ, **changes}

@@ -223,42 +223,10 @@ def wide_enough() -> Iterator[None]:
 
 _NARROWEST = 60
 
-# What letters and signs are called where there are only those of ASCII.
-_PLAIN = {
-    "–": "-",
-    "—": "-",
-    "−": "-",
-    "×": "x",
-    "·": ".",
-    "•": "*",
-    "…": "...",
-    "≤": "<=",
-    "≥": ">=",
-    "≈": "~",
-    "≠": "!=",
-    "→": "->",
-    "∞": "inf",
-    "√": "sqrt",
-    "±": "+-",
-    "‖": "||",
-    "λ": "lambda",
-    "ρ": "rho",
-    "τ": "tau",
-    "η": "eta",
-    "σ": "sigma",
-    "α": "alpha",
-    "β": "beta",
-    "γ": "gamma",
-    "θ": "theta",
-    "φ": "phi",
-    "μ": "mu",
-    "✓": "yes",
-    "✗": "no",
-    "‘": "'",
-    "’": "'",
-    "“": '"',
-    "”": '"',
-}
+# What signs are written with where there are only those of ASCII; letters lose their
+# accents, and frames are lines.
+_PLAIN = dict(zip("–—−×·•‘’“”", "---x.*''\"\"", strict=True))
+_PLAIN |= {"…": "...", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "‖": "||"}
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

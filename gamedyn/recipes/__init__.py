@@ -54,6 +54,7 @@ from gamedyn.recipes.records import (
     run,
     started,
     write_json,
+    write_values,
 )
 from gamedyn.recipes.values import from_json, to_json
 
@@ -77,4 +78,5 @@ __all__ = [
     "to_json",
     "unregister",
     "write_json",
+    "write_values",
 ]

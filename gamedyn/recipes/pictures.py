@@ -23,8 +23,7 @@ from gamedyn.data import ImageSet, readers, sets
 from gamedyn.data.order import permutation
 from gamedyn.files import write_whole
 from gamedyn.recipes.lookup import Commands
-from gamedyn.recipes.records import write_json
-from gamedyn.recipes.values import plain
+from gamedyn.recipes.records import write_values
 from gamedyn.seeds import seed_key
 
 _MOST = 10_000  # pictures to measure
@@ -301,10 +300,8 @@ def commands(
             for name, value in report.items()
             if isinstance(value, metrics.Measurement)
         }
-        content = plain(
-            {"step": int(state.step), "measurements": full}, "measurements.json"
-        )
-        write_json(config.out / "measurements.json", content)
+        content = {"step": int(state.step), "measurements": full}
+        write_values(config.out / "measurements.json", content)
         return summary | {
             name: value.value if isinstance(value, metrics.Measurement) else value
             for name, value in report.items()

@@ -51,11 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
     command = shlex.join(["gamedyn", *arguments])
     traced = _TRACE in arguments
     arguments = [word for word in arguments if word != _TRACE]
-    try:
-        with ending.signals(), ending.streams():
-            _run(arguments, command)
-    except (Exception, KeyboardInterrupt) as error:
-        return ending.say(error, traced)
+    with ending.streams(), ending.signals():
+        try:
+            try:
+                _run(arguments, command)
+            finally:
+                sys.stdout.flush()  # while what fails here can still be said
+        except (Exception, KeyboardInterrupt) as error:
+            return ending.say(error, traced)
     return 0
 
 

@@ -216,6 +216,34 @@ def test_damaged_records_are_one_line(damage, run, capsys):
     assert content(run) == before
 
 
+@pytest.fixture(scope="module")
+def received(tmp_path_factory):
+    """A folder that holds a record only."""
+    path = tmp_path_factory.mktemp("received")
+    content = {"recipe": "dcgan", "recipe_sha256": "0" * 64, "config": {"steps": 4}}
+    (path / "run.json").write_text(json.dumps(content | {"continuations": []}))
+    return path, (path / "run.json").read_bytes()
+
+
+@given(st.data())
+def test_any_byte_of_a_record_may_be_damaged(received, data):
+    """The record is read, or a ValueError says what is wrong with it."""
+    run, good = received
+    place = data.draw(st.integers(0, len(good) - 1))
+    by = data.draw(st.binary(max_size=3))
+    ends = data.draw(st.sampled_from([place, place + 1, len(good)]))
+    (run / "run.json").write_bytes(good[:place] + by + good[ends:])
+    try:
+        record = folders.read(run)
+    except ValueError as error:
+        message = str(error)
+    else:
+        assert isinstance(record.recipe, str)
+        assert isinstance(record.config, dict)
+        message = "run.json is damaged"
+    assert "run.json is damaged" in message
+
+
 @posix
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder", "circle", "nowhere"])
 def test_a_record_that_is_no_file(kind, run, capsys):
@@ -431,17 +459,20 @@ def test_an_evaluation_is_a_new_record(run, capsys):
 
 
 def test_the_commit_of_a_checkout(folder):
-    assert origin.commit(folder) is None
+    file = folder / "mine.py"
+    file.write_text("x = 1")
+    assert origin.commit(file) is None
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder)]
-    (folder / "mine.py").write_text("x = 1")
+    (folder / "other.py").write_text("x = 1")
     for words in (["init", "-q"], ["add", "mine.py"], ["commit", "-qm", "first"]):
         subprocess.run([*git, *words], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
     expected = {"hash": head.stdout.strip(), "dirty": False}
-    assert origin.commit(folder, patience=20) == expected
-    (folder / "mine.py").write_text("x = 2")
-    assert origin.commit(folder, patience=20) == expected | {"dirty": True}
-    assert origin.commit(folder, patience=1e-9) is None
+    assert origin.commit(file, patience=20) == expected
+    file.write_text("x = 2")
+    assert origin.commit(file, patience=20) == expected | {"dirty": True}
+    assert origin.commit(file, patience=1e-9) is None
+    assert origin.commit(folder / "other.py", patience=20) is None  # not part of it
 
 
 # Results of any type are kept.

@@ -183,24 +183,24 @@ class _Output:
 @contextlib.contextmanager
 def streams() -> Iterator[None]:
     """Make output possible wherever it goes: closed, or of a small alphabet."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by who started us: its place must not be a file's
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-            continue
-        encoding = codecs.lookup(getattr(stream, "encoding", None) or "utf8").name
-        if not encoding.startswith("utf") and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="gamedyn.plain")
-    output, kept = sys.stdout, warnings.formatwarning
-    sys.stdout, warnings.formatwarning = _Output(output), _warning
-    try:
-        yield
-        sys.stdout.flush()
-    except SystemExit:  # the parser has printed the help
-        sys.stdout.flush()
-        raise
-    finally:
-        sys.stdout, warnings.formatwarning = output, kept
+    kept = sys.stdout, sys.stderr, warnings.formatwarning
+    with contextlib.ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by who started us
+                setattr(sys, name, stack.enter_context(open(os.devnull, "w")))
+            _in_letters_of(getattr(sys, name))
+        sys.stdout, warnings.formatwarning = _Output(sys.stdout), _warning
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr, warnings.formatwarning = kept
+
+
+def _in_letters_of(stream: Any) -> None:
+    """Have a stream write letters that its encoding lacks with others."""
+    encoding = codecs.lookup(getattr(stream, "encoding", None) or "utf8").name
+    if not encoding.startswith("utf") and hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="gamedyn.plain")
 
 
 def _warning(message: Any, category: Any, *place: Any, **more: Any) -> str:
@@ -226,42 +226,10 @@ def wide_enough() -> Iterator[None]:
 
 _NARROWEST = 60
 
-# What letters and signs are called where there are only those of ASCII.
-_PLAIN = {
-    "–": "-",
-    "—": "-",
-    "−": "-",
-    "×": "x",
-    "·": ".",
-    "•": "*",
-    "…": "...",
-    "≤": "<=",
-    "≥": ">=",
-    "≈": "~",
-    "≠": "!=",
-    "→": "->",
-    "∞": "inf",
-    "√": "sqrt",
-    "±": "+-",
-    "‖": "||",
-    "λ": "lambda",
-    "ρ": "rho",
-    "τ": "tau",
-    "η": "eta",
-    "σ": "sigma",
-    "α": "alpha",
-    "β": "beta",
-    "γ": "gamma",
-    "θ": "theta",
-    "φ": "phi",
-    "μ": "mu",
-    "✓": "yes",
-    "✗": "no",
-    "‘": "'",
-    "’": "'",
-    "“": '"',
-    "”": '"',
-}
+# What signs are written with where there are only those of ASCII; letters lose their
+# accents, and frames are lines.
+_PLAIN = dict(zip("–—−×·•‘’“”", "---x.*''\"\"", strict=True))
+_PLAIN |= {"…": "...", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "‖": "||"}
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -3,11 +3,11 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from gamedyn.commands.ending import Interrupted, wide_enough
+from gamedyn.commands.ending import Interrupted, Unwritable, wide_enough
 from gamedyn.commands.runs import files_of, saved
 from gamedyn.commands.shared import (
     NUMBERS,
@@ -97,11 +97,15 @@ def run(config: Train, options: list[str], command: str) -> None:
             registry=NUMBERS,
         )
     signals: list[int] = []
-    watcher = watch.Watcher(ended=lambda state: signals.append(_signal(state)))
+    watcher = watch.Watcher(ended=lambda state: signals.append(state.signal))
     before = files_of(chosen.out)
     try:
-        with watch.watching(watcher):
-            recipes.run(module, chosen, command=command, report=print_summary)
+        try:
+            with watch.watching(watcher):
+                recipes.run(module, chosen, command=command, report=print_summary)
+        except Unwritable:  # a terminal that is gone says so by SIGHUP
+            if not any(signals):
+                raise
         if any(signals):
             raise Interrupted(max(signals))
     except KeyboardInterrupt as error:
@@ -109,8 +113,3 @@ def run(config: Train, options: list[str], command: str) -> None:
         error.add_note(saved(chosen.out, before, again, hasattr(chosen, "resume")))
         raise
     print(for_terminal(f"the run: {chosen.out}"))
-
-
-def _signal(state: Any) -> int:
-    """Return the signal that ended a run, 0 if none did."""
-    return getattr(state, "signal", 0)

@@ -56,6 +56,7 @@ from gamedyn.recipes.records import (
     run,
     started,
     write_json,
+    write_values,
 )
 from gamedyn.recipes.values import from_json, to_json
 from gamedyn.registry import missing as _missing
@@ -80,6 +81,7 @@ __all__ = [
     "to_json",
     "unregister",
     "write_json",
+    "write_values",
 ]
 
 if not TYPE_CHECKING:  # of a name that is not there, the nearest are named

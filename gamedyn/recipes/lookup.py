@@ -93,7 +93,8 @@ def summaries() -> dict[str, str]:
     for name in names():
         try:
             file = locate(name)
-            tree = ast.parse(b"" if file is None else file.read_bytes())
+            data = b"" if file is None else file.read_bytes()
+            tree = ast.parse(importlib.util.decode_source(data))
         except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
             kind = type(error).__name__
             warnings.warn(f"the recipe {name} is broken: {kind}: {error}", stacklevel=2)

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def made(file: Path, command: str | None) -> dict[str, Any]:
     return {
         "date": now.isoformat(timespec="seconds"),
         "command": command,
-        "commit": commit(file.parent),
+        "commit": commit(file),
         "environment": runtime.environment(),
     }
 
@@ -63,31 +64,41 @@ def _modules(package: Path) -> Iterator[tuple[str, Path]]:
                 yield path.relative_to(package).as_posix(), path
 
 
-def commit(folder: Path, patience: float = _PATIENCE) -> dict[str, Any] | None:
-    """Return the commit that a folder's checkout is at.
+def commit(file: Path, patience: float = _PATIENCE) -> dict[str, Any] | None:
+    """Return the commit that a file's checkout is at.
 
     Args:
-        folder: the folder.
+        file: the file.
         patience: how many seconds git may take.
 
     Returns:
-        `{"hash": ..., "dirty": whether tracked files differ from it}`; `None` if the
-        folder is in no checkout, or git is missing, refuses or takes too long.
+        `{"hash": ..., "dirty": whether files of the checkout differ from it}`; `None`
+        if the file is part of no checkout, or git is missing, refuses or takes too
+        long.
     """
-    if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+    if not any((parent / ".git").exists() for parent in file.parents):
         return None
-    # No program that the checkout's own settings name is run for a status.
-    asked = ["git", "-c", "core.fsmonitor=false", "--no-optional-locks", "status"]
-    asked += ["--porcelain=v2", "--branch", "--untracked-files=no"]
+    until = time.monotonic() + patience
     try:
-        done = subprocess.run(
-            asked, cwd=folder, capture_output=True, timeout=patience, check=True
-        )
+        # A package may be installed in a folder inside somebody's checkout.
+        _git(file.parent, until, "ls-files", "--error-unmatch", "--", file.name)
+        words = ("status", "--porcelain=v2", "--branch", "--untracked-files=no")
+        lines = _git(file.parent, until, *words).splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
-    start, lines = b"# branch.oid ", done.stdout.splitlines()
+    start = b"# branch.oid "
     found = [line.removeprefix(start) for line in lines if line.startswith(start)]
     if not found or found[0] == b"(initial)":
         return None
     dirty = any(not line.startswith(b"#") for line in lines)
     return {"hash": found[0].decode("ascii", "replace"), "dirty": dirty}
+
+
+def _git(folder: Path, until: float, *words: str) -> bytes:
+    # No program that the checkout's own settings name is run for a status.
+    asked = ["git", "-c", "core.fsmonitor=false", "--no-optional-locks", *words]
+    left = max(until - time.monotonic(), 0)
+    done = subprocess.run(
+        asked, cwd=folder, capture_output=True, timeout=left, check=True
+    )
+    return done.stdout

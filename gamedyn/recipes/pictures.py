@@ -23,8 +23,7 @@ from gamedyn.data import ImageSet, readers, sets
 from gamedyn.data.order import permutation
 from gamedyn.files import write_whole
 from gamedyn.recipes.lookup import Commands
-from gamedyn.recipes.records import write_json
-from gamedyn.recipes.values import plain
+from gamedyn.recipes.records import write_values
 from gamedyn.seeds import seed_key
 
 _MOST = 10_000  # pictures to measure
@@ -301,10 +300,8 @@ def commands(
             for name, value in report.items()
             if isinstance(value, metrics.Measurement)
         }
-        content = plain(
-            {"step": int(state.step), "measurements": full}, "measurements.json"
-        )
-        write_json(config.out / "measurements.json", content)
+        content = {"step": int(state.step), "measurements": full}
+        write_values(config.out / "measurements.json", content)
         return summary | {
             name: value.value if isinstance(value, metrics.Measurement) else value
             for name, value in report.items()
@@ -343,7 +340,7 @@ def ending(state: train.TrainState) -> dict[str, Any]:
 
 def over(state: train.TrainState) -> bool:
     """Whether a run is not to be measured: it went wrong, or was asked to end."""
-    return state.status != train.Ending.OK or bool(getattr(state, "signal", 0))
+    return state.status != train.Ending.OK or bool(state.signal)
 
 
 def write_npz(path: Path, **arrays: Any) -> None:

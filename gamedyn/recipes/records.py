@@ -15,7 +15,12 @@ from gamedyn.files import write_whole
 from gamedyn.recipes import folders, origin
 from gamedyn.recipes.folders import RECORD
 from gamedyn.recipes.lookup import load, locate, names, plugins, reference
-from gamedyn.recipes.values import from_json, plain, to_json
+from gamedyn.recipes.values import (
+    converted_and_unfit,
+    from_json,
+    to_json,
+    warn_of,
+)
 
 SUMMARY = "summary.json"
 _SHOWN = 12  # digits of a hash in a message
@@ -92,7 +97,7 @@ def run(
             report(summary)
     finally:
         if _writes():
-            write_json(out / SUMMARY, plain(summary, SUMMARY))
+            write_values(out / SUMMARY, summary)
     return summary
 
 
@@ -137,7 +142,7 @@ def evaluate(
     del content["data"]
     content["changed"] = _changed(record.config, content["config"])
     path = beside(out / "evaluation-1.json")
-    write_json(path, {**content, "summary": plain(summary, path.name)})
+    write_values(path, {**content, "summary": summary})
     return summary, path
 
 
@@ -204,6 +209,24 @@ def resume(run: Path, recipe: str) -> tuple[types.ModuleType, Any]:
     return module, dataclasses.replace(config, resume=True)
 
 
+def write_values(path: Path, values: Any) -> None:
+    """Write values of any type as JSON, see `gamedyn.recipes.values.plain`.
+
+    Args:
+        path: the file, replaced if it exists.
+        values: what to write.
+
+    Raises:
+        OSError: if it cannot be written.
+
+    Warns:
+        UserWarning: names what JSON cannot hold, once the rest is written.
+    """
+    converted, unfit = converted_and_unfit(values)
+    write_json(path, converted)
+    warn_of(unfit, path.name)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole or not there; a link is replaced.
 
@@ -258,7 +281,7 @@ def _content(
         "recipe_sha256": origin.digest(_file(module)),
         "config": options,
         **made,
-        "data": about.get("data"),
+        "data": (about.get("data") or {}).get("fingerprint"),
     }
 
 

@@ -49,14 +49,24 @@ def plain(value: Any, name: str) -> Any:
     Warns:
         UserWarning: names whatever was left out, and its type.
     """
+    converted, unfit = converted_and_unfit(value)
+    warn_of(unfit, name)
+    return converted
+
+
+def converted_and_unfit(value: Any) -> tuple[Any, list[str]]:
+    """Convert a value as `plain` does; return also, in words, what is left out."""
     unfit: list[str] = []
-    converted = _converted(value, "", unfit, ())
+    return _converted(value, "", unfit, ()), unfit
+
+
+def warn_of(unfit: list[str], name: str) -> None:
+    """Warn of what is left out of a file, if anything is."""
     if unfit:
         warnings.warn(
             f"{name} is written without what JSON cannot hold: {', '.join(unfit)}",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return converted
 
 
 def _converted(value: Any, place: str, unfit: list[str], above: tuple[int, ...]) -> Any:

@@ -261,9 +261,9 @@ def fit(
         carry, status = on_device(origin), Ending.OK
         kept = _copied(carry) if checkpoint_every is None else None
 
-        watch.started(folder, start, about)
         signals, ended_by = stack.enter_context(noted()), 0
         stack.enter_context(_closed(ledger, signals))
+        watch.started(folder, start, about)
         shown = progress if jax.process_index() == 0 else False
         report = stack.enter_context(progress_bar(shown, start, num_steps))
         feed = stack.enter_context(contextlib.closing(ahead(load, spans)))

@@ -146,8 +146,10 @@ def solve(
         'OK'
     """
     # Check the arguments, and choose the size of a block.
-    feasible = _feasible(rule, params, rule_state)
+    feasible, given = _feasible(rule, params, rule_state), rule_state
     field, params, rule_state = prepare(game_or_field, rule, params, rule_state)
+    if given is not None:
+        _check_state(rule, params, given)
     if key is None and sample is None:
         _check_without_batch(game_or_field, params)
     check_positive_integer("num_steps", num_steps)
@@ -252,8 +254,10 @@ def solve_until(
         TypeError: if `params` is not a tuple of floating-point pytrees.
     """
     # Check the arguments.
-    feasible = _feasible(rule, params, rule_state)
+    feasible, given = _feasible(rule, params, rule_state), rule_state
     field, params, rule_state = prepare(game_or_field, rule, params, rule_state)
+    if given is not None:
+        _check_state(rule, params, given)
     if key is None and sample is None:
         _check_without_batch(game_or_field, params)
     check_positive("tolerance", tolerance)
@@ -355,8 +359,7 @@ def prepare(
         The field, the parameters as arrays, and the rule's state.
 
     Raises:
-        ValueError: if a game has another number of players than `params`, or
-            `rule_state` another structure than this rule's.
+        ValueError: if a game has another number of players than `params`.
         TypeError: if `rule` is no `Rule`, or `params` not a tuple of floating-point
             pytrees.
     """
@@ -369,15 +372,22 @@ def prepare(
     field = as_field(game_or_field)
     if not isinstance(game_or_field, Game | Partial):  # those of this package are
         field = _checked(field)
-    if rule_state is None:
-        return field, params, rule.init(params)
+    state = rule.init(params) if rule_state is None else rule_state
+    return field, params, state
+
+
+def _check_state(rule: Rule, params: Params, rule_state: RuleState) -> None:
+    """Check that the state of a continued run has the structure of this rule's.
+
+    Raises:
+        ValueError: if it has another.
+    """
     expected = jax.tree.structure(jax.eval_shape(rule.init, params))
     if jax.tree.structure(rule_state) != expected:
         raise ValueError(
             "rule_state is not a state of this rule for these params: expected the "
             f"rule_state of a Solution, got {described(rule_state)}"
         )
-    return field, params, rule_state
 
 
 def _check_without_batch(game_or_field: Game | Field, params: Params) -> None:

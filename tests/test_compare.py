@@ -310,7 +310,7 @@ def test_a_game_and_its_start_names_and_rules(mixed, at_one_tenth):
     named, unlabelled, labelled = mixed.rows
     assert named.step_size == pytest.approx(0.5, rel=0.2)
     assert unlabelled.step_size is labelled.step_size is None
-    assert unlabelled.notes == ("own", "no_solution")
+    assert unlabelled.notes == ("own", "polished")
     assert "own" not in named.notes
     # The same rules by name and step size have the same rates.
     rows = by_name(at_one_tenth)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,7 +96,8 @@ def run(config: Analyse, command: str) -> None:
             taus=config.taus,
             own_loss_convex=config.own_loss_convex,
         )
-        report.write_analysis(analysis, folder, command)
+        for failure in report.write_analysis(analysis, folder, command):
+            print(f"gamedyn: warning: {failure}", file=sys.stderr)
         written = sorted(path.name for path in folder.iterdir())
 
     # One table of keys and sentences per point.

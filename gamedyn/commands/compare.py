@@ -1,6 +1,7 @@
 """`gamedyn compare`: rules side by side on one game."""
 
 import dataclasses
+import sys
 
 from gamedyn.commands.problems import OneGame, problem_of
 from gamedyn.commands.shared import console, free_folder, load_plugins, positive
@@ -68,7 +69,7 @@ def run(config: Compare, command: str) -> None:
 
     from gamedyn.workbench import report, results
     from gamedyn.workbench.compare import applicable, compare
-    from gamedyn.workbench.race import full_field
+    from gamedyn.workbench.mean_field import full_field
 
     # Compare, into a folder that appears whole or not at all.
     problem = problem_of(config)
@@ -95,13 +96,15 @@ def run(config: Compare, command: str) -> None:
                 seed=config.seed,
                 progress=show,
             )
-        report.write(comparison, folder, full_field(problem)[0], command)
+        field, _ = full_field(problem)
+        for failure in report.write(comparison, folder, field, command):
+            print(f"gamedyn: warning: {failure}", file=sys.stderr)
         written = sorted(path.name for path in folder.iterdir())
 
     # The table.
     numbers = results.footnotes(comparison.rows)
     table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for title, _ in results.COLUMNS:
+    for title, _ in results.columns(comparison):
         words = title in ("rule", "behaviour", "status")
         table.add_column(title, justify="left" if words else "right", no_wrap=True)
     colours = {"converging": "green", "diverging": "red"}

@@ -69,6 +69,49 @@ def widest(*arrays: Any) -> Any:
     return jax.dtypes.canonicalize_dtype(widest)
 
 
+def offset(matrix: jax.Array, axis: int | None = None) -> np.ndarray | None:
+    """Find the constants in payoffs beside which their differences are small.
+
+    On a simplex a constant moves nobody, but rounds all that does.
+
+    Args:
+        matrix: the payoffs.
+        axis: the strategies among which payoffs are compared; both players' if `None`.
+
+    Returns:
+        The middle of the payoffs, with as many dimensions as `matrix`; `None` where it
+        is no larger than their differences, or the payoffs are traced.
+    """
+    if not known(matrix):
+        return None
+    dense = np.asarray(matrix)
+    high = dense.max(axis=axis, keepdims=True)
+    low = dense.min(axis=axis, keepdims=True)
+    middle = low + (high - low) / 2
+    return middle if np.abs(middle).max() > (high - low).max() else None
+
+
+def bilinear_beside(
+    matrix: jax.Array, constants: jax.Array, x: jax.Array, y: jax.Array
+) -> jax.Array:
+    r"""Evaluate $x^\top A y + x^\top C y$ where one of the two sums is 1.
+
+    Args:
+        matrix: A, shape `(m, n)`.
+        constants: C, shape `(1, n)`, `(m, 1)` or `(1, 1)`, one for all strategies on an
+            axis of length 1, whose player's derivatives leave it out.
+        x: shape `(m,)`.
+        y: shape `(n,)`.
+
+    Returns:
+        The scalar.
+    """
+    rows, columns = constants.shape
+    given = constants * (x[:, None] if rows > 1 else 1)
+    given = given * (y[None] if columns > 1 else 1)
+    return bilinear(matrix, x, y) + jnp.sum(given)
+
+
 def bilinear(matrix: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     r"""Evaluate $x^\top A y$ in the form that is fastest at its size.
 

@@ -76,8 +76,15 @@ def bimatrix_game(
 def _played(A: jax.Array, B: jax.Array, solutions: tuple[Params, ...]) -> Problem:
     (m, n), dtype = A.shape, A.dtype
     start = _forms.ramp(m, dtype), _forms.ramp(n, dtype)[::-1]
+    losses = []
+    for matrix, axis in ((A, 0), (B, 1)):
+        constants, loss = _forms.offset(matrix, axis), Partial(_forms.bilinear, matrix)
+        if constants is not None:
+            constants = jnp.asarray(constants)
+            loss = Partial(_forms.bilinear_beside, matrix - constants, constants)
+        losses.append(loss)
     return Problem(
-        general_sum(Partial(_forms.bilinear, A), Partial(_forms.bilinear, B)),
+        general_sum(*losses),
         Partial(_forms.interior_start, start),
         solutions,
         geometry=simplex(),

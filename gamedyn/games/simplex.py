@@ -76,7 +76,9 @@ def matrix_game(matrix: Any = None, *, solve: bool = True, seed: int = 0) -> Pro
 
     $$\min_{x \in \Delta_m} \max_{y \in \Delta_n} x^\top A y.$$
 
-    The row player x pays. In the standard start the entries of x grow like 1, 2, ..., m
+    The row player x pays. A constant that exceeds all differences of the payoffs is
+    left out of the derivatives: on simplices it moves nobody, and would round what
+    does. In the standard start the entries of x grow like 1, 2, ..., m
     and those of y fall like n, ..., 1: strictly inside, and not the uniform point.
 
     Args:
@@ -253,8 +255,12 @@ def _divisions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
 
 
 def _played(matrix: jax.Array, start: Params, solutions: tuple[Params, ...]) -> Problem:
+    constant, payoff = _forms.offset(matrix), Partial(_forms.bilinear, matrix)
+    if constant is not None:
+        constant = jnp.asarray(constant)
+        payoff = Partial(_forms.bilinear_beside, matrix - constant, constant)
     return Problem(
-        zero_sum(Partial(_forms.bilinear, matrix)),
+        zero_sum(payoff),
         Partial(_forms.interior_start, start),
         solutions,
         geometry=simplex(),

@@ -31,8 +31,9 @@ from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import Problem
 from gamedyn.rules import Rule
+from gamedyn.workbench.mean_field import fixed_batch
 from gamedyn.workbench.problems import as_problem, by_name, no_rule
-from gamedyn.workbench.race import full_field, misfit
+from gamedyn.workbench.race import misfit
 
 _AGREEMENT = 1e-5  # relative, of spectral radii that differ by rounding only
 
@@ -238,7 +239,7 @@ def analyse(
         )
 
     # The fixed batch that stands for a stochastic game.
-    _, batch = full_field(problem)
+    batch = fixed_batch(problem)
     notes = []
     if problem.info.num_components is not None:
         notes.append(f"all {problem.info.num_components} components of the finite sum")

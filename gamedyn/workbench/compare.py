@@ -12,17 +12,24 @@ from jax.flatten_util import ravel_pytree
 
 from gamedyn import methods
 from gamedyn import rules as registry
-from gamedyn.analysis import game_jacobian
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.game import Game, Params
 from gamedyn.games import Problem
 from gamedyn.rules import Rule
 from gamedyn.seeds import seed_key
-from gamedyn.solve import Status
+from gamedyn.workbench.curves import precision
+from gamedyn.workbench.mean_field import (
+    check_batches,
+    full_field,
+    has_mean,
+    num_batches,
+)
+from gamedyn.workbench.points import known_solutions, scales, targets
 from gamedyn.workbench.problems import as_problem, by_name, no_rule
-from gamedyn.workbench.race import Race, draw_starts, full_field, misfit, race
+from gamedyn.workbench.race import Race, draw_starts, misfit, race
 from gamedyn.workbench.results import NOTES, TOLERANCE, Comparison, Curve, Row
-from gamedyn.workbench.summaries import Entrant, quarters, summarise
+from gamedyn.workbench.summaries import Entrant, summarise
+from gamedyn.workbench.tuning import GRID, Judge, Tuned, tune
 
 __all__ = [
     "GRID",
@@ -47,9 +54,6 @@ Rules: TypeAlias = (
     | None
 )
 """What `compare` takes as rules: names, rules, and rules with labels, mixed freely."""
-
-GRID = np.logspace(-3, 1, 41)
-"""The step sizes that `auto` tries, in units of 1/L."""
 
 REFERENCE = "extragradient"
 """At whose tuned step a rule is shown that no step size makes contract."""
@@ -138,11 +142,23 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
     update map, its memory included, e the evaluations it takes, $\rho$ the spectral
     radius; see `analysis.measured_rate` and `analysis.update_jacobian`.
 
+    Every word is said of the upper envelope of the natural residual: a tolerance is met
+    from the evaluation on from which the residual stays below it.
+
     With `step_size="auto"` every registered rule is tuned by one vmapped sweep over the
-    41 step sizes `GRID / L`, L the spectral norm of the game's Jacobian at the start,
-    each with the full budget: the fewest evaluations until the natural residual is
-    1e-10 of its start win (where none gets there, the smallest final residual), ties go
-    to the smallest step. Tuning uses the median over the seeds.
+    41 step sizes `GRID / L`, L the spectral norm of the game's Jacobian at the start
+    along the affine hull of the domains, each with the full budget: the fewest
+    evaluations until the natural residual is below 1e-10 of its start for good win (in
+    float32 1e-5, see `curves.precision`; where none gets there, the smallest residual
+    over the last eighth), ties go to the smallest step. Where the best is the first or
+    the last of them, three more decades are tried. Tuning uses the median over the
+    seeds.
+
+    A stochastic problem is measured against its mean field: the finite sum, the
+    declared mean, or else a mean over many frozen batches with its standard error;
+    without a known mean its rules run on batches only. Rates are predicted at the known
+    solution nearest to the end of a run; where none is known, or the run went
+    elsewhere, at its own end, polished by Newton's method.
 
     Args:
         problem: a problem; the name of a registered game; or a deterministic game.
@@ -207,53 +223,83 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
     if noise and problem.sample is not None:
         raise ValueError("noise is for deterministic games; this one is stochastic")
 
+    check_batches(problem)
+
     # Starts, keys, and the step sizes in units of 1/L.
     starts = draw_starts(problem, seeds, seed)
     first = jax.tree.map(lambda leaf: leaf[0], starts)
     field, batch = full_field(problem)
-    bound = float(np.linalg.norm(np.asarray(game_jacobian(field, first)), 2))
-    if not np.isfinite(bound):
-        raise ValueError("the game's Jacobian at the start is not finite")
-    bound = bound or 1.0
-    grid = GRID / bound if step_size == "auto" else np.array([float(step_size)])
+    to = precision(ravel_pytree(first)[0].dtype)
+    scale = scales(problem, field, first, to)
+    grid = GRID / scale.lipschitz
+    if step_size != "auto":
+        grid = np.array([float(step_size)])
     entrants = _entrants(problem, rules if names is None else names, noise > 0)
     keys = jax.random.split(seed_key(seed), seeds)
+    known = known_solutions(problem, field, scale, to)
+    judge = Judge(to, scale.rounding, known.bounded, known.continuum)
 
-    def run(entrant: Entrant) -> Race:
-        own = isinstance(entrant.method, Rule)
-        return race(
+    def runs_of(entrant: Entrant) -> Callable[[np.ndarray], Race]:
+        return lambda steps: race(
             problem,
             entrant.method,
             starts,
-            np.ones(1) if own else grid,
+            steps,
             evaluations,
             keys,
             sampled=entrant.sampled,
             noise=noise,
+            unit=scale.unit,
         )
 
-    tuned: dict[bool, int] = {}
+    def tuned(entrant: Entrant) -> Tuned:
+        if isinstance(entrant.method, Rule):
+            return tune(runs_of(entrant), np.ones(1), judge, widen=False)
+        return tune(runs_of(entrant), grid, judge, widen=step_size == "auto")
 
-    def reference_step(sampled: bool) -> int:
-        """The index of extragradient's tuned step, computed when first asked for."""
-        if sampled not in tuned:
-            tuned[sampled] = _tune(run(Entrant(REFERENCE, REFERENCE, sampled)))[0]
-        return tuned[sampled]
+    references: dict[bool, float] = {}
 
-    # One race per row, shown at its best step size.
-    rows, curves = [], {}
+    def reference(sampled: bool) -> float:
+        """Extragradient's tuned step, computed when first asked for."""
+        if sampled not in references:
+            references[sampled] = tuned(
+                Entrant(REFERENCE, REFERENCE, sampled)
+            ).step_size
+        return references[sampled]
+
+    # One race per row, of which the best step size is kept.
+    runs: list[Tuned] = []
     for entrant in entrants:
         progress(entrant.label)
-        runs = run(entrant)
-        best, contracts = _tune(runs)
+        best = tuned(entrant)
         if entrant.method == REFERENCE:
-            tuned[entrant.sampled] = best
-        notes = ()
-        if not contracts and step_size == "auto" and isinstance(entrant.method, str):
-            notes = ("no_contraction",)
-            best = reference_step(entrant.sampled)
-        size = float(grid[best])
-        row, curve = summarise(entrant, runs, best, size, problem, field, notes)
+            references[entrant.sampled] = best.step_size
+        if (
+            not best.contracts
+            and step_size == "auto"
+            and isinstance(entrant.method, str)
+        ):
+            size = reference(entrant.sampled)
+            shown = runs_of(entrant)(np.array([size]))
+            best = Tuned(shown, size, False, ("no_contraction",))
+        runs.append(best)
+
+    # Where each of them ended, and what it did.
+    races = [best.race for best in runs]
+    places = targets(problem, field, first, known, races, scale, to)
+    rows, curves = [], {}
+    for entrant, best, target in zip(entrants, runs, places, strict=True):
+        row, curve = summarise(
+            entrant,
+            best.race,
+            best.step_size,
+            problem,
+            field,
+            target,
+            scale,
+            to,
+            best.notes,
+        )
         rows.append(row)
         curves[entrant.label] = curve
 
@@ -264,35 +310,15 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
         "seeds": seeds,
         "noise": noise,
         "seed": seed,
-        "lipschitz": bound,
+        "lipschitz": scale.lipschitz,
+        "tolerance": to.tolerance,
+        "floor": to.floor,
         "dimension": int(sum(leaf.size for leaf in jax.tree.leaves(first))),
         "dtype": str(ravel_pytree(first)[0].dtype),
         "full_batch": None if batch is None else int(jax.tree.leaves(batch)[0].size),
+        "mean_of": num_batches(field),
     }
     return Comparison(problem, settings, tuple(rows), curves)
-
-
-def _tune(race: Race) -> tuple[int, bool]:
-    """Choose the best step size; say whether any step size contracts."""
-    residual = np.where(np.isfinite(race.residual), race.residual, np.inf)
-    if race.distance is not None:
-        # A field may also vanish far away, where a network saturates: that is no
-        # solution, so a point farther away than the start does not count.
-        far = ~(race.distance <= race.distance[..., :1])
-        residual = np.where(far, np.inf, residual)
-    small = residual <= TOLERANCE * residual[..., :1]
-    reached = np.where(
-        small.any(axis=-1), race.evaluations[small.argmax(axis=-1)], np.inf
-    )
-    first, last = quarters(residual)
-    final = np.median(last, axis=-1) if race.stochastic else residual[..., -1]
-    diverged = race.status == Status.NON_FINITE
-    final = np.where(diverged, np.inf, np.maximum(final, np.finfo(float).tiny))
-    reached, final = np.median(reached, axis=1), np.median(np.log(final), axis=1)
-    best = np.argmin(reached if np.isfinite(reached).any() else final)
-    shrinks = last.max(axis=-1) < 0.5 * first.max(axis=-1)
-    contracts = np.median(shrinks & ~diverged, axis=1) > 0.5
-    return int(best), bool(contracts.any() or np.isfinite(reached).any())
 
 
 def _entrants(problem: Problem, rules: Rules, noisy: bool) -> list[Entrant]:
@@ -313,6 +339,7 @@ def _entrants(problem: Problem, rules: Rules, noisy: bool) -> list[Entrant]:
     # In full: not what only exists on minibatches, nor, unless there is nothing to
     # sample, rules whose independent samples make a difference only where there is.
     stochastic = noisy or problem.sample is not None
+    known = has_mean(problem)
     everyone = [Entrant(*pair) for pair in chosen]
     needs = {
         entrant.label: methods.entry(entrant.method).needs
@@ -323,7 +350,8 @@ def _entrants(problem: Problem, rules: Rules, noisy: bool) -> list[Entrant]:
     entrants = [
         entrant
         for entrant in everyone
-        if "finite sum" not in needs[entrant.label]
+        if known
+        and "finite sum" not in needs[entrant.label]
         and (
             noisy
             or "independent batches" not in needs[entrant.label]

@@ -19,7 +19,7 @@ from gamedyn.fields import Field
 from gamedyn.game import Params
 from gamedyn.text import for_mathtext
 from gamedyn.workbench.analyse import Analysis, Finding, Spectrum
-from gamedyn.workbench.race import full_field
+from gamedyn.workbench.mean_field import full_field
 from gamedyn.workbench.results import Comparison, Curve
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def convergence(
 def _envelope(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     """The largest median residual in bins that widen with the work, and where."""
     with np.errstate(all="ignore"):
-        level = np.median(curve.residual, axis=0)
+        level = np.median(np.asarray(curve.residual, float), axis=0)
     level = np.where(np.isfinite(level) & (level > 0), level, np.nan)
     bins = np.floor(np.log(curve.evaluations + 1) / np.log(1.08))
     starts = np.flatnonzero(np.diff(bins, prepend=-1))
@@ -124,11 +124,15 @@ def _close_grid(axes: np.ndarray, used: int) -> None:
 
 def _limits(levels: Sequence[np.ndarray]) -> tuple[float, float]:
     """Show what happens around the start: rounding and explosions fall outside."""
-    start = np.nanmax([level[0] for level in levels])
-    lowest = np.nanmin([np.nanmin(level) for level in levels])
-    highest = np.nanmax([np.nanmax(level) for level in levels])
+    shown = np.concatenate([level[np.isfinite(level)] for level in levels] or [[]])
+    if not shown.size:  # nothing but zeros: any axes will do
+        return 0.1, 10.0
+    firsts = np.array([level[0] for level in levels])
+    firsts = firsts[np.isfinite(firsts)]
+    start = firsts.max() if firsts.size else shown.max()
     # Divided, not multiplied: three times the largest number would overflow.
-    return max(lowest / 3, 1e-16 * start), 3 * min(highest, 1e4 / 3 * start)
+    low = max(shown.min() / 3, 1e-16 * start, np.finfo(float).tiny)
+    return low, 3 * min(shown.max(), 1e4 / 3 * start)
 
 
 def phase(

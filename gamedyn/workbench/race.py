@@ -36,8 +36,10 @@ from gamedyn.seeds import seed_key
 from gamedyn.solve import solve
 from gamedyn.sweep import sweep
 from gamedyn.workbench.evaluations import count_evaluations
+from gamedyn.workbench.mean_field import full_field, num_batches
 
 _MAX_ROWS = {32: 4000, math.inf: 400}  # recorded points at most, by dimension up to
+_ROWS_OF_A_MEAN = 100  # where what is recorded is a mean over many batches
 _POINTS_UP_TO = 8  # dimensions up to which whole trajectories are kept
 _CHUNK = 256  # runs held in memory at a time
 
@@ -77,6 +79,20 @@ class Race:
     ends: np.ndarray
     status: np.ndarray
 
+    def only(self, index: int) -> "Race":
+        """Give the runs at one step size, with the first axis of length 1."""
+        return self._over_steps(lambda leaf: leaf[index : index + 1])
+
+    def beside(self, other: "Race") -> "Race":
+        """Put the runs of the same method at further step sizes behind these."""
+        return self._over_steps(lambda a, b: np.concatenate([a, b]), other)
+
+    def _over_steps(self, function: Callable[..., Any], *others: "Race") -> "Race":
+        names = ("residual", "distance", "measure", "points", "ends", "status")
+        parts = ([getattr(race, name) for name in names] for race in (self, *others))
+        done = jax.tree.map(function, *parts)
+        return dataclasses.replace(self, **dict(zip(names, done, strict=True)))
+
 
 def race(
     problem: Problem,
@@ -91,11 +107,12 @@ def race(
     measure: Callable[[Params, Params], Any] | None = None,
     points: bool = True,
     rows: int | None = None,
+    unit: float = 1.0,
 ) -> Race:
     r"""Run one method at all step sizes from all starts, in one jitted sweep.
 
-    The natural residual of an output z is $|z - P(z - F(z))|$, F the field on the whole
-    problem and P the projection onto the players' domains.
+    The natural residual of an output z is $u\,|z - P(z - F(z)/u)|$, F the field on the
+    whole problem, P the projection onto the players' domains and u a unit of F.
 
     Args:
         problem: the problem.
@@ -111,7 +128,10 @@ def race(
         measure: what else to record, `measure(output, direction)` with the field at the
             output, a pytree.
         points: whether the first seed's outputs are recorded too, up to 8 dimensions.
-        rows: the most points to record; 4000, or 400 above 32 dimensions, if `None`.
+        rows: the most points to record; if `None` 4000, or 400 above 32 dimensions, or
+            100 where the field is a mean over many batches, a prime number of periods
+            apart, so that no orbit of few steps is seen in one phase only.
+        unit: u, which makes a difference on constrained domains only.
 
     Returns:
         The recorded curves, with the costs they are counted in.
@@ -125,25 +145,27 @@ def race(
     size = sum(leaf[0].size for leaf in jax.tree.leaves(starts))
     entry, cost, varies = _costs(method, problem, size)
 
-    # As many steps as the budget allows, recorded every `stride` steps: a multiple of
-    # the method's period, so that all rows show the same phase of it.
-    num_steps = max(1, budget // cost)
-    if rows is None:
-        rows = next(most for limit, most in _MAX_ROWS.items() if size <= limit)
-    stride = max(1, -(-num_steps // rows))
-    stride = -(-stride // shape.period) * shape.period
-    num_steps = max(1, num_steps // stride) * stride
-
     # What is measured: the output, by the field on the whole problem.
     stochastic = sampled or noise > 0
     keep_points = points and size <= _POINTS_UP_TO
     sample = problem.sample if sampled else None
     field, batch = full_field(problem)
 
+    # As many steps as the budget allows, recorded every `stride` steps: a multiple of
+    # the method's period, so that all rows show the same phase of it.
+    num_steps = max(1, budget // cost)
+    if rows is None:
+        rows = next(most for limit, most in _MAX_ROWS.items() if size <= limit)
+        rows = rows if num_batches(field) is None else min(rows, _ROWS_OF_A_MEAN)
+        stride = shape.period * _prime(-(-num_steps // (rows * shape.period)))
+    else:
+        stride = -(-max(1, -(-num_steps // rows)) // shape.period) * shape.period
+    num_steps = max(1, num_steps // stride) * stride
+
     def observe(problem, field, rule, params, state):
         output = rule.output(params, state)
         direction = field(output)
-        residual = norm(natural_map(output, direction, problem.geometry))
+        residual = norm(natural(output, direction, problem.geometry, unit))
         distance = _distance(output, problem.solutions)
         other = None if measure is None else measure(output, direction)
         point = ravel_pytree(output)[0] if keep_points else None
@@ -215,6 +237,16 @@ def race(
     )
 
 
+def _prime(least: int) -> int:
+    """The first prime number from there on, 7 at least, or 1 itself."""
+    if least <= 1:
+        return 1
+    number = max(least, 7)
+    while any(number % factor == 0 for factor in range(2, math.isqrt(number) + 1)):
+        number += 1
+    return number
+
+
 def _costs(
     method: str | Rule, problem: Problem, size: int
 ) -> tuple[MethodEntry | None, int, bool]:
@@ -234,14 +266,46 @@ def _distance(point: Params, solutions: tuple[Params, ...]) -> jax.Array:
     return jnp.min(jnp.stack(gaps))
 
 
+def natural(
+    params: Params, direction: Params, geometry: Any, unit: float = 1.0
+) -> Params:
+    r"""Compute $u\,(z - P(z - F(z)/u))$, the natural map of a field in units of u.
+
+    Args:
+        params: the point z.
+        direction: the field there, F(z).
+        geometry: the domains, one for all players or one each.
+        unit: u, positive: with that of the field, multiplying all losses by a number
+            multiplies the map by it, too.
+
+    Returns:
+        A tuple of the structure of `params`; without constraints it is F(z).
+    """
+    scaled = jax.tree.map(lambda leaf: leaf / jnp.asarray(unit, leaf.dtype), direction)
+    gaps = natural_map(params, scaled, geometry)
+    geometries = per_player(geometry, len(params), "geometry")
+    return tuple(
+        slope
+        if domain.kind == "euclidean"
+        else jax.tree.map(lambda leaf: leaf * jnp.asarray(unit, leaf.dtype), gap)
+        for slope, gap, domain in zip(direction, gaps, geometries, strict=True)
+    )
+
+
 def norm(tree: Params) -> jax.Array:
-    """The Euclidean norm, without overflow: diverging runs are followed far out."""
+    """The Euclidean norm, without over- and underflow of the squares.
+
+    Diverging runs are followed far out, and losses may be in any unit.
+    """
     flat = ravel_pytree(tree)[0]
     limit = float(jnp.finfo(flat.dtype).max)
-    huge = jnp.max(jnp.abs(flat)) > limit**0.49
+    top = jnp.max(jnp.abs(flat), initial=0)
     # Not divided by the largest entry: the reciprocal of a huge one is flushed to 0.
-    norms = jnp.linalg.norm(flat), jnp.linalg.norm(flat * limit**-0.505) * limit**0.505
-    return jnp.where(huge, norms[1], norms[0])
+    scale = jnp.where(top > limit**0.49, limit**-0.505, 1.0).astype(flat.dtype)
+    scale = jnp.where(top < limit**-0.35, limit**0.4, scale).astype(flat.dtype)
+    back = jnp.where(top > limit**0.49, limit**0.505, 1.0).astype(flat.dtype)
+    back = jnp.where(top < limit**-0.35, limit**-0.4, back).astype(flat.dtype)
+    return jnp.linalg.norm(flat * scale) * back
 
 
 def draw_starts(problem: Problem, seeds: int, seed: int) -> Params:
@@ -249,27 +313,6 @@ def draw_starts(problem: Problem, seeds: int, seed: int) -> Params:
     keys = jax.random.split(seed_key(seed), seeds)
     drawn = [problem.init(None)] + [problem.init(key) for key in keys[1:]]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
-
-
-def full_field(problem: Problem) -> tuple[Field, Any]:
-    """The deterministic field of a problem, and the batch it is evaluated at.
-
-    Args:
-        problem: the problem.
-
-    Returns:
-        The gradient field, and `None`, where the losses need no batch or have a mean;
-        the field over all components of a finite sum, and their indices; else the field
-        at one fixed batch, which stands for an endless stream in what is measured.
-    """
-    field = gradient(problem.game)
-    if problem.info.num_components is not None:
-        batch = jnp.arange(problem.info.num_components)
-    elif problem.sample is not None and not problem.info.has_mean:
-        batch = problem.sample(jax.random.key(0))
-    else:
-        return field, None
-    return at_batch(field, batch), batch
 
 
 def build(method: str | Rule, problem: Problem, step_size: Any) -> tuple[Field, Rule]:

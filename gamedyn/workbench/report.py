@@ -3,9 +3,11 @@
 import base64
 import csv
 import dataclasses
+import functools
 import io
 import json
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,20 @@ from gamedyn.text import for_html, for_mathtext, for_terminal
 from gamedyn.workbench import plot
 from gamedyn.workbench.analyse import Analysis
 from gamedyn.workbench.results import (
-    COLUMNS,
     LEGEND,
     NOTES,
     Comparison,
     Row,
     cells,
+    columns,
     footnotes,
     headline,
 )
 
 
-def write(comparison: Comparison, out: Path, field: Field, command: str) -> None:
+def write(
+    comparison: Comparison, out: Path, field: Field, command: str
+) -> tuple[str, ...]:
     """Write every file of a comparison.
 
     Args:
@@ -38,30 +42,38 @@ def write(comparison: Comparison, out: Path, field: Field, command: str) -> None
         out: the folder, existing.
         field: the deterministic field, for the phase portrait.
         command: the command line that made it.
+
+    Returns:
+        For every picture that could not be drawn a line that says why: the numbers are
+        written in any case.
     """
-    pictures = {"convergence.png": plot.convergence(comparison)}
+    pictures = {"convergence.png": lambda: plot.convergence(comparison)}
     if comparison.settings["dimension"] == 2:
-        pictures["phase.png"] = plot.phase(
+        pictures["phase.png"] = lambda: plot.phase(
             comparison,
             field,
             title=for_mathtext(comparison.settings["game"])
             + ": trajectories, tabulated step sizes",
         )
-    images = _write_pictures(pictures, out)
     _write_csv(comparison.rows, out / "table.csv")
     summary = _summary(comparison, command)
     _write_json(summary, out / "summary.json")
     _write_npz(comparison, out / "trajectories.npz")
+    images, failures = _write_pictures(pictures, out)
     (out / "report.html").write_text(_page(comparison, summary, images), "utf-8")
+    return failures
 
 
-def write_analysis(analysis: Analysis, out: Path, command: str) -> None:
+def write_analysis(analysis: Analysis, out: Path, command: str) -> tuple[str, ...]:
     """Write every file of an analysis.
 
     Args:
         analysis: the analysis.
         out: the folder, existing.
         command: the command line that made it.
+
+    Returns:
+        For every picture that could not be drawn a line that says why.
     """
     name, several = analysis.problem.info.name, len(analysis.findings) > 1
     pictures = {}
@@ -69,14 +81,16 @@ def write_analysis(analysis: Analysis, out: Path, command: str) -> None:
         if finding.spectrum is not None:
             file = f"spectrum-{number}.png" if several else "spectrum.png"
             title = f"{name}: {finding.label}" if several else name
-            pictures[file] = plot.spectrum(finding.spectrum, for_mathtext(title))
-    images = _write_pictures(pictures, out)
+            pictures[file] = functools.partial(
+                plot.spectrum, finding.spectrum, for_mathtext(title)
+            )
     summary = {
         **_made(analysis.problem, command),
         "settings": analysis.settings,
         "points": [_jsonable(finding.to_json()) for finding in analysis.findings],
     }
     _write_json(summary, out / "report.json")
+    images, failures = _write_pictures(pictures, out)
     body = []
     for finding in analysis.findings:
         rows = "".join(
@@ -87,6 +101,7 @@ def write_analysis(analysis: Analysis, out: Path, command: str) -> None:
         body.append(f"<h2>{for_html(finding.label)}</h2><table>{rows}</table>")
     page = _shell("analyse", summary, "".join(body), images)
     (out / "report.html").write_text(page, "utf-8")
+    return failures
 
 
 def _made(problem: Problem, command: str) -> dict[str, Any]:
@@ -99,17 +114,25 @@ def _made(problem: Problem, command: str) -> dict[str, Any]:
     }
 
 
-def _write_pictures(pictures: dict[str, Figure], out: Path) -> dict[str, bytes]:
-    images = {}
-    for name, figure in pictures.items():
+def _write_pictures(
+    pictures: Mapping[str, Callable[[], Figure]], out: Path
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Draw and write pictures; one that fails is named, and costs nothing else."""
+    images, failures = {}, []
+    for name, draw in pictures.items():
         buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            # Of letters that the font lacks, as a name may have: boxes are drawn.
-            warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
-            figure.savefig(buffer, dpi=130, format="png")
+        try:
+            with warnings.catch_warnings():
+                # Of letters that the font lacks, as a name may have: boxes are drawn.
+                warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+                draw().savefig(buffer, dpi=130, format="png")
+        except Exception as error:  # whatever matplotlib makes of odd numbers
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            failures.append(f"{name} could not be drawn: {reason}")
+            continue
         images[name] = buffer.getvalue()
         (out / name).write_bytes(images[name])
-    return images
+    return images, tuple(failures)
 
 
 def _write_json(summary: dict[str, Any], path: Path) -> None:
@@ -187,7 +210,7 @@ def _page(
     comparison: Comparison, summary: dict[str, Any], images: dict[str, bytes]
 ) -> str:
     numbers = footnotes(comparison.rows)
-    head = "".join(f"<th>{for_html(title)}</th>" for title, _ in COLUMNS)
+    head = "".join(f"<th>{for_html(title)}</th>" for title, _ in columns(comparison))
     body = []
     for row in comparison.rows:
         values = cells(row, numbers)
@@ -195,7 +218,7 @@ def _page(
             f'<td class="{row.behaviour}">{for_html(value)}</td>'
             if attribute == "behaviour"
             else f"<td>{for_html(value)}</td>"
-            for value, (_, attribute) in zip(values, COLUMNS, strict=True)
+            for value, (_, attribute) in zip(values, columns(comparison), strict=True)
         )
         body.append(f"<tr>{tags}</tr>")
     notes = "".join(f"<li>{for_html(NOTES[key])}</li>" for key in numbers)
@@ -207,8 +230,8 @@ def _page(
     table = f"""<p>{for_html(headline(comparison))}.</p>
 <p>{LEGEND} The measured rate is fitted to the distance, the predicted one is the
 spectral radius of the rule's own update map.
-"spent" and "to 1e-10" are gradient evaluations, all of them and those until the natural
-residual was 1e-10 of its start.</p>
+"spent" and "{columns(comparison)[3][0]}" are gradient evaluations, all of them and
+those from which on the natural residual was below that part of its start for good.</p>
 <table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>
 <ol>{notes}</ol>"""
     return _shell(

@@ -11,38 +11,52 @@ import numpy as np
 
 from gamedyn import methods
 from gamedyn.games import Problem
+from gamedyn.workbench.curves import precision
 
-TOLERANCE = 1e-10
-"""The residual, relative to its start, whose cost in evaluations `auto` minimises."""
+TOLERANCE = precision("float64").tolerance
+"""The residual, relative to its start, whose cost in evaluations `auto` minimises, in
+float64; see `curves.precision`."""
 
 NOTES = {
     "own": "a rule of the caller's own, run as it is; its evaluations per step are "
     "counted in its program",
     "domains": "it keeps to the domains it was built with, whatever the problem's are",
     "no_contraction": "no step size contracts; shown at extragradient's tuned step",
+    "wider": "the best of the usual step sizes was at their end: three more decades "
+    "were tried",
+    "edge": "the best step size lies at the end of all that were tried: a better one "
+    "may lie beyond",
     "not_autonomous": "its update map changes from step to step: no spectral radius",
     "not_differentiable": "the update map has no Jacobian at the solution",
     "no_solution": "no solution known and none reached: nothing to linearise at",
-    "continuum": "the solutions form a continuum: rates are of the residual, and "
-    "directions along it are left out of the prediction",
+    "polished": "no solution is known: linearised at the point that a run reached, "
+    "polished by Newton's method",
+    "elsewhere": "converged to another solution than the known ones: linearised there, "
+    "no distance",
+    "continuum": "the solutions form a continuum: no distance, rates are of the "
+    "residual, and directions along it are left out of the prediction",
+    "rest": "started at a solution: nothing to measure",
     "stochastic": "stochastic: residual and distance are medians over the last "
     "quarter, the noise floor",
+    "estimated": "measured against a mean over many frozen batches, since the problem "
+    "declares none; a residual below three standard errors of it is given as such",
     "implicit": "implicit: evaluations count one Newton step with a dense Jacobian, or "
     "as many steps of a Krylov method as there are parameters",
     "corrected": "corrected field: its evaluations count as many gradients as it takes "
     "operations on a game of networks",
     "period": "measured at multiples of its period",
-    "passes": "passed through the solution and left it again",
+    "passes": "passed through the solution and left it again: its residual is that of "
+    "the upper envelope",
     "repelled": "the solution repels: the run ends elsewhere, on no predicted rate",
     "diverged": "became non-finite; the last finite block is shown",
 }
 """What the notes of a row say."""
 
-COLUMNS = (
+_COLUMNS = (
     ("rule", "rule"),
     ("step size", "step_size"),
     ("spent", "evaluations"),
-    ("to 1e-10", "to_tolerance"),
+    ("to {}", "to_tolerance"),
     ("residual", "residual"),
     ("distance", "distance"),
     ("measured", "measured"),
@@ -50,7 +64,6 @@ COLUMNS = (
     ("behaviour", "behaviour"),
     ("status", "status"),
 )
-"""Headings of the table and the attribute of `Row` below each."""
 
 LEGEND = (
     "Rates are per gradient evaluation. ✓: measured and predicted rate agree within "
@@ -61,7 +74,6 @@ LEGEND = (
 OWN = "rules of one's own"
 """The family of rules that are in no registry."""
 
-_MARGINAL = 1e-9  # a predicted |log rate| below this is rounding
 _TINY = float(np.finfo(float).tiny)
 
 
@@ -77,18 +89,24 @@ class Row:
         step_size: the step size it is shown at; `None` for a rule of the caller's own.
         evaluations: joint field evaluations spent.
         evaluations_per_step: of one step.
-        to_tolerance: evaluations until the natural residual was 1e-10 of its start.
-        residual: the final natural residual of the rule's output.
-        distance: its final distance to the nearest known solution.
+        to_tolerance: evaluations from which on the natural residual was below the
+            tolerance, 1e-10 of its start in float64, to the end.
+        residual: the final natural residual of the rule's output, in units of L (see
+            `race`); where it goes up and down, the largest of the last few.
+        distance: its final distance to the nearest known solution, likewise; `None`
+            where none is known or the known ones are not all.
         measured: the fitted rate per evaluation.
         predicted: the spectral radius of the update map, per evaluation.
-        fitted: n, the evaluations until the distance first fell below 1e-12 of its
-            start (all if it never did); the rate is fitted to their second half.
+        fitted: n, the evaluations until the distance fell below 1e-12 of its start for
+            good (all if it never did); the rate is fitted to their second half.
         solved_in: evaluations to 1e-12 of the starting distance, where there are too
             few of them to fit a rate.
-        behaviour: "converging", "marginal", "diverging", "too short" or "noise floor".
+        behaviour: "converging", "marginal", "diverging", "too short", "noise floor" or
+            "at rest", of the upper envelope.
         status: the name of the solver's status; NON_FINITE is shown as DIVERGED.
         notes: keys of `NOTES`.
+        error: the standard error of a stochastic row's residual, `None` in others.
+        resolution: the |log| of a predicted rate below which that is 1 up to rounding.
     """
 
     name: str
@@ -106,17 +124,19 @@ class Row:
     behaviour: str
     status: str
     notes: tuple[str, ...]
+    error: float | None = None
+    resolution: float = precision("float64").marginal
 
     @property
     def agrees(self) -> bool | None:
         r"""Whether measurement and theory agree; `None` where either is missing.
 
         $|\log r - \log p| \le .02\,|\log p| + 2/n$; a marginal map
-        ($|\log p| < 10^{-9}$) must keep the distance within a factor of 10.
+        ($|\log p| < 10^{-9}$ in float64) must keep the distance within a factor of 10.
         """
         if self.predicted is None or self.measured is None or "repelled" in self.notes:
             return None
-        if is_marginal(self.predicted):
+        if abs(log_rate(self.predicted)) < self.resolution:
             return self.behaviour == "marginal"
         return rates_agree(self.measured, self.predicted, self.fitted)
 
@@ -167,7 +187,7 @@ class Comparison:
         """Give the table that the command prints, with its notes."""
         numbers = footnotes(self.rows)
         lines = [
-            [title for title, _ in COLUMNS],
+            [title for title, _ in columns(self)],
             *(cells(row, numbers) for row in self.rows),
         ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -178,15 +198,17 @@ class Comparison:
     __repr__ = __str__
 
 
+def columns(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """Headings of the table, and the attribute of `Row` below each."""
+    mantissa, exponent = f"{comparison.settings['tolerance']:.0e}".split("e")
+    tolerance = f"{mantissa}e{int(exponent)}"
+    return tuple((title.format(tolerance), name) for title, name in _COLUMNS)
+
+
 def rates_agree(measured: float, predicted: float, evaluations: int) -> bool:
     """Compare two rates, one of them fitted over a number of evaluations."""
     due = log_rate(predicted)
     return abs(math.log(measured) - due) <= 0.02 * abs(due) + 2 / evaluations
-
-
-def is_marginal(rate: float) -> bool:
-    """Whether a predicted rate is 1 up to rounding."""
-    return abs(log_rate(rate)) < _MARGINAL
 
 
 def log_rate(rate: float) -> float:
@@ -201,7 +223,7 @@ def footnotes(rows: tuple[Row, ...]) -> dict[str, int]:
 
 
 def cells(row: Row, numbers: dict[str, int]) -> list[str]:
-    """Format one row of the table, in the order of `COLUMNS`.
+    """Format one row of the table, in the order of `columns`.
 
     Args:
         row: the row.
@@ -218,7 +240,7 @@ def cells(row: Row, numbers: dict[str, int]) -> list[str]:
         "" if row.step_size is None else f"{row.step_size:.3g}",
         str(row.evaluations),
         "" if row.to_tolerance is None else str(row.to_tolerance),
-        f"{row.residual:.1e}",
+        _with_error(row),
         "" if row.distance is None else f"{row.distance:.1e}",
         measured,
         _rate(row.predicted) + {True: " ✓", False: " ✗", None: ""}[row.agrees],
@@ -245,6 +267,15 @@ def headline(comparison: Comparison) -> str:
         f"{s['game']} in {s['dimension']} dimensions, {s['dtype']}; "
         f"{s['evaluations']} gradient evaluations per rule{tuned}{noise}{seeds}"
     )
+
+
+def _with_error(row: Row) -> str:
+    """The residual, with its standard error in stochastic rows."""
+    if row.error is None:
+        return f"{row.residual:.1e}"
+    if "estimated" in row.notes and row.residual < 3 * row.error:
+        return f"<{3 * row.error:.1e}"
+    return f"{row.residual:.1e} ± {row.error:.0e}"
 
 
 def _rate(value: float | None) -> str:

@@ -6,32 +6,25 @@ Dimensions as in `gamedyn.workbench.race`.
 import math
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.analysis import MeasuredRate, game_jacobian, measured_rate, update_jacobian
+from gamedyn.analysis import MeasuredRate, measured_rate, update_jacobian
 from gamedyn.analysis.constrained import is_constrained
 from gamedyn.fields import Field
 from gamedyn.games import Problem
 from gamedyn.rules import Rule
 from gamedyn.solve import Status
-from gamedyn.workbench.race import Race, build, full_field
-from gamedyn.workbench.results import (
-    TOLERANCE,
-    Curve,
-    Row,
-    is_marginal,
-    log_rate,
-    rates_agree,
-)
+from gamedyn.workbench import curves as course
+from gamedyn.workbench.curves import Precision
+from gamedyn.workbench.mean_field import full_field, standard_error
+from gamedyn.workbench.points import Scales, Target
+from gamedyn.workbench.race import Race, build
+from gamedyn.workbench.results import Curve, Row, log_rate, rates_agree
 
-FLOOR = 1e-12
-"""The distance, relative to its start, below which curves are rounding."""
-
-_DRIFT = 0.35  # a smaller change of the log distance over half a run counts as none
 _FEW = 40  # evaluations too few to fit a rate to
 _FAST = 0.2  # a predicted rate too fast to fit one
+_ERRORS = 3  # standard errors below which a residual is not told from 0
 
 
 class Entrant(NamedTuple):
@@ -53,22 +46,22 @@ class Prediction(NamedTuple):
 
     Attributes:
         rate: the spectral radius per evaluation; `None` where there is none.
-        continuum: whether the solutions form a continuum.
         note: why there is no rate, a key of `NOTES`, or `None`.
     """
 
     rate: float | None = None
-    continuum: bool = False
     note: str | None = None
 
 
 def summarise(
     entrant: Entrant,
     race: Race,
-    best: int,
     step_size: float,
     problem: Problem,
     field: Field,
+    target: Target,
+    scale: Scales,
+    to: Precision,
     notes: tuple[str, ...] = (),
 ) -> tuple[Row, Curve]:
     r"""Summarise the runs of one rule at one step size.
@@ -79,24 +72,29 @@ def summarise(
 
     Args:
         entrant: what ran.
-        race: its runs at all step sizes.
-        best: the index of the step size to show.
+        race: its runs at one step size.
         step_size: that step size.
         problem: the problem.
         field: the deterministic field.
+        target: where to linearise.
+        scale: the problem's scales.
+        to: what the dtype can reach.
         notes: what is known already, keys of `NOTES`.
 
     Returns:
         The row and the curve.
     """
+    told = None if race.distance is None or not target.distance else race.distance[0]
     curve = Curve(
         evaluations=race.evaluations,
-        residual=race.residual[best],
-        distance=None if race.distance is None else race.distance[best],
-        points=None if race.points is None else race.points[best],
+        residual=race.residual[0].astype(np.float64),
+        distance=None if told is None else told.astype(np.float64),
+        points=None if race.points is None else race.points[0],
     )
-    status = Status(int(race.status[best].max()))
+    status = Status(int(race.status[0].max()))
     diverged = status == Status.NON_FINITE
+    error = _error(race, problem, field) if race.stochastic else 0.0
+    rest = bool((curve.residual[:, 0] <= scale.rounding).all())
 
     # How the numbers came about.
     noted = list(notes)
@@ -104,6 +102,8 @@ def summarise(
         noted.append("own")
         if is_constrained(problem.geometry, problem.game.num_players):
             noted.append("domains")
+    if rest:
+        noted.append("rest")
     if diverged:
         noted.append("diverged")
     if race.period > 1:
@@ -114,51 +114,75 @@ def summarise(
         noted.append("corrected")
     if race.stochastic:
         noted.append("stochastic")
+    if error:
+        noted.append("estimated")
 
     # What theory predicts.
     prediction = Prediction()
     if not race.stochastic:
-        prediction = _predict(entrant.method, race, step_size, problem, field, curve)
+        noted += target.notes
+        prediction = _predict(entrant.method, race, step_size, problem, target)
     if prediction.note is not None:
         noted.append(prediction.note)
-    if prediction.continuum:
-        noted.append("continuum")
     predicted = prediction.rate
 
-    # What was measured, of the residual where solutions form a continuum.
-    followed = curve.residual
-    if curve.distance is not None and not prediction.continuum:
+    # From where on the tolerance is met, and whether it was met before in passing. What
+    # the field's standard error hides is not claimed.
+    judged = np.maximum(curve.residual, _ERRORS * error)
+    met = course.solved(judged, race.evaluations, to.tolerance)
+    solved = bool(np.isfinite(met).all())
+    small = judged <= to.tolerance * judged[:, :1]
+    if not (solved or rest or race.stochastic) and small.any(axis=1).all():
+        noted.append("passes")
+
+    # What was measured, of the residual where no distance means anything.
+    floors = np.maximum(to.floor, _ratio(scale.rounding, judged[:, 0]))
+    done = np.isfinite(course.solved(judged, race.evaluations, floors[:, None])).all()
+    followed = judged
+    if curve.distance is not None:
         followed = curve.distance
+        floors = [_floor(problem, one, to, done=bool(done)) for one in followed]
     rates = [
-        measured_rate(
-            one, race.evaluations, floor=_floor(problem, one[0], prediction.continuum)
-        )
-        for one in followed
+        measured_rate(one, race.evaluations, floor=float(floor))
+        for one, floor in zip(followed, floors, strict=True)
     ]
     rate = _median([fit.rate for fit in rates])
     spent = int(np.median([fit.evaluations for fit in rates]))
     reached = all(fit.reached for fit in rates)
     few = spent < _FEW or (predicted is not None and predicted < _FAST)
-    quick = reached and few
-    blank = quick or race.stochastic or diverged or math.isnan(rate)
+    quick = reached and few and not rest
+    blank = quick or rest or race.stochastic or diverged or math.isnan(rate)
 
-    # Where the two cannot meet: a solution passed through, or left because it repels.
-    small = curve.residual <= TOLERANCE * curve.residual[:, :1]
-    if reached and not small[:, -1].all():
-        noted.append("passes")
+    # Where the two cannot meet: a solution left because it repels.
+    marginal = predicted is not None and abs(log_rate(predicted)) < to.marginal
+    agreeing = predicted is not None and not blank
+    agreeing = agreeing and rates_agree(rate, predicted, spent)
     repelled = (
         predicted is not None
         and log_rate(predicted) > 0
-        and not is_marginal(predicted)
-        and not blank
-        and not rates_agree(rate, predicted, spent)
+        and not (marginal or blank or agreeing)
     )
     if repelled:
         noted.append("repelled")
 
-    behaviour = "noise floor"
-    if diverged or not race.stochastic:
-        behaviour = _behaviour(rates, None if repelled else predicted, diverged)
+    # In a word.
+    if rest and not diverged:
+        behaviour = "at rest"
+    elif diverged:
+        behaviour = "diverging"
+    elif solved or done:
+        behaviour = "converging"
+    elif race.stochastic:
+        behaviour = _noisy(judged, race.evaluations)
+    else:
+        behaviour = course.direction(curve.residual, race.evaluations)
+        if curve.distance is not None and behaviour == "converging":
+            # Where losses saturate, the field also vanishes far away.
+            away = course.direction(curve.distance, race.evaluations)
+            behaviour = away if away == "diverging" else behaviour
+        if behaviour != "too short" and not repelled and not math.isnan(rate):
+            behaviour = _explained(behaviour, rates, predicted, marginal, spent)
+
     name = entrant.method if isinstance(entrant.method, str) else None
     row = Row(
         name=entrant.label,
@@ -166,53 +190,65 @@ def summarise(
         step_size=None if name is None else step_size,
         evaluations=int(race.evaluations[-1]),
         evaluations_per_step=race.cost,
-        to_tolerance=int(np.median(race.evaluations[small.argmax(axis=1)]))
-        if small.any(axis=1).all()
-        else None,
-        residual=_final(curve.residual, race.stochastic),
-        distance=None
-        if curve.distance is None
-        else _final(curve.distance, race.stochastic),
+        to_tolerance=int(np.median(met)) if solved else None,
+        residual=_final(curve.residual, race),
+        distance=None if curve.distance is None else _final(curve.distance, race),
         measured=None if blank else rate,
         predicted=predicted,
         fitted=spent,
         solved_in=spent if quick else None,
         behaviour=behaviour,
         status="DIVERGED" if diverged else status.name,
-        notes=tuple(noted),
+        notes=tuple(dict.fromkeys(noted)),
+        error=_spread(curve.residual, race, error) if race.stochastic else None,
+        resolution=to.marginal,
     )
     return row, curve
 
 
-def quarters(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the first and the last quarter of curves, along their last axis."""
-    quarter = max(1, curve.shape[-1] // 4)
-    return curve[..., :quarter], curve[..., -quarter:]
-
-
-def _behaviour(
-    rates: list[MeasuredRate], predicted: float | None, diverged: bool
+def _explained(
+    behaviour: str,
+    rates: list[MeasuredRate],
+    predicted: float | None,
+    marginal: bool,
+    spent: int,
 ) -> str:
-    """Say in a word what the distance did over the fitted half."""
-    if diverged:
-        return "diverging"
-    if all(fit.reached for fit in rates):
-        return "converging"
+    """Let the map say what a drift is that a run of this length hardly shows."""
     rate = _median([fit.rate for fit in rates])
-    spread = _median([fit.spread for fit in rates])
-    change = _median([fit.change for fit in rates])
-    if math.isnan(rate):
-        return "too short"
     if predicted is None:
-        return "marginal" if abs(math.log(change)) < _DRIFT else _direction(rate)
-    # The map says whether a slow drift is one: then the sign is the rate's own.
-    if is_marginal(predicted) and spread < 10:
-        return "marginal"
-    return _direction(rate)
+        return behaviour
+    if marginal:
+        slow = _median([fit.spread for fit in rates]) < 10
+        return "marginal" if slow else behaviour
+    expected = "converging" if log_rate(predicted) < 0 else "diverging"
+    if (rate < 1) == (predicted < 1) and rates_agree(rate, predicted, spent):
+        return expected
+    return behaviour
 
 
-def _direction(rate: float) -> str:
-    return "converging" if rate < 1 else "diverging"
+def _noisy(curves: np.ndarray, evaluations: np.ndarray) -> str:
+    """Say where a run on batches or with noise is going.
+
+    A floor is a level that is kept. Runs that still fall when they end are called
+    converging only far below their start: others may be on their way to a floor.
+    """
+    if curves.shape[1] < 16:
+        return "too short"
+    with np.errstate(all="ignore"):
+        relative = np.log(curves / curves[:, :1])
+    parts = np.split(relative, course.pieces(evaluations, 8)[1:], axis=1)
+    levels = np.median([np.median(part, axis=1) for part in parts], axis=1)
+    if not np.isfinite(levels).all():
+        return "converging" if np.isneginf(levels[-1]) else "diverging"
+    early, late = levels[5] - levels[3], levels[7] - levels[5]
+    # Of a level that is kept the pieces' medians differ by chance, in either sign.
+    chance = np.std(np.diff(levels[3:])) / 2
+    if late > max(0.35, 2 * chance) and levels[7] > max(0, levels[3]):
+        return "diverging"
+    lasting = late < -0.02 - 2 * chance and late < early / 2 < 0
+    if late < -0.35 or lasting:
+        return "converging" if levels[7] < math.log(1e-4) else "too short"
+    return "noise floor"
 
 
 def _predict(
@@ -220,57 +256,74 @@ def _predict(
     race: Race,
     step_size: float,
     problem: Problem,
-    field: Field,
-    curve: Curve,
+    target: Target,
 ) -> Prediction:
     """Predict the rate per evaluation at the solution, or say why there is none."""
-    if not problem.solutions:
+    if target.point is None:
         return Prediction(note="no_solution")
-
-    # The known solution nearest to where the run ended.
-    solution = problem.solutions[0]
-    if len(problem.solutions) > 1 and curve.points is not None:
-        end = curve.points[np.isfinite(curve.points).all(axis=1)][-1]
-        gaps = [np.linalg.norm(end - ravel_pytree(s)[0]) for s in problem.solutions]
-        solution = problem.solutions[int(np.argmin(gaps))]
-
-    # The update map there, and the directions along which solutions go on.
     descended, rule = build(method, problem, step_size)
     _, batch = full_field(problem)
-    matrix, status, period = update_jacobian(descended, rule, solution, batch)
-    nullity = 0
-    if not is_constrained(problem.geometry, problem.game.num_players):
-        jacobian = np.asarray(game_jacobian(field, solution))
-        values = np.linalg.svd(jacobian, compute_uv=False)
-        nullity = int(np.sum(values <= 1e-10 * values.max(initial=0)))
+    matrix, status, period = update_jacobian(descended, rule, target.point, batch)
     if status != Status.OK:
-        return Prediction(continuum=nullity > 0, note=status.name.lower())
+        return Prediction(note=status.name.lower())
 
     # Its spectral radius. Along a continuum of solutions every map stands still: as
     # many eigenvalues nearest to 1 are left out.
-    eigenvalues = np.linalg.eigvals(matrix)
-    kept = np.argsort(np.abs(eigenvalues - 1))[nullity:]
+    eigenvalues = np.linalg.eigvals(np.asarray(matrix, np.float64))
+    kept = np.argsort(np.abs(eigenvalues - 1))[target.nullity :]
     radius = np.abs(eigenvalues[kept]).max(initial=0.0)
-    return Prediction(float(radius) ** (1 / (period * race.cost)), nullity > 0)
+    return Prediction(float(radius) ** (1 / (period * race.cost)))
 
 
-def _floor(problem: Problem, start: float, of_residual: bool) -> float:
-    """Where rounding begins, relative to the start."""
-    if not problem.solutions or of_residual or not start > 0:
-        return FLOOR
-    flat = ravel_pytree(problem.solutions[0])[0]
-    rounding = 100 * float(jnp.finfo(flat.dtype).eps * jnp.max(jnp.abs(flat)))
-    return max(FLOOR, rounding / float(start))
+def _floor(
+    problem: Problem, distance: np.ndarray, to: Precision, *, done: bool
+) -> float:
+    """Where rounding of the distance begins, relative to the start.
+
+    A run that stands while its distance does not vanish tells how well the solution is
+    known.
+    """
+    flat = np.asarray(ravel_pytree(problem.solutions[0])[0], np.float64)
+    known = 100 * to.eps * float(np.abs(flat).max(initial=0))
+    if done:
+        known = max(known, 3 * course.end(distance))
+    return max(to.floor, float(_ratio(known, distance[0])))
 
 
-def _final(curves: np.ndarray, stochastic: bool) -> float:
-    """The median over the seeds of the last finite value (or of the last quarter)."""
+def _ratio(part: float, whole: np.ndarray) -> np.ndarray:
+    """Divide where that is possible; 0 elsewhere."""
+    with np.errstate(all="ignore"):
+        return np.nan_to_num(part / whole, nan=0.0, posinf=0.0)
+
+
+def _final(curves: np.ndarray, race: Race) -> float:
+    """The median over the seeds of the runs' ends (or of the last quarter)."""
+    if not race.stochastic:
+        return _median([course.end(one) for one in curves])
     ends = []
-    for curve in curves:
-        finite = curve[np.isfinite(curve)]
-        tail = quarters(finite)[1] if stochastic else finite[-1:]
+    for one in curves:
+        kept = np.isfinite(one)
+        tail = course.last_quarter(one[kept], race.evaluations[kept])
         ends.append(np.median(tail))
-    return float(np.median(ends))
+    return _median(ends)
+
+
+def _error(race: Race, problem: Problem, field: Field) -> float:
+    """The standard error of the field where the first run ended."""
+    _, unravel = ravel_pytree(problem.init(None))
+    end = race.ends[0, 0]
+    return standard_error(field, unravel(end)) if np.isfinite(end).all() else 0.0
+
+
+def _spread(curves: np.ndarray, race: Race, error: float) -> float:
+    """The standard error of a floor: of eight pieces' medians, and of the field."""
+    each = []
+    for one in curves:
+        kept = np.isfinite(one)
+        tail = course.last_quarter(one[kept], race.evaluations[kept])
+        parts = [np.median(part) for part in np.array_split(tail, min(8, len(tail)))]
+        each.append(np.std(parts, ddof=1) / len(parts) ** 0.5 if len(parts) > 1 else 0)
+    return float(np.hypot(_median(each) / len(curves) ** 0.5, error))
 
 
 def _median(values: list[float]) -> float:

@@ -602,7 +602,7 @@ def _assignment(cost: np.ndarray) -> np.ndarray:
     except ValueError as reason:
         raise ValueError(_INFEASIBLE) from reason
     paid = costs[rows, columns].sum()
-    if costs.max() > 1e3 * paid:
+    if 0 < 1e3 * paid < costs.max():
         # Beside the largest, small ones were lost; what no better matching can afford
         # is cut, and they are all there is.
         rows, columns = linear_sum_assignment(np.minimum(costs, 2 * paid))

@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # what type checkers and editors see of the names in _LAZY
         recipes as recipes,
         runtime as runtime,
         train as train,
+        treeplex as treeplex,
         workbench as workbench,
     )
     from gamedyn.workbench.analyse import analyse as analyse
@@ -91,6 +92,7 @@ _MODULES = (
     "recipes",
     "runtime",
     "train",
+    "treeplex",
     "workbench",
 )
 # Loaded on first use: a module, or a name in one.

@@ -41,6 +41,35 @@ class Level(NamedTuple):
     parents: tuple[int, ...]
     followers: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]
 
+    def alike(self) -> list[tuple[list[int], list[tuple[int, np.ndarray]]]]:
+        """Group the actions whose followers are alike.
+
+        Returns:
+            Pairs: the actions, g of them, and what follows them: the number of a level
+            and rows of it, shape `(k, g, count)`.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for action, after in enumerate(self.followers):
+            groups.setdefault(tuple(kind for kind, _ in after), []).append(action)
+        return [
+            (
+                actions,
+                [
+                    (
+                        kind,
+                        np.array([self._rows(a, kind) for a in actions]).transpose(
+                            2, 0, 1
+                        ),
+                    )
+                    for kind in dict.fromkeys(kinds)
+                ],
+            )
+            for kinds, actions in groups.items()
+        ]
+
+    def _rows(self, action: int, kind: int) -> list[tuple[int, ...]]:
+        return [rows for number, rows in self.followers[action] if number == kind]
+
 
 def _height(form: tuple) -> int:
     return 1 + max((_height(after) for action in form for after in action), default=0)
@@ -342,6 +371,10 @@ def entropic_step(tree: Treeplex, strategy: jax.Array, update: jax.Array) -> jax
     $V_I = \log \sum_a b^{\text{old}}_a \exp(u_a + \sum V)$, summed over the decision
     points that follow a. On one decision point it is the multiplicative step.
 
+    No action that was played gets a probability below a 256th of the dtype's rounding,
+    which its sums do not notice: products of smaller ones along the tree underflow, and
+    what is 0 once would stay 0 for ever, however good it becomes.
+
     Args:
         tree: the treeplex.
         strategy: the point, strictly inside: an action of probability 0 keeps it.
@@ -369,11 +402,15 @@ def entropic_step(tree: Treeplex, strategy: jax.Array, update: jax.Array) -> jax
         update,
         lambda number, values: jax.nn.logsumexp(past[number] + values, axis=1),
     )
-    return _from_roots(
-        tree,
-        strategy.dtype,
-        lambda number, mass: mass * jax.nn.softmax(past[number] + sums[number], axis=1),
-    )
+
+    least = jnp.finfo(strategy.dtype).eps / 256
+
+    def play(number, mass):
+        probabilities = jax.nn.softmax(past[number] + sums[number], axis=1)
+        played = past[number] > -jnp.inf
+        return mass * jnp.where(played, jnp.maximum(probabilities, least), 0)
+
+    return _from_roots(tree, strategy.dtype, play)
 
 
 class _Ramp(NamedTuple):
@@ -414,45 +451,51 @@ def project(tree: Treeplex, point: jax.Array) -> jax.Array:
     actions: list[list[_Ramp]] = []
     sums: list[_Ramp] = []
     for level in tree.levels:
+        # Actions with the like behind them are one array, and so are those followers
+        # that are alike: what is traced does not grow with the number of either.
         ramps = []
-        for action, after in enumerate(level.followers):
+        for alike, after in level.alike():
             followers = [
-                jax.tree.map(lambda leaf, rows=rows: leaf[np.array(rows)], sums[kind])
+                jax.tree.map(lambda leaf, rows=rows: leaf[rows], sums[kind])
                 for kind, rows in after
             ]
-            wishes = point[_rows(level)[:, action]]
-            ramps.append(jax.vmap(_action)(wishes, followers))
+            ramps.append(_action(point[_rows(level)[:, alike]], followers))
         actions.append(ramps)
-        sums.append(jax.vmap(_add)(ramps))
+        sums.append(_add(ramps))
 
     def read(number, mass):
-        def rows(ramps, total, mass):
-            multiplier = _invert(total, mass)
-            return jnp.concatenate([_evaluate(ramp, multiplier) for ramp in ramps])
-
-        return jax.vmap(rows)(actions[number], sums[number], mass)
+        multiplier = _invert(sums[number], mass)[:, None]
+        entries = [_evaluate(ramp, multiplier)[..., 0] for ramp in actions[number]]
+        order = [action for alike, _ in tree.levels[number].alike() for action in alike]
+        return jnp.concatenate(entries, axis=1)[:, np.argsort(order)]
 
     return _from_roots(tree, point.dtype, read)
 
 
+# Functions stand side by side in arrays: (points, actions, followers, knots).
+
+
 def _add(ramps: list[_Ramp]) -> _Ramp:
-    knots = jnp.sort(jnp.concatenate([ramp.at for ramp in ramps]))
-    value = sum((_evaluate(ramp, knots) for ramp in ramps), jnp.zeros_like(knots))
-    slope = sum((ramp.slope for ramp in ramps), jnp.zeros_like(knots[0]))
-    return _Ramp(knots, value, slope)
+    """The sum over the actions of every point."""
+    count = len(ramps[0].at)
+    knots = jnp.sort(jnp.concatenate([r.at.reshape(count, -1) for r in ramps], axis=1))
+    values = [jnp.sum(_evaluate(ramp, knots[:, None]), axis=1) for ramp in ramps]
+    slopes = [jnp.sum(ramp.slope, axis=1) for ramp in ramps]
+    total = functools.partial(functools.reduce, jnp.add)
+    return _Ramp(knots, total(values), total(slopes))
 
 
-def _action(wish: jax.Array, followers: list[_Ramp]) -> _Ramp:
-    """A sequence's entry as a function of the multiplier of its decision point."""
-    zero = jnp.zeros_like(wish)
-    value = (
-        jnp.sort(jnp.concatenate([ramp.value for ramp in followers]))
-        if followers
-        else zero[None]
-    )
-    pulls = sum((_invert(ramp, value) for ramp in followers), jnp.zeros_like(value))
-    steepness = sum((1 / ramp.slope for ramp in followers), jnp.ones_like(wish))
-    return _Ramp(value - wish + pulls, value, 1 / steepness)
+def _action(wishes: jax.Array, followers: list[_Ramp]) -> _Ramp:
+    """Sequences' entries as functions of the multiplier of their decision point."""
+    value, steepness = jnp.zeros_like(wishes)[..., None], jnp.ones_like(wishes)
+    if followers:
+        flat = [ramp.value.reshape(*wishes.shape, -1) for ramp in followers]
+        value = jnp.sort(jnp.concatenate(flat, axis=-1))
+    pull = jnp.zeros_like(value)
+    for ramp in followers:
+        pull += jnp.sum(_invert(ramp, value[:, :, None]), axis=2)
+        steepness += jnp.sum(1 / ramp.slope, axis=2)
+    return _Ramp(value - wishes[..., None] + pull, value, 1 / steepness)
 
 
 def _evaluate(ramp: _Ramp, at: jax.Array) -> jax.Array:
@@ -464,10 +507,18 @@ def _invert(ramp: _Ramp, value: jax.Array) -> jax.Array:
 
 
 def _interpolate(x, y, last, at: jax.Array) -> jax.Array:
-    """Interpolate between rising knots, with slope `last` behind them."""
+    """Interpolate between rising knots (last axis), with slope `last` behind them."""
     run, rise = jnp.diff(x), jnp.diff(y)
     slopes = jnp.where(run > 0, rise / jnp.where(run > 0, run, 1), 0)
-    slopes = jnp.concatenate([slopes, last[None]])
-    # Of knots that coincide the last one is taken, so no slope of 0 / 0 is used.
-    index = jnp.clip(jnp.searchsorted(x, at, side="right") - 1, 0, x.size - 1)
-    return y[index] + slopes[index] * (at - x[index])
+    slopes = jnp.concatenate([slopes, last[..., None]], axis=-1)
+    # Of knots that coincide the last one is taken, so no slope of 0 / 0 is used. It is
+    # picked by comparing all: a search is a loop, and its gathers are slow to compile.
+    behind = x[..., None, :] <= at[..., :, None]
+    true = jnp.ones_like(behind[..., :1])
+    behind = jnp.concatenate([true, behind[..., 1:], ~true], axis=-1)
+    here = behind[..., :-1] & ~behind[..., 1:]
+
+    def pick(knots):
+        return jnp.sum(jnp.where(here, knots[..., None, :], 0), axis=-1)
+
+    return pick(y) + pick(slopes) * (at - pick(x))

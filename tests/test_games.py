@@ -69,6 +69,7 @@ SINGLE = {
     *("forsaken", "global_forsaken", "matching_pennies", "rock_paper_scissors"),
     *("tandem", "scaled_bilinear", "worst_case", "impossibility", "market", "seesaw"),
     *("two_sided_pl", "ridge_1", "ridge_2", "ridge_3", "ratio_game", "kuhn_poker"),
+    "leduc_poker",
     *("matching_pennies_logits", "blotto", "shapley", "prisoners_dilemma", "stag_hunt"),
     *("chicken", "battle_of_the_sexes", "half_matching_pennies", "adult_fairness"),
 }
@@ -79,7 +80,12 @@ VARIANTS = [
     ("kuhn_poker", {"entropic": True}),
     ("group_robust_logistic", {"entropic": True}),
 ]
-CASES = [pytest.param(name, {}, id=name) for name in NAMES] + [
+# Their programs take seconds to compile; what is their own is tested elsewhere, too.
+LARGE = {"leduc_poker"}
+CASES = [
+    pytest.param(name, {}, id=name, marks=[pytest.mark.slow] if name in LARGE else [])
+    for name in NAMES
+] + [
     pytest.param(name, options, id=f"{name}-{next(iter(options.values()))}")
     for name, options in VARIANTS
 ]

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import gamedyn as gd
 from gamedyn.analysis.gaps import (
@@ -193,3 +195,133 @@ def test_bad_bimatrix_games():
         check_bimatrix(LOSSES, ([1.0, 1.0, 0.0], EQUILIBRIUM[1]))
     with pytest.raises(ValueError, match="shape"):
         check_bimatrix(LOSSES, ([1.0, 0.0], EQUILIBRIUM[1]))
+
+
+def flat_gap(matrix, x, y):
+    return np.max(x @ matrix) - np.min(matrix @ y)
+
+
+def test_one_simplex_of_several_leaves():
+    """All leaves together, as the geometry projects them."""
+    matrix = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+
+    def lose(x, y):
+        return jnp.concatenate([x["a"], x["b"]]) @ matrix @ y
+
+    game = gd.zero_sum(lose)
+    point = {"a": jnp.array([0.5]), "b": jnp.array([0.5])}, jnp.array([0.5, 0.5])
+    direction = gd.fields.gradient(game)(point)
+    expected = flat_gap(matrix, np.full(2, 0.5), point[1])
+    for response in (simplex_response, gd.geometry.simplex(), gd.geometry.entropic):
+        assert variational_gap(point, direction, response) == pytest.approx(expected)
+    best = simplex_response(direction[0])
+    assert [best[k].tolist() for k in "ab"] == [[1], [0]]
+    np.testing.assert_array_equal(
+        np.concatenate(jax.tree.leaves(gd.geometry.simplex().project(best))), [1, 0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("domain", "norm"),
+    [
+        (gd.geometry.simplex(3.0), None),
+        (gd.geometry.box(-1.0, 2.0), None),
+        (gd.geometry.l1_ball(2.0), np.inf),
+        (gd.geometry.l2_ball(2.0), 2),
+    ],
+)
+def test_responses_of_every_bounded_domain(domain, norm):
+    random = np.random.default_rng(0)
+    slope = {"a": jnp.asarray(random.normal(size=3)), "b": jnp.asarray([[0.3, -2.0]])}
+    best = domain.respond(slope)
+    assert gd.geometry.miss(best, domain) < 1e-14
+    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(slope)])
+    least = sum(
+        float(np.sum(s * b))
+        for s, b in zip(jax.tree.leaves(slope), jax.tree.leaves(best), strict=True)
+    )
+    if norm:
+        assert least == pytest.approx(-2 * np.linalg.norm(flat, norm))
+    for _ in range(20):
+        tried = jax.tree.map(lambda s: jnp.asarray(random.normal(size=s.shape)), slope)
+        tried = domain.project(tried)
+        value = sum(
+            jax.tree.leaves(jax.tree.map(lambda s, u: (s * u).sum(), slope, tried))
+        )
+        assert value >= least - 1e-12
+        gap = variational_gap((tried,), (slope,), domain)
+        np.testing.assert_allclose(gap, value - least, atol=1e-12)
+
+
+def test_gaps_need_a_bounded_domain():
+    point, slope = (jnp.ones(2),), (jnp.ones(2),)
+    for domain in (gd.geometry.euclidean, gd.geometry.box(0.0, np.inf)):
+        with pytest.raises(ValueError, match="best responses are known"):
+            variational_gap(point, slope, domain)
+    with pytest.raises(ValueError, match="structure and shapes"):
+        variational_gap(point, ({"a": jnp.ones(2)},), simplex_response)
+
+
+OFF = ([0.0, 0.0], [5.0, 5.0], [np.nan, 1.0], [1.5, -0.5], [0.5, 0.6])
+
+
+@pytest.mark.parametrize("off", OFF, ids=str)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_what_is_no_strategy_has_no_gap(off, dtype):
+    pennies = jnp.array([[1.0, -1.0], [-1.0, 1.0]], dtype)
+    losses, half = (pennies, -pennies), jnp.full(2, 0.5, dtype)
+    point = jnp.asarray(off, dtype), half
+    measures = [
+        lambda z: exploitability(losses, z),
+        lambda z: nash_conv(losses, z),
+        lambda z: deviation_losses(losses, z)[1][0],
+        lambda z: best_responses(losses, z)[1][0],
+        lambda z: variational_gap(z, (half, half), simplex_response),
+    ]
+    for measure in measures:
+        with pytest.raises(ValueError, match="player 0 is not on the simplex"):
+            measure(point)
+    unseen = jax.jit(lambda z: jnp.stack([measure(z) for measure in measures]))
+    assert np.isnan(unseen(point)).all()
+    assert np.isfinite(unseen((half, half))).all()
+    with pytest.raises(ValueError, match="one axis per player"):
+        nash_conv(losses, (half, jnp.ones(3, dtype) / 3))
+    # A box and a treeplex are looked at, too.
+    if not np.isfinite(off).all() or max(off) > 2:
+        with pytest.raises(ValueError, match="not on the box"):
+            variational_gap(point, (half, half), box_response(0.0, 2.0))
+
+
+def test_whole_numbers_are_strategies():
+    losses = np.array([[1, -1], [-1, 1]])
+    assert nash_conv((losses, -losses), ([1, 0], [0, 1])) == 2.0
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(-150, 150),
+    st.floats(-1e9, 1e9),
+)
+def test_gaps_keep_their_digits(seed, power, constant):
+    """Under units, constants, another order and duplicated strategies."""
+    random = np.random.default_rng(seed)
+    unit = 10.0**power
+    losses = random.integers(-9, 10, size=(2, 3, 4)) / 8
+    point = tuple(random.dirichlet(np.ones(k)) for k in (3, 4))
+    expected = nash_conv(losses, point)
+    np.testing.assert_allclose(
+        exploitability(unit * losses, point), unit * expected / 2, rtol=1e-12
+    )
+    # What the other's action adds, of a size that leaves the losses some digits.
+    constants = constant * random.normal(size=(2, 4))
+    moved = np.round(8 * constants) / 8
+    a = losses[0] + moved[0]
+    b = losses[1] + moved[1][:3, None]
+    np.testing.assert_allclose(nash_conv((a, b), point), expected, rtol=1e-6)
+    order = [[2, 0, 1, 0], [1, 3, 0, 2]]
+    again = [p[o].copy() for p, o in zip(point, order, strict=True)]
+    again[0][[1, 3]] /= 2
+    block = np.ix_(*order)
+    np.testing.assert_allclose(
+        nash_conv((a[block], b[block]), again), expected, rtol=1e-6
+    )

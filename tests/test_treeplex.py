@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import rule_cases
 import scipy.optimize
 
 import gamedyn as gd
 from gamedyn import treeplex
 from gamedyn.analysis import gaps
-from gamedyn.games import KUHN, equilibria, kuhn_poker
+from gamedyn.games import KUHN, equilibria, kuhn_poker, leduc_poker, leduc_treeplexes
 from gamedyn.treeplex import Treeplex
 
 SIMPLEX = Treeplex((-1,), (4,))
@@ -296,3 +297,206 @@ class TestKuhnPoker:
         for tree, z in zip(KUHN, end, strict=True):
             matrix, right = treeplex.constraints(tree)
             np.testing.assert_allclose(matrix @ z, right, atol=1e-12)
+
+
+def random_tree(random, points=5):
+    """Several roots, shared parents, sizes 1 to 4, any depth."""
+    parents, sizes = [], []
+    for _ in range(points):
+        known = sum(sizes)
+        free = random.uniform() < 0.3 or not known
+        parents.append(-1 if free else int(random.integers(known)))
+        sizes.append(int(random.integers(1, 5)))
+    return Treeplex(tuple(parents), tuple(sizes))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gaps_are_measured_on_the_treeplex(seed):
+    random = np.random.default_rng(seed)
+    tree = random_tree(random, 6)
+    x = jnp.asarray(random_strategy(tree, random))
+
+    @jax.jit
+    def measure(x, slope):
+        best = treeplex.best_response(tree, slope)
+        return best, treeplex.gap(tree, x, slope), treeplex.miss(tree, x)
+
+    matrix, right = treeplex.constraints(tree)
+    for size in (1e-150, 1.0, 1e150):
+        slope = size * random.normal(size=tree.num_sequences)
+        best, gap, off = measure(x, slope)
+        np.testing.assert_allclose(gap, slope @ (x - best), rtol=1e-12)
+        assert off < 1e-15
+        # Constants at the decision points, on top of their parents', change nothing.
+        constants = 1e9 * size * random.normal(size=len(tree.sizes))
+        moved = measure(x, slope + constants @ matrix)[1]
+        np.testing.assert_allclose(moved, gap, rtol=1e-4)
+    point = random.normal(size=tree.num_sequences)
+    expected = max(np.abs(matrix @ point - right).max(), -point.min())
+    np.testing.assert_allclose(measure(point, point)[2], expected, rtol=1e-12)
+    assert np.isnan(measure(np.full_like(point, np.nan), point)[2])
+
+
+DILATED = [
+    name
+    for name, entry in gd.rules.entries().items()
+    if "entropic" in entry.geometries and not entry.on_simplex
+]
+
+
+QUICK = {"adam", "extragradient", "optimistic", "lookahead"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in DILATED],
+)
+def test_every_rule_steps_on_random_treeplexes(name):
+    """Both eagerly checked and under jit it starts, and stays inside."""
+    random = np.random.default_rng(DILATED.index(name))
+    trees = [random_tree(random, points) for points in (3, 4)]
+    matrix = random.normal(size=[tree.num_sequences for tree in trees])
+    game = gd.zero_sum(lambda x, y: x @ (jnp.asarray(matrix) @ y))
+    geometry = tuple(map(gd.geometry.dilated_entropic, trees))
+    rule = rule_cases.make(name, 0.1, geometry=geometry)
+    start = tuple(jnp.asarray(random_strategy(tree, random)) for tree in trees)
+    key = jax.random.key(0) if "finite sum" in rule_cases.ENTRIES[name].needs else None
+
+    def sample(key):
+        return jax.random.randint(key, (2,), 0, rule_cases.COMPONENTS)
+
+    rule.init(start)  # where values are seen
+
+    @jax.jit
+    def run(start):
+        found = gd.solve(
+            game, rule, start, 300, key=key, sample=None if key is None else sample
+        )
+        field = gd.fields.gradient(game)
+        gap = [
+            gaps.variational_gap(z, field(z), geometry) for z in (start, found.output)
+        ]
+        return found.params, found.status, jnp.stack(gap)
+
+    with jax.numpy_dtype_promotion("standard"):  # for optax's Adam
+        end, status, (before, after) = run(start)
+    assert status in (gd.Status.OK, gd.Status.MAX_STEPS)
+    for tree, z in zip(trees, end, strict=True):
+        equations, right = treeplex.constraints(tree)
+        np.testing.assert_allclose(equations @ z, right, atol=1e-12)
+        assert np.all(z > 0)
+    assert np.isfinite(after)
+    if name in ("extragradient", "optimistic", "past_extragradient"):
+        assert after < before
+
+
+def test_starts_off_a_treeplex_are_named():
+    tree = Treeplex((-1, 1, -1), (2, 3, 2))
+    geometry = gd.geometry.dilated_entropic(tree)
+    rule = gd.simultaneous(optax.sgd(0.1), geometry=geometry)
+    game = gd.Game(lambda params, batch: (jnp.sum(params[0]),), num_players=1)
+    inside = jnp.asarray(treeplex.uniform(tree))
+    run = jax.jit(lambda z: gd.solve(game, rule, (z,), 2).status)
+    assert run(inside) == gd.Status.OK
+    for off, words in (
+        (inside / 2, "treeplex: player 0 .* its equations off by 0.5"),
+        (inside.at[2].add(0.1).at[0].add(-0.1), "off by 0.1"),
+        (inside.at[0].set(-0.5).at[1].set(1.5), "-0.5 as the smallest entry"),
+        (inside.at[0].set(0.0).at[1].set(1.0), "off by 0.5"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            rule.init((off,))
+        assert run(off) == gd.Status.INFEASIBLE
+    pure = jnp.array([1.0, 0, 0, 0, 0, 0.5, 0.5])
+    with pytest.raises(ValueError, match="a share of 0 stays 0"):
+        rule.init((pure,))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_entropic_steps_of_any_size(dtype):
+    """Against a softmax from the leaves up, by hand; nothing is lost for ever."""
+    random = np.random.default_rng(7)
+    tree = random_tree(random, 6)
+    step = OPERATIONS["entropic_step"]
+    matrix, right = treeplex.constraints(tree)
+    start = jnp.asarray(random_strategy(tree, random), dtype)
+    eps = float(jnp.finfo(dtype).eps)
+    for size in (1e-30, 1.0, 1e3, 1e30):
+        update = size * random.normal(size=tree.num_sequences)
+        moved = np.asarray(step(tree, start, jnp.asarray(update, dtype)))
+        np.testing.assert_allclose(matrix @ moved, right, atol=20 * eps)
+        assert np.all(moved > 0)
+        values = np.asarray(update, dtype).astype(float)
+        expected = np.zeros(tree.num_sequences)
+        behaviour = {}
+        for point in reversed(range(len(tree.sizes))):
+            own = np.asarray(start, float)[tree.block(point)]
+            logits = np.log(own / own.sum()) + values[tree.block(point)]
+            top = logits.max()
+            weights = np.exp(logits - top)
+            behaviour[point] = weights / weights.sum()
+            if tree.parents[point] >= 0:
+                values[tree.parents[point]] += top + np.log(weights.sum())
+        for point, parent in enumerate(tree.parents):
+            mass = 1 if parent < 0 else expected[parent]
+            expected[tree.block(point)] = mass * behaviour[point]
+        np.testing.assert_allclose(moved, expected, atol=20 * eps)
+        # What fell to nothing comes back when it is good.
+        back = step(tree, jnp.asarray(moved), jnp.asarray(-update, dtype))
+        assert np.isfinite(back).all()
+    best = treeplex.best_response(tree, jnp.asarray(-update))
+    again = step(tree, jnp.asarray(back), jnp.asarray(update, dtype))
+    np.testing.assert_allclose(again, best, atol=20 * eps)
+    # But not what never was.
+    none = jnp.asarray(best, dtype)
+    np.testing.assert_array_equal(step(tree, none, jnp.asarray(update, dtype)), none)
+
+
+class TestLeducPoker:
+    TREES = leduc_treeplexes()
+    MATRIX = np.asarray(leduc_poker(solve=False).game.losses.args[0].args[0])
+
+    def test_its_decision_points(self):
+        """By hand: 3 histories in a round for each player, 5 that lead to the next."""
+        for tree in self.TREES:
+            assert len(tree.sizes) == 3 * 3 + 3 * 3 * 5 * 3
+            assert tree.num_sequences == 3 * 7 + 3 * 3 * 5 * 7
+        # Every card told apart, it is the usual number of information sets.
+        assert 2 * (6 * 3 + 6 * 5 * 5 * 3) == 936
+        # Chips are neither made nor lost in any deal: the most that is won is 13.
+        assert np.abs(self.MATRIX).max() <= 13
+
+    def test_value_and_uniform_play(self):
+        solved = equilibria.sequence_form_value(self.MATRIX, *self.TREES)
+        assert solved.value == pytest.approx(0.085606424, abs=1e-9)
+        assert solved.relative_gap < 1e-12
+        x, y = (jnp.asarray(treeplex.uniform(tree)) for tree in self.TREES)
+        field = jnp.asarray(self.MATRIX) @ y, -(x @ jnp.asarray(self.MATRIX))
+        responses = tuple(map(gaps.treeplex_response, self.TREES))
+        gap = jax.jit(lambda z, f: gaps.variational_gap(z, f, responses))((x, y), field)
+        assert gap / 2 == pytest.approx(2.373611, abs=1e-6)
+        small = equilibria.sequence_form_value(1e-30 * self.MATRIX, *self.TREES)
+        assert small.value == pytest.approx(0.085606424e-30, rel=1e-7)
+
+    @pytest.mark.parametrize(
+        ("steps", "below"),
+        [(600, 0.1), pytest.param(12_000, 1e-3, marks=pytest.mark.slow)],
+    )
+    def test_dilated_extragradient_solves_it(self, steps, below):
+        """Linearly averaged; 20,000 evaluations to a gap of 1e-3."""
+        problem = leduc_poker(entropic=True, solve=False)
+        rule = gd.averaged(
+            gd.extragradient(optax.sgd(8.0), geometry=problem.geometry), kind="linear"
+        )
+
+        @jax.jit
+        def run(start):
+            found = gd.solve(problem.game, rule, start, steps)
+            field = gd.fields.gradient(problem.game)(found.output)
+            gap = gaps.variational_gap(found.output, field, problem.geometry)
+            return found.status, problem.game(found.output)[0], gap
+
+        status, value, gap = run(problem.init(None))
+        assert status == gd.Status.OK
+        assert gap < below
+        assert value == pytest.approx(0.085606424, abs=below)

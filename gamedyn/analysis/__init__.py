@@ -28,9 +28,14 @@ from gamedyn.analysis.constrained import (
 )
 from gamedyn.analysis.flow import timescale_stability
 from gamedyn.analysis.gaps import (
+    DomainResponse,
     best_responses,
+    box_response,
+    deviation_losses,
     exploitability,
     nash_conv,
+    simplex_response,
+    treeplex_response,
     variational_gap,
 )
 from gamedyn.analysis.jacobians import game_jacobian, hamiltonian, own_hessians, split
@@ -71,19 +76,28 @@ from gamedyn.analysis.verdicts import (
     Verdict,
 )
 from gamedyn.games.equilibria import (
+    BimatrixCheck,
+    Equilibria,
+    MatrixGameValue,
     bimatrix_equilibria,
     check_bimatrix,
+    minimax_strategy,
+    sequence_form_value,
     zero_sum_value,
 )
 from gamedyn.registry import missing as _missing
 
 __all__ = [
+    "BimatrixCheck",
     "ConstrainedReport",
     "ConstrainedVerdict",
     "Curvature",
+    "DomainResponse",
     "Dynamics",
+    "Equilibria",
     "EquilibriumReport",
     "LanczosResult",
+    "MatrixGameValue",
     "MeasuredRate",
     "PlayerCurvature",
     "Region",
@@ -99,11 +113,13 @@ __all__ = [
     "arnoldi",
     "best_responses",
     "bimatrix_equilibria",
+    "box_response",
     "certify",
     "certify_constrained",
     "certify_large",
     "certify_symmetric",
     "check_bimatrix",
+    "deviation_losses",
     "exploitability",
     "game_jacobian",
     "hamiltonian",
@@ -111,6 +127,7 @@ __all__ = [
     "lanczos",
     "lyapunov_certificate",
     "measured_rate",
+    "minimax_strategy",
     "mode_radii",
     "modewise",
     "nash_conv",
@@ -119,6 +136,8 @@ __all__ = [
     "own_spectrum",
     "path_angle",
     "rayleigh_quotient",
+    "sequence_form_value",
+    "simplex_response",
     "spectral_density",
     "spectral_radius",
     "spectrum_bounds",
@@ -128,6 +147,7 @@ __all__ = [
     "symmetric_spectrum",
     "timescale_stability",
     "trace",
+    "treeplex_response",
     "update_jacobian",
     "update_spectrum",
     "variational_gap",

@@ -90,6 +90,8 @@ from gamedyn.games.sequential import (
     KUHN as KUHN,
     iterated_prisoners_dilemma as iterated_prisoners_dilemma,
     kuhn_poker as kuhn_poker,
+    leduc_poker as leduc_poker,
+    leduc_treeplexes as leduc_treeplexes,
 )
 from gamedyn.games.simplex import (
     blotto as blotto,

@@ -1,7 +1,9 @@
 """Sequential games: poker in sequence form, a dilemma played again and again."""
 
+import functools
 import itertools
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,11 @@ from jax.tree_util import Partial
 
 from gamedyn.game import Batch, Game, Params, zero_sum
 from gamedyn.games import _forms
-from gamedyn.games.problem import Problem
+from gamedyn.games.equilibria import sequence_form_value
+from gamedyn.games.problem import Info, Problem
 from gamedyn.games.registry import register
 from gamedyn.geometry import dilated_entropic, treeplex
-from gamedyn.treeplex import Treeplex, from_behaviour, uniform
+from gamedyn.treeplex import Treeplex, entropic_step, from_behaviour, uniform
 
 KUHN = (
     # After a check that was answered by a bet, the first player decides once more.
@@ -110,6 +113,150 @@ def _kuhn_start(standard: Params, key: Any) -> Params:
         return from_behaviour(tree, pairs.ravel())
 
     return tuple(map(draw, KUHN, _forms.normal_start(standard, key)))
+
+
+@register(
+    "leduc_poker",
+    summary="poker with six cards, two rounds and raises, in sequence form; value "
+    ".0856 to the second",
+    source="Southey et al., 2005, arXiv:1207.1411",
+    shows="scale: 144 decision points each, treeplexes of depth six",
+    solution="Nash",
+    zero_sum=True,
+    domain="treeplex",
+)
+def leduc_poker(*, entropic: bool = False, solve: bool = True) -> Problem:
+    r"""Build Leduc hold'em, bilinear over the strategies in sequence form.
+
+    $$f(x, y) = x^\top A y,$$
+
+    the expected loss of the first player, .085606424 under optimal play. The deck holds
+    two jacks, two queens and two kings. Both players ante 1 and get one card each;
+    after a round of bets of 2 a common card is laid open, and a round of bets of 4
+    follows.
+    In both rounds the first player begins, and there are at most two raises. Who pairs
+    the common card wins, else who has the higher card; equal cards share.
+
+    The standard start plays all actions with equal probability; with a key these are
+    random.
+
+    Args:
+        entropic: whether steps are entropic (dilated), instead of projections.
+        solve: whether to solve the linear programme for the problem's solution, one of
+            many.
+
+    Returns:
+        The problem, with params of shape `(336,)` each, on `leduc_treeplexes()`.
+
+    References:
+        Southey, Bowling, Larson, Piccione, Burch, Billings, Rayner, "Bayes' bluff:
+        opponent modelling in poker", 2005.
+    """
+    losses, trees = _leduc()
+    make = dilated_entropic if entropic else treeplex
+    start = tuple(jnp.asarray(uniform(tree), float) for tree in trees)
+    return Problem(
+        zero_sum(Partial(_forms.bilinear, jnp.asarray(losses, float))),
+        Partial(_leduc_start, start),
+        (tuple(jnp.asarray(s, float) for s in _leduc_solution()),) if solve else (),
+        geometry=(make(trees[0]), make(trees[1])),
+        info=Info(solution="" if solve else "none"),
+    )
+
+
+def leduc_treeplexes() -> tuple[Treeplex, Treeplex]:
+    """The decision points of both players of Leduc poker, cards of one rank alike."""
+    return _leduc()[1]
+
+
+@functools.cache
+def _leduc_solution() -> tuple[np.ndarray, np.ndarray]:
+    losses, trees = _leduc()
+    solved = sequence_form_value(losses, *trees)
+    return solved.row, solved.column
+
+
+def _leduc_start(standard: Params, key: Any) -> Params:
+    if key is None:
+        return standard
+    noise = _forms.normal_start(standard, key)
+    return tuple(map(entropic_step, leduc_treeplexes(), standard, noise))
+
+
+@functools.cache
+def _leduc() -> tuple[np.ndarray, tuple[Treeplex, Treeplex]]:
+    """What the first player loses for every pair of sequences, and both treeplexes."""
+    points = [_Points([], [], {}) for _ in range(2)]
+    outcomes: list[tuple[int, int, float]] = []
+    for deal in itertools.product(range(3), repeat=3):
+        # Two cards of each rank, drawn one after the other.
+        ways = math.prod(2 - deal[:i].count(card) for i, card in enumerate(deal))
+        if ways:
+            _play(deal, ways / 120, [(), ()], (-1, -1), [1, 1], points, outcomes)
+    losses = np.zeros([sum(own.sizes) for own in points])
+    for one, two, loss in outcomes:
+        losses[one, two] += loss
+    trees = tuple(Treeplex(tuple(own.parents), tuple(own.sizes)) for own in points)
+    return losses, (trees[0], trees[1])
+
+
+class _Points(NamedTuple):
+    """A player's decision points as they are met.
+
+    Attributes:
+        parents: the sequence that leads to each.
+        sizes: the number of actions of each.
+        starts: the first sequence of each, by what the player knows there.
+    """
+
+    parents: list[int]
+    sizes: list[int]
+    starts: dict[Any, int]
+
+    def visit(self, known: Any, parent: int, size: int) -> int:
+        """Give the first sequence of a decision point, which may be a new one."""
+        if known not in self.starts:
+            self.starts[known] = sum(self.sizes)
+            self.parents.append(parent)
+            self.sizes.append(size)
+        return self.starts[known]
+
+
+def _play(deal, chance, history, sequences, stakes, points, outcomes) -> None:
+    """Walk on from a node of Leduc poker's tree, and note the outcomes below it.
+
+    `history` holds the moves of both rounds: "c" for check or call, "r" for raise.
+    """
+    second = _closed(history[0])
+    moves = history[second]
+    if second and _closed(moves):
+        own, other, common = deal
+        ranks = [3 * (card == common) + card for card in (own, other)]
+        won = stakes[0] * ((ranks[0] > ranks[1]) - (ranks[0] < ranks[1]))
+        outcomes.append((*sequences, -chance * won))
+        return
+    player = len(moves) % 2
+    behind = stakes[player] < stakes[1 - player]
+    actions = ["f"] * behind + ["c"] + ["r"] * (moves.count("r") < 2)
+    known = (deal[player], deal[2] if second else None, tuple(history))
+    first = points[player].visit(known, sequences[player], len(actions))
+    for number, action in enumerate(actions):
+        after = list(sequences)
+        after[player] = first + number
+        if action == "f":
+            won = -stakes[0] if player == 0 else stakes[1]
+            outcomes.append((*after, -chance * won))
+            continue
+        bets = list(stakes)
+        bets[player] = stakes[1 - player] + (action == "r") * (4 if second else 2)
+        moved = [*history]
+        moved[second] = (*moves, action)
+        _play(deal, chance, moved, after, bets, points, outcomes)
+
+
+def _closed(moves: tuple[str, ...]) -> bool:
+    """Whether a round is over: both have moved, and the last move raised nothing."""
+    return len(moves) > 1 and moves[-1] == "c"
 
 
 @register(

@@ -148,13 +148,14 @@ def read_plain(path: Path, limit: int) -> bytes:
         ValueError: if it is larger.
     """
     with plain_file(path) as file:
-        # Not what the system says of its size, which may change meanwhile.
-        parts, left = [], limit + 1
-        while left and (part := file.read(min(left, 2**20))):
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise ValueError(f"{path.name} has more than {limit} bytes")
+        # No more than it had then: it may be growing.
+        parts, left = [], size
+        while left and (part := file.read(left)):
             parts.append(part)
             left -= len(part)
-    if not left:
-        raise ValueError(f"{path.name} has more than {limit} bytes")
     return b"".join(parts)
 
 

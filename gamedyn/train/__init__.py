@@ -21,6 +21,7 @@ from gamedyn.train.checkpoints import (
     CheckpointError as CheckpointError,
     load as load,
 )
+from gamedyn.train.conversion import convert as convert
 from gamedyn.train.fit import fit as fit
 from gamedyn.train.locks import (
     LockedError as LockedError,

@@ -251,9 +251,10 @@ def _described(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
     if not isinstance(metadata, dict):
         raise ValueError(f"{METADATA} is no table")
     if metadata.get("format") != FORMAT:
+        advice = "; gamedyn.train.convert rewrites it, if you trust the folder"
         raise CheckpointError(
             f"checkpoint {path} has format {_shown(metadata.get('format'))}, expected "
-            f"{FORMAT}"
+            f"{FORMAT}{advice if metadata.get('format') == 1 else ''}"
         )
     for name, (fits, kind) in _KINDS.items():
         if name not in metadata:
@@ -505,13 +506,17 @@ class Store:
         Raises:
             CheckpointError: if it could not be written.
         """
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        pending = self._pending
+        try:
+            if pending is not None:
+                pending.result()
+        finally:  # it may be interrupted, and waited for again
+            if pending is not None and pending.done():
+                self._pending = None
 
-    def close(self, wait: bool) -> None:
-        """End the thread; `wait` says whether the last checkpoint is finished first."""
-        self._thread.shutdown(wait=wait, cancel_futures=not wait)
+    def close(self) -> None:
+        """End the thread, once what it does is done."""
+        self._thread.shutdown(wait=False)
 
     def _save(self, step: int, arrays: PyTree, metadata: dict[str, Any]) -> None:
         path = place(self.folder, step)

@@ -22,6 +22,7 @@ from gamedyn.train import checkpoints, sharding, watch
 from gamedyn.train.averages import Average
 from gamedyn.train.batches import Batches, ahead, stacked
 from gamedyn.train.callbacks import STOP, Callback, as_callback, metrics_of
+from gamedyn.train.checkpoints import CheckpointError
 from gamedyn.train.describe import ingredients
 from gamedyn.train.environment import environment
 from gamedyn.train.folder import Origin, opened, origin_of
@@ -93,9 +94,9 @@ def fit(
 
     SIGTERM, SIGHUP and Ctrl-C end the run after the current call, with a checkpoint, if
     `fit` runs in the main thread; the state says which `signal` came and what is
-    `saved`. A second Ctrl-C exits at once, without one. One run at a time writes into a
-    directory: a lock keeps others out. Of several processes that train together all end
-    if one fails, see `together`.
+    `saved`. A second Ctrl-C exits without one, but finishes one that is begun. One run
+    at a time writes into a directory: a lock keeps others out. Of several processes
+    that train together all end if one fails, see `together`.
 
     Args:
         game_or_field: a game, whose gradient field is descended, or any field.
@@ -421,12 +422,14 @@ def _last_good(folder: Path | None, origin: Origin) -> Origin:
 
 @contextlib.contextmanager
 def _closed(ledger: Ledger, signals: list[int]) -> Iterator[None]:
-    """Finish a checkpoint that is being written, except after a second Ctrl-C."""
+    """Finish a checkpoint that is being written; tell who leaves what is saved."""
     try:
         yield
         ledger.close()
     except KeyboardInterrupt:
-        ledger.close(wait=False)
+        # Python waits for the thread anyway; but who insists is not made to wait here.
+        with contextlib.suppress(KeyboardInterrupt, CheckpointError):
+            ledger.close()
         number = signals[0] if signals else int(signal.SIGINT)
         raise Interrupted(number, ledger.reached, ledger.saved) from None
     except BaseException:

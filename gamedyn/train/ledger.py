@@ -105,15 +105,14 @@ class Ledger:
         self._saved = step
         self._store.save(step, host(carry), metadata)
 
-    def close(self, wait: bool = True) -> None:
-        """Finish the checkpoint that is being written; without `wait`, drop it."""
+    def close(self) -> None:
+        """Finish the checkpoint that is being written."""
         if self._store is None:
             return
         try:
-            if wait:
-                self._store.wait()
+            self._store.wait()
         finally:
-            self._store.close(wait)
+            self._store.close()
         if self._best and not any(self._best in row for row in self.rows):
             warnings.warn(
                 f"no row has the metric {self._best!r}, so no checkpoint is kept as "

@@ -74,8 +74,8 @@ def draw(
         given = (keys[j],)
         if isinstance(source, Batches):
             rows = jax.tree.map(lambda leaf, j=j: leaf[j], arrays)
-            if resident is not None:  # then what was loaded are indices
-                rows = jax.tree.map(lambda leaf, rows=rows: leaf[rows], resident)
+            if resident is not None:
+                rows = _rows(rows, resident)
             given = (rows, *given)
         if isinstance(function, Numbered):
             batch = function.function(*given, function.number(step, j, num_batches))
@@ -83,6 +83,10 @@ def draw(
             batch = function(*given)
         made.append(sharding.constrain(batch, mesh))
     return tuple(made)
+
+
+def _rows(indices: jax.Array, resident: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[indices], resident)
 
 
 class Step(NamedTuple):
@@ -121,12 +125,13 @@ def traced(
     step: Step, source: Source, key: jax.Array, carry: Carry, num_batches: int
 ) -> tuple[Structure, Callable[[], str]]:
     """Return the structure of a step's batches, and how to identify the step."""
-    arrays = resident = None
+    arrays = None
     if isinstance(source, Batches):
-        resident = source.resident
         arrays = stacked(source.load, [0], num_batches)
         arrays = jax.tree.map(_of_all_processes, arrays)
-    drawn = step.draw.trace(key, carry.step, arrays, resident)  # pyright: ignore
+        if source.resident is not None:  # where the rows come from does not matter
+            arrays = jax.eval_shape(_rows, arrays, source.resident)
+    drawn = step.draw.trace(key, carry.step, arrays, None)  # pyright: ignore
 
     @functools.cache
     def identity() -> str:

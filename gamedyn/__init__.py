@@ -22,6 +22,7 @@ try:
         single_player as single_player,
         zero_sum as zero_sum,
     )
+    from gamedyn.registry import missing as _missing
     from gamedyn.rules import (
         Rule as Rule,
         adaptive_golden_ratio as adaptive_golden_ratio,
@@ -101,19 +102,25 @@ _LAZY = {
     "plot": "gamedyn.workbench.plot",
 }
 
+# Where a name is looked for that is not here.
+_BESIDE = tuple(
+    f"gamedyn.{name}"
+    for name in ("games", "rules", "fields", "geometry", "transformations", "analysis")
+)
+
 # Public is what was imported above by its own name, and what is loaded on first use.
 __all__ = sorted(  # pyright: ignore[reportUnsupportedDunderAll]
     {"fields", "geometry", "rules", "transformations", *_LAZY}.union(
         name
         for name, value in globals().items()
-        if getattr(value, "__module__", "").startswith("gamedyn.")
+        if name[0] != "_" and getattr(value, "__module__", "").startswith("gamedyn.")
     )
 )
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
-        raise AttributeError(f"module 'gamedyn' has no attribute {name!r}")
+        return _missing(__name__, beside=_BESIDE)(name)
     home, _, attribute = _LAZY[name].partition(":")
     module = importlib.import_module(home)
     value = getattr(module, attribute) if attribute else module

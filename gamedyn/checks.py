@@ -1,8 +1,14 @@
 """Checks of arguments, with messages that say what was expected and what was got."""
 
+import inspect
+import reprlib
+import types
 from collections.abc import Collection
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 
@@ -41,6 +47,11 @@ def check_positive_integer(name: str, value: Any) -> None:
     Raises:
         ValueError: if it is anything else, such as a bool, a float or a tracer.
     """
+    if not is_known(value):
+        raise ValueError(
+            f"{name} must be a positive integer that is known when jit traces, got a "
+            "traced value: close over it, or name it in static_argnames"
+        )
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
@@ -64,3 +75,125 @@ def check_words(start: str, words: Any, known: Collection[str], table: str) -> N
         raise ValueError(
             f"{start} {', '.join(unknown)}: not among {table}, {', '.join(known)}"
         )
+
+
+def described(value: Any) -> str:
+    """Say what a value is, in a few words: its type, and what tells it from others.
+
+    Args:
+        value: anything, of any size.
+
+    Returns:
+        Words for a message, after "got".
+
+    Example:
+        >>> described("sgd"), described([1, 2]), described(np.ones(3))
+        ("str 'sgd'", 'list of 2', 'ndarray of shape (3,)')
+    """
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    if isinstance(value, str | bool | int | float | complex):
+        return f"{kind} {reprlib.repr(value)}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{kind} of shape {value.shape}"
+    if type(value) in (tuple, list, dict, set):
+        return f"{kind} of {len(value)}"
+    if callable(value) or isinstance(value, types.ModuleType):
+        if not isinstance(getattr(value, "__name__", None), str):
+            return kind
+        return f"{kind} {value.__name__}"
+    return kind
+
+
+def dtype_of(leaf: Any) -> Any:
+    """The dtype that jax gives a leaf of a pytree; `None` if that is no array."""
+    if isinstance(leaf, str | bytes | type | np.dtype):
+        return None  # where jax would take it for the name of a dtype
+    try:
+        return jnp.result_type(leaf)
+    except (TypeError, ValueError):
+        return None
+
+
+def check_function(name: str, function: Any, *arguments: str, hint: str = "") -> None:
+    """Check that a function can be called with some arguments; it is not called.
+
+    Args:
+        name: what it is, for the message.
+        function: the function; of one whose signature is unknown nothing is checked.
+        *arguments: the names of the arguments.
+        hint: what to do otherwise, for the end of the message.
+
+    Raises:
+        TypeError: if it is no function, or takes other arguments.
+    """
+    expected = ", ".join(arguments)
+    if not callable(function):
+        got = described(function)
+        raise TypeError(f"{name} must be a function of ({expected}), got {got}{hint}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        got = ", ".join(map(str, signature.parameters.values()))
+        raise TypeError(
+            f"{name} must be a function of ({expected}), got one of ({got}){hint}"
+        ) from None
+
+
+def check_key(key: Any) -> None:
+    """Check that a value is one key of `jax.random`, new style or old; a tracer passes.
+
+    Raises:
+        TypeError: if it is anything else, such as a seed or several keys.
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if shape == () if typed else dtype == np.uint32 and shape and len(shape) == 1:
+        return
+    hint = f": jax.random.key({key})" if isinstance(key, int) else ""
+    raise TypeError(
+        "key must be one key, as jax.random.key(0) makes it, got "
+        f"{described(key)}{hint}"
+    )
+
+
+def check_share(name: str, value: Any, *, zero: bool, one: bool) -> None:
+    """Check that a value lies between 0 and 1; a tracer passes.
+
+    Args:
+        name: the name of the argument, for the message.
+        value: the value.
+        zero: whether it may be 0.
+        one: whether it may be 1.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it lies outside.
+    """
+    if not is_known(value):
+        return
+    where = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
+    try:
+        inside = bool(0 < value < 1 or zero and value == 0 or one and value == 1)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be a number in {where}, got {described(value)}"
+        ) from error
+    if not inside:
+        raise ValueError(f"{name} must lie in {where}, got {value}")
+
+
+def is_real_scalar(value: Any) -> bool:
+    """Whether a value is a real number, or an array of no dimension that holds one."""
+    # A bool is an int to Python; an array of them, or of complex numbers, is none.
+    return (
+        isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+        and not isinstance(value, bool)
+        and jnp.shape(value) == ()
+        and jnp.result_type(value).kind in "iuf"
+    )

@@ -22,6 +22,7 @@ from gamedyn.commands.compare import Compare
 from gamedyn.commands.evaluate import Evaluate
 from gamedyn.commands.listing import List
 from gamedyn.commands.sample import Sample
+from gamedyn.commands.shared import NUMBERS, parsing
 from gamedyn.commands.train import Train
 
 _COMMANDS = {
@@ -64,13 +65,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str], command: str) -> None:
     """Read the command line and do what it says."""
     own, of_recipe = _split(arguments)
-    with ending.wide_enough():
+    with parsing(own):
         config = tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,
             prog="gamedyn",
             description="Game dynamics: compare optimizers, analyse equilibria, train. "
             f"{_TRACE}, anywhere, shows where an error comes from.",
             args=own,
+            registry=NUMBERS,
         )
     match config:
         case List():

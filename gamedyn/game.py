@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from gamedyn.checks import check_function, described, dtype_of
+
 PyTree = Any
 Params = tuple[PyTree, ...]
 Batch = Any
@@ -52,32 +54,76 @@ class Game:
         Raises:
             ValueError: if the number of players or of losses is wrong, or a loss
                 is not a scalar.
-            TypeError: if a loss or a parameter is not a real floating-point number.
+            TypeError: if a loss or a parameter is not a real floating-point number, or
+                a loss takes other arguments.
         """
         check_params(params, self.num_players)
-        losses = self.losses(params, batch)
+        check_losses(self)
+        try:
+            losses = self.losses(params, batch)
+        except _UNTRACEABLE as error:
+            raise TypeError(
+                "a loss takes the value of what jax traces, by float(), an if, numpy "
+                "or .item(): write it in jax.numpy, jnp.where for an if"
+            ) from error
         if not isinstance(losses, tuple | list):
             raise TypeError(
                 f"expected a tuple of losses, one per player, "
                 f"got {type(losses).__name__}"
             )
-        losses = tuple(jnp.asarray(loss) for loss in losses)
         if len(losses) != self.num_players:
             raise ValueError(
                 f"expected {self.num_players} losses, one per player, got {len(losses)}"
             )
-        for player, loss in enumerate(losses):
-            if loss.shape != ():
-                raise ValueError(
-                    f"the loss of player {player} must be a scalar, "
-                    f"got an array of shape {loss.shape}"
-                )
-            if not jnp.issubdtype(loss.dtype, jnp.floating):
-                raise TypeError(
-                    f"the loss of player {player} must be a real floating-point "
-                    f"number, got dtype {loss.dtype}"
-                )
-        return losses
+        return tuple(
+            _scalar(loss, f"the loss of player {player}")
+            for player, loss in enumerate(losses)
+        )
+
+
+# What jax raises where a function asks for values that are traced.
+_UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def no_game(expected: str, given: Any) -> TypeError:
+    """Make the error of something that is no game; it says where there is one."""
+    hint = ""
+    if isinstance(getattr(given, "game", None), Game):
+        hint = ": a Problem's game is problem.game, its start problem.init(None)"
+    elif isinstance(given, str):
+        hint = f": a registered one is gamedyn.games.make({given!r}).game"
+    elif callable(given):
+        hint = ": gamedyn.zero_sum or gamedyn.general_sum makes one of losses"
+    return TypeError(f"{expected}, got {described(given)}{hint}")
+
+
+def _scalar(loss: Any, what: str) -> jax.Array:
+    """Check that a loss is a real scalar.
+
+    Raises:
+        ValueError: if it has another shape.
+        TypeError: if it is no number, or not a real one of floating point.
+    """
+    if loss is None:
+        raise TypeError(f"{what} must be a scalar, got None: does its function return?")
+    try:
+        loss = jnp.asarray(loss)
+    except (TypeError, ValueError):
+        loss = described(loss)
+    if isinstance(loss, str):
+        raise TypeError(f"{what} must be a scalar, got {loss}")
+    if loss.shape != ():
+        raise ValueError(f"{what} must be a scalar, got an array of shape {loss.shape}")
+    if not jnp.issubdtype(loss.dtype, jnp.floating):
+        raise TypeError(
+            f"{what} must be a real floating-point number, got dtype {loss.dtype}"
+        )
+    return loss
 
 
 def check_params(params: Params, num_players: int | None = None) -> None:
@@ -92,20 +138,27 @@ def check_params(params: Params, num_players: int | None = None) -> None:
         TypeError: if `params` is not a tuple, or a leaf is not real and floating.
     """
     if not isinstance(params, tuple):
+        hint = ": write (x, y), not [x, y]" if isinstance(params, list) else ""
+        if num_players == 1 and not hint:
+            hint = ": that of one player is (x,)"
         raise TypeError(
             f"params must be a tuple with one pytree per player, "
-            f"got {type(params).__name__}"
+            f"got {described(params)}{hint}"
         )
+    if type(params).__name__ == "Solution":
+        raise TypeError("params are a Solution, expected its solution.params")
     if num_players is not None and len(params) != num_players:
         raise ValueError(
             f"expected the parameters of {num_players} players, got {len(params)}"
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
+        dtype = dtype_of(leaf)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            got = described(leaf) if dtype is None else f"dtype {dtype}"
+            hint = ": write 1.0, not 1" if isinstance(leaf, int) else ""
             raise TypeError(
-                f"parameters must be real floating-point numbers, got dtype {dtype} "
-                f"at params{jax.tree_util.keystr(path)}"
+                f"parameters must be real floating-point numbers, got {got} "
+                f"at params{jax.tree_util.keystr(path)}{hint}"
             )
 
 
@@ -122,6 +175,10 @@ def zero_sum(payoff: Callable[..., jax.Array], *, stochastic: bool = False) -> G
 
     Returns:
         The game with losses `(f, -f)`.
+
+    Raises:
+        TypeError: if `payoff` is no function. Its arguments are checked when the game
+            is first evaluated.
 
     Example:
         >>> import jax.numpy as jnp
@@ -153,6 +210,8 @@ def general_sum(*losses: Callable[..., jax.Array], stochastic: bool = False) -> 
 
     Raises:
         ValueError: if no loss is given.
+        TypeError: if a loss is no function. Their arguments are checked when the game
+            is first evaluated.
 
     Example:
         >>> import jax.numpy as jnp
@@ -191,21 +250,55 @@ def _as_partial(function: Callable[..., Any]) -> Partial:
     if not callable(function):
         raise TypeError(
             f"a loss must be a function of the players' parameters, "
-            f"got {type(function).__name__}"
+            f"got {described(function)}"
         )
     return function if isinstance(function, Partial) else Partial(function)
 
 
+def check_losses(game: Game) -> None:
+    """Check that a game's losses take what they will be given; none is evaluated.
+
+    Raises:
+        TypeError: if one takes other arguments, a batch too many or too few, say.
+    """
+    kind = getattr(game.losses, "func", None)
+    batch = ("batch",) * is_stochastic(game)
+    hint = ": there is one function per player, each of everybody's parameters"
+    if batch:
+        hint += ", and with stochastic=True of a batch"
+    else:
+        hint += "; one that also takes a batch needs stochastic=True"
+    if kind in (_zero_sum, _zero_sum_stochastic):
+        (payoff,) = game.losses.args
+        check_function("the payoff", payoff, "x", "y", *batch, hint=hint)
+    elif kind in (_general_sum, _general_sum_stochastic):
+        names = [f"z{player}" for player in range(game.num_players)]
+        for player, loss in enumerate(game.losses.args[0]):
+            what = f"the loss of player {player}"
+            check_function(what, loss, *names, *batch, hint=hint)
+
+
+def is_stochastic(game: Game) -> bool:
+    """Whether a game was made with `stochastic=True`."""
+    return getattr(game.losses, "func", None) in (
+        _zero_sum_stochastic,
+        _general_sum_stochastic,
+    )
+
+
+_PAYOFF = "the payoff, the loss of player 0,"
+
+
 def _zero_sum(payoff: Partial, params: Params, batch: Batch) -> tuple[Any, Any]:
     del batch
-    value = payoff(*params)
+    value = _scalar(payoff(*params), _PAYOFF)
     return value, -value
 
 
 def _zero_sum_stochastic(
     payoff: Partial, params: Params, batch: Batch
 ) -> tuple[Any, Any]:
-    value = payoff(*params, batch)
+    value = _scalar(payoff(*params, batch), _PAYOFF)
     return value, -value
 
 

@@ -9,8 +9,15 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gamedyn.checks import check_positive
+from gamedyn.checks import (
+    check_function,
+    check_positive,
+    described,
+    is_known,
+    is_real_scalar,
+)
 from gamedyn.game import Params, PyTree
+from gamedyn.registry import missing as _missing
 
 if TYPE_CHECKING:  # sequential games alone load it
     from gamedyn.treeplex import Treeplex
@@ -57,11 +64,8 @@ def projected(projection: Callable[[PyTree], PyTree]) -> Geometry:
     Raises:
         TypeError: if `projection` is not a function.
     """
-    if not callable(projection):
-        raise TypeError(
-            f"a projection must be a function of one player's parameters, "
-            f"got {type(projection).__name__}"
-        )
+    hint = ": it is a geometry already" if isinstance(projection, Geometry) else ""
+    check_function("a projection", projection, "point", hint=hint)
     return _projected(projection)
 
 
@@ -81,11 +85,44 @@ def _named(domain: str, projection: Callable[[PyTree], PyTree]) -> Geometry:
     return _projected(projection)._replace(domain=domain)
 
 
-@functools.cache
 def box(lower: float, upper: float) -> Geometry:
-    """Project every coordinate onto `[lower, upper]` (weight clipping)."""
+    """Project every coordinate onto `[lower, upper]` (weight clipping).
+
+    Bounds that differ by coordinate are `projected(lambda x: jnp.clip(x, l, u))`.
+
+    Args:
+        lower: one number for all coordinates, which may be -inf.
+        upper: one number for all coordinates, which may be inf.
+
+    Returns:
+        The projected geometry.
+
+    Raises:
+        TypeError: if a bound is not one known number.
+        ValueError: if `lower` exceeds `upper`.
+    """
+    hint = "; bounds by coordinate: geometry.projected(lambda x: jnp.clip(x, l, u))"
+    lower = _one_number("lower", lower, hint)
+    upper = _one_number("upper", upper, hint)
     if not lower <= upper:
         raise ValueError(f"a box needs lower <= upper, got [{lower}, {upper}]")
+    return _box(lower, upper)
+
+
+def _one_number(name: str, value: Any, hint: str = "") -> float:
+    """Turn a known real scalar, of any type, into a number that caches can hold.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    if not is_real_scalar(value) or not is_known(value):
+        got = described(value) if is_known(value) else "a traced value"
+        raise TypeError(f"{name} must be one known number, got {got}{hint}")
+    return value if isinstance(value, int | float) else float(value)
+
+
+@functools.cache
+def _box(lower: float, upper: float) -> Geometry:
     return _named(
         "box", lambda point: jax.tree.map(lambda x: jnp.clip(x, lower, upper), point)
     )
@@ -97,24 +134,39 @@ def non_negative() -> Geometry:
     return _named("non-negative", optax.projections.projection_non_negative)
 
 
-@functools.cache
 def simplex(scale: float = 1.0) -> Geometry:
     """Project onto the points with non-negative entries that sum to `scale`."""
-    check_positive("scale", scale)
+    return _simplex(_size("scale", scale))
+
+
+def _size(name: str, value: Any) -> float:
+    value = _one_number(name, value)
+    check_positive(name, value)
+    return value
+
+
+@functools.cache
+def _simplex(scale: float) -> Geometry:
     return _named("simplex", lambda point: _project_simplex(point, scale))
 
 
-@functools.cache
 def l1_ball(radius: float = 1.0) -> Geometry:
     """Project onto points whose absolute entries sum to at most `radius`."""
-    check_positive("radius", radius)
+    return _l1_ball(_size("radius", radius))
+
+
+@functools.cache
+def _l1_ball(radius: float) -> Geometry:
     return _named("l1 ball", lambda point: _project_l1_ball(point, radius))
 
 
-@functools.cache
 def l2_ball(radius: float = 1.0) -> Geometry:
     """Project onto points of Euclidean norm at most `radius`."""
-    check_positive("radius", radius)
+    return _l2_ball(_size("radius", radius))
+
+
+@functools.cache
+def _l2_ball(radius: float) -> Geometry:
     return _named(
         "l2 ball", lambda point: optax.projections.projection_l2_ball(point, radius)
     )
@@ -150,11 +202,7 @@ def proximal(
         >>> lasso.apply(jnp.array([3.0, 0.5]), jnp.zeros(2)).tolist()
         [2.0, 0.0]
     """
-    if not callable(prox):
-        raise TypeError(
-            f"a proximal map must be a function of a point and a step, "
-            f"got {type(prox).__name__}"
-        )
+    check_function("a proximal map", prox, "point", "step")
     check_positive("step_size", step_size)
 
     def apply(point: PyTree, update: PyTree) -> PyTree:
@@ -306,6 +354,28 @@ def natural_residual(
     return optax.tree.norm(natural_map(params, direction, geometry))
 
 
+def check_is_geometry(given: Any, expected: str = "expected a Geometry") -> None:
+    """Check that something is a `Geometry`.
+
+    Args:
+        given: what was given.
+        expected: the start of the message.
+
+    Raises:
+        TypeError: if it is anything else, such as a function that makes one.
+    """
+    if isinstance(given, Geometry):
+        return
+    hint = ""
+    if callable(given):
+        hint = f": call it, {getattr(given, '__name__', 'simplex')}(...)"
+    elif isinstance(given, list):
+        hint = ": several are a tuple"
+    raise TypeError(
+        f"{expected}, as geometry.simplex() makes one, got {described(given)}{hint}"
+    )
+
+
 def per_player(given: Any, num_players: int, what: str) -> tuple[Any, ...]:
     """Spread one thing over all players, or check that there is one each.
 
@@ -328,8 +398,9 @@ def per_player(given: Any, num_players: int, what: str) -> tuple[Any, ...]:
             f"players, got {len(given)}"
         )
     for one in given if what == "geometry" else ():
-        if not isinstance(one, Geometry):
-            raise TypeError(
-                f"expected a Geometry, as `geometry.simplex()` makes one, got {one!r}"
-            )
+        check_is_geometry(one)
     return given * num_players if len(given) == 1 else given
+
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

@@ -7,7 +7,7 @@ their own.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optax
 
@@ -16,6 +16,7 @@ from gamedyn.fields import Field, FieldEntry
 from gamedyn.game import Game
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.registry import Registry, normalised, unknown
+from gamedyn.registry import missing as _missing
 from gamedyn.rules import Rule, RuleEntry, alternating, simultaneous
 from gamedyn.rules.registry import REGISTRY as RULES
 from gamedyn.rules.registry import check_steps
@@ -403,3 +404,7 @@ def _unrolled_adam(game, step_size, *, num_players, geometry, **options):
     del num_players
     rule = simultaneous(optax.adam(step_size), geometry=geometry)
     return fields.unrolled(game, step_size, **options), rule
+
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

@@ -2,8 +2,10 @@
 
 import contextlib
 import difflib
+import importlib
 import re
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -192,6 +194,49 @@ def _executed_module() -> str:
     while frame.f_back is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back
     return frame.f_globals.get("__name__", "")
+
+
+def missing(module: str, *, beside: Sequence[str] = ()) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module that suggests its nearest public names.
+
+    Args:
+        module: the module's own name, `__name__`.
+        beside: names of modules in which one would look for a name, too.
+
+    Returns:
+        A function of a name that raises `AttributeError`.
+    """
+
+    def get(name: str) -> Any:
+        message = f"module {module!r} has no attribute {name!r}"
+        # Python itself, and tools that look at everything, ask for names with bars.
+        if name.startswith("_"):
+            raise AttributeError(message)
+        for home in (module, *beside):
+            other = importlib.import_module(home)
+            if home != module and name in _public(other):
+                raise AttributeError(f"{message}; there is {home}.{name}")
+            if "names" in vars(other) and name in other.names():
+                raise AttributeError(f"{message}; there is {home}.make({name!r}, ...)")
+        own = {word.lower(): word for word in _public(sys.modules[module])}
+        near = difflib.get_close_matches(name.lower(), own, n=3, cutoff=0.6)
+        words = ", ".join(own[word] for word in near)
+        raise AttributeError(message + f"; did you mean {words}?" * bool(near))
+
+    return get
+
+
+def _public(module: Any) -> list[str]:
+    """The public names of a module: those listed, or all but foreign ones."""
+
+    def is_own(value: Any) -> bool:
+        home = value.__name__ if isinstance(value, types.ModuleType) else None
+        home = home or getattr(value, "__module__", None) or "gamedyn"
+        return home.split(".")[0] == "gamedyn"
+
+    own = [name for name, value in vars(module).items() if is_own(value)]
+    listed = getattr(module, "__all__", own)
+    return [name for name in listed if name[0] != "_"]
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> ValueError:

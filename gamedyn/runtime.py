@@ -5,9 +5,11 @@ import importlib.metadata as metadata
 import os
 import platform
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+
+from gamedyn.registry import missing as _missing
 
 _SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold"
 # The flag that says which operations XLA gives to its newer library of CPU kernels. Set
@@ -181,3 +183,7 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor()
+
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

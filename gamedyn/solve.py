@@ -1,18 +1,35 @@
 """Run a rule on a game: the only loops over steps in the library."""
 
 import enum
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gamedyn.checks import check_positive, check_positive_integer, is_known
+from gamedyn.checks import (
+    check_function,
+    check_key,
+    check_positive,
+    check_positive_integer,
+    described,
+    dtype_of,
+    is_known,
+)
 from gamedyn.fields import Field, as_field
-from gamedyn.game import Batch, Game, Params, PyTree, check_params
+from gamedyn.game import (
+    Batch,
+    Game,
+    Params,
+    PyTree,
+    check_losses,
+    check_params,
+    is_stochastic,
+)
 from gamedyn.geometry import Geometry, euclidean, natural_residual
 from gamedyn.loops import bounded_while
-from gamedyn.rules.base import InnerSolve, Rule, RuleState
+from gamedyn.rules.base import InnerSolve, Rule, RuleState, check_rule
 from gamedyn.trees import select
 
 _BLOCK = 100  # steps between two tests for finiteness
@@ -126,14 +143,20 @@ def solve(
         'OK'
     """
     # Check the arguments, and choose the size of a block.
-    feasible = _feasible(rule, params, rule_state)
+    feasible, given = _feasible(rule, params, rule_state), rule_state
     field, params, rule_state = prepare(game_or_field, rule, params, rule_state)
+    if given is not None:
+        _check_state(rule, params, given)
+    if key is None and sample is None:
+        _check_without_batch(game_or_field, params)
     check_positive_integer("num_steps", num_steps)
     check_positive_integer("every", every)
     if num_steps % every:
         raise ValueError(f"every={every} does not divide num_steps={num_steps}")
     size = _block_size(num_steps, every)
     stride = every if record is not None else None
+    if record is not None:
+        check_function("record", record, "params", "rule_state", "batches", "step")
     inputs, batches_at = _draw(key, sample, rule.num_batches, ahead=size)
     start = jnp.asarray(start, jnp.int32)
 
@@ -149,7 +172,7 @@ def solve(
         if record is not None:
             params, state = carry
             first = jax.tree.map(lambda leaf: leaf[0], xs)
-            row = record(params, state, batches_at(first), index)
+            row = _arrays(record(params, state, batches_at(first), index))
         return _scan(step, carry, xs, length)[0], row
 
     def block(carry, first_step, length):
@@ -228,12 +251,18 @@ def solve_until(
         TypeError: if `params` is not a tuple of floating-point pytrees.
     """
     # Check the arguments.
-    feasible = _feasible(rule, params, rule_state)
+    feasible, given = _feasible(rule, params, rule_state), rule_state
     field, params, rule_state = prepare(game_or_field, rule, params, rule_state)
+    if given is not None:
+        _check_state(rule, params, given)
+    if key is None and sample is None:
+        _check_without_batch(game_or_field, params)
     check_positive("tolerance", tolerance)
     if is_known(max_steps):
         check_positive_integer("max_steps", max_steps)
     check_positive_integer("check_every", check_every)
+    if residual is not None:
+        check_function("residual", residual, "params", "direction")
     draw = _batches_of_step(key, sample, rule.num_batches)
     start = jnp.asarray(start, jnp.int32)
     last = start + jnp.asarray(max_steps, jnp.int32)
@@ -241,7 +270,12 @@ def solve_until(
     # One round: measure the residual, then take `check_every` steps unless it is small.
     def measure(point, direction):
         if residual is not None:
-            return residual(point, direction)
+            size = residual(point, direction)
+            if jnp.shape(size) != ():
+                raise ValueError(
+                    f"residual must return a scalar, got {described(size)}"
+                )
+            return size
         return natural_residual(point, direction, geometry)
 
     def advance(carry):
@@ -327,26 +361,71 @@ def prepare(
         TypeError: if `rule` is no `Rule`, or `params` not a tuple of floating-point
             pytrees.
     """
-    if not isinstance(rule, Rule):
-        raise TypeError(
-            f"expected a Rule such as gamedyn.extragradient(optax.sgd(0.1)), "
-            f"got {type(rule).__name__}"
-        )
+    check_rule(rule)
     num_players = game_or_field.num_players if isinstance(game_or_field, Game) else None
+    if isinstance(game_or_field, Game):
+        check_losses(game_or_field)
     check_params(params, num_players)
     params = jax.tree.map(jnp.asarray, params)
     state = rule.init(params) if rule_state is None else rule_state
     return as_field(game_or_field), params, state
 
 
+def _check_state(rule: Rule, params: Params, rule_state: RuleState) -> None:
+    """Check that the state of a continued run has the structure of this rule's.
+
+    Raises:
+        ValueError: if it has another.
+    """
+    expected = jax.tree.structure(jax.eval_shape(rule.init, params))
+    if jax.tree.structure(rule_state) != expected:
+        raise ValueError(
+            "rule_state is not a state of this rule for these params: expected the "
+            f"rule_state of a Solution, got {described(rule_state)}"
+        )
+
+
+def _check_without_batch(game_or_field: Game | Field, params: Params) -> None:
+    """Check, where a run has no key, that a game made for batches does without.
+
+    So does one whose losses at the batch `None` are a mean; and a function is evaluated
+    once, since a loss is easily taken for a field.
+
+    Raises:
+        ValueError: if a stochastic game needs a batch.
+        TypeError: if a function is no field.
+    """
+    game = isinstance(game_or_field, Game)
+    if not (
+        is_stochastic(game_or_field) if game else inspect.isfunction(game_or_field)
+    ):
+        return
+    try:
+        jax.eval_shape(game_or_field, params, None)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}".split("\n")[0]
+        if game:
+            raise ValueError(
+                "a stochastic game needs batches: pass key=jax.random.key(0), and "
+                f"sample=, unless its batch is a key; without, its losses fail ({why})"
+            ) from error
+        raise TypeError(
+            "expected a Game or a field(params, batch), got a function that fails as a "
+            f"field ({why}); gamedyn.zero_sum or general_sum makes a Game of losses"
+        ) from error
+
+
 def _batches_of_step(
     key: Any, sample: Any, num_batches: int
 ) -> Callable[[jax.Array], tuple[Batch, ...]]:
     """Give the function that draws the batches of the step with a given index."""
+    if sample is not None:
+        check_function("sample", sample, "key")
     if key is None:
         if sample is not None:
             raise ValueError("sample was given without a key to draw from")
         return lambda step: (None,) * num_batches
+    check_key(key)
 
     def draw(step):
         keys = jax.random.split(jax.random.fold_in(key, step), num_batches)
@@ -418,6 +497,20 @@ def _unfold(tree: PyTree) -> PyTree:
         lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]),
         tree,
     )
+
+
+def _arrays(row: PyTree) -> PyTree:
+    """Check that what `record` returned can be stacked.
+
+    Raises:
+        TypeError: if it cannot.
+    """
+    for leaf in jax.tree.leaves(row):
+        if dtype_of(leaf) is None:
+            raise TypeError(
+                f"record must return a pytree of arrays, got {described(leaf)} in it"
+            )
+    return row
 
 
 def _blank_unless(alive: jax.Array, rows: jax.Array) -> jax.Array:

@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from gamedyn.checks import check_positive_integer
+from gamedyn.checks import (
+    check_function,
+    check_positive_integer,
+    described,
+    dtype_of,
+)
 from gamedyn.game import PyTree
 
 
@@ -36,6 +41,7 @@ def sweep(
         The results, stacked along the same leading axis.
 
     Raises:
+        TypeError: if `run` is no function of one point, or `points` no arrays.
         ValueError: if there is no point, the leading axes differ, `chunk` is not a
             positive integer, or `devices` names none.
 
@@ -45,12 +51,21 @@ def sweep(
         >>> gd.sweep(lambda x: x**2, jnp.arange(4.0)).tolist()
         [0.0, 1.0, 4.0, 9.0]
     """
+    check_function("run", run, "point")
+    for leaf in jax.tree.leaves(points):
+        if dtype_of(leaf) is None:
+            raise TypeError(
+                f"points must be arrays, or a pytree of arrays, got {described(leaf)}"
+            )
+    hint = ""
+    if isinstance(points, list | range):
+        hint = ": a list of numbers is jnp.array([...])"
     points = jax.tree.map(jnp.asarray, points)
     leading = {leaf.shape[:1] for leaf in jax.tree.leaves(points)}
     if len(leading) != 1 or leading & {(), (0,)}:
         raise ValueError(
             f"the leaves of points must share one leading axis of at least one point, "
-            f"got {sorted(leading)}"
+            f"got {sorted(leading)}{hint}"
         )
     if chunk is not None:
         check_positive_integer("chunk", chunk)

@@ -1,7 +1,7 @@
 """Optax transformations made for games: negative and complex momentum."""
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 
 from gamedyn.checks import is_known
 from gamedyn.game import PyTree
+from gamedyn.registry import missing as _missing
 
 
 def negative_momentum(
@@ -100,3 +101,7 @@ def complex_momentum(
 
 def _complex_dtype(leaf: jax.Array) -> type:
     return jnp.complex128 if leaf.dtype == jnp.float64 else jnp.complex64
+
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

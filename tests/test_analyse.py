@@ -506,8 +506,8 @@ def test_points_from_files(folder):
     [
         (["bilinaer"], "did you mean bilinear"),
         (["--at", "1,2,3"], "--at has 3 numbers, the game has 2"),
-        (["--at", "1,nan"], "--at must be finite"),
-        (["--at", "1,two"], "--at must be equilibrium, numbers"),
+        (["--at", "1,nan"], "NaN and infinity are not read"),
+        (["--at", "1,two"], "--at must be equilibrium, finite numbers"),
         (["--at", "none.npz"], "none.npz"),
         (["--at", "equilibrium:1"], "1 known solutions"),
         (["--rule", "extragradient"], "belong together"),

@@ -152,7 +152,7 @@ def test_bad_usage_has_exit_code_2(arguments, capsys):
         ("ragged.csv", "1,2\n3\n", "different lengths"),
         ("line.csv", "1,2,3\n", "one dimension"),
         ("column.csv", "1\n2\n", "one dimension"),
-        ("empty.csv", "", "different lengths []"),
+        ("empty.csv", "", "holds no numbers"),
         ("m.txt", "1,2\n3,4\n", ".npy or .csv"),
         ("flat.npy", np.ones(3), "two dimensions"),
         ("cube.npy", np.ones((2, 2, 2)), "two dimensions"),

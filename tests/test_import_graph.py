@@ -16,6 +16,7 @@ LAYERS = (
         "gamedyn.files",
         "gamedyn.registry",
         "gamedyn.seeds",
+        "gamedyn.text",
     ),
     ("gamedyn.data",),  # readers and sets know arrays and files, nothing of games
     ("gamedyn.game", "gamedyn.loops", "gamedyn.trees", "gamedyn.transformations"),

@@ -6,6 +6,8 @@ constrained domains `certify` returns a `ConstrainedReport`. Operators for the
 matrix-free tools are in `gamedyn.analysis.operators`.
 """
 
+from typing import TYPE_CHECKING
+
 from gamedyn.analysis import operators
 from gamedyn.analysis.bounds import (
     kuczynski_wozniakowski,
@@ -73,6 +75,7 @@ from gamedyn.games.equilibria import (
     check_bimatrix,
     zero_sum_value,
 )
+from gamedyn.registry import missing as _missing
 
 __all__ = [
     "ConstrainedReport",
@@ -130,3 +133,6 @@ __all__ = [
     "variational_gap",
     "zero_sum_value",
 ]
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

@@ -39,7 +39,7 @@ from gamedyn.analysis.verdicts import (
 from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
 from gamedyn.geometry import Geometry, euclidean
-from gamedyn.rules.base import Rule
+from gamedyn.rules.base import Rule, check_rule
 
 
 class _Options(TypedDict, total=False):
@@ -175,6 +175,8 @@ def certify(
     # On constrained domains other conditions are tested.
     _check_options(error, tolerance, polish, lipschitz)
     check_point(game, params, batch)
+    if rule is not None:
+        check_rule(rule, "certify")
     if is_constrained(geometry, game.num_players):
         if error or polish or lipschitz is not None or exact:
             raise ValueError(

@@ -23,7 +23,7 @@ from gamedyn.analysis.precision import (
 )
 from gamedyn.analysis.verdicts import Curvature
 from gamedyn.checks import is_known
-from gamedyn.game import Batch, Game, Params, check_params
+from gamedyn.game import Batch, Game, Params, check_params, no_game
 
 MANY = 1000
 """Dimension above which eigenvalues of non-symmetric matrices are left out."""
@@ -153,7 +153,7 @@ class Local(NamedTuple):
 def check_point(game: Game, params: Params, batch: Batch) -> None:
     """Raise `TypeError` or `ValueError` unless this is a known point of a game."""
     if not isinstance(game, Game):
-        raise TypeError(f"expected a Game, got {type(game).__name__}")
+        raise no_game("expected a Game", game)
     if not all(map(is_known, jax.tree.leaves((game, params, batch)))):
         raise TypeError("certificates are made outside jit, got traced values")
     check_params(params, game.num_players)

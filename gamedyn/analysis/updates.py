@@ -9,7 +9,7 @@ import numpy as np
 from gamedyn.checks import check_positive_integer
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, PyTree, check_params
-from gamedyn.rules.base import InnerSolve, Rule, RuleState, initial_state
+from gamedyn.rules.base import InnerSolve, Rule, RuleState, check_rule, initial_state
 from gamedyn.solve import Status
 
 _AUTONOMY_TOLERANCE = 1e-9
@@ -85,6 +85,7 @@ def update_jacobian(
     """
     check_params(params)
     check_positive_integer("warmup", warmup)
+    check_rule(rule, "the Jacobian of an update")
     field, period = as_field(game_or_field), rule.period
     batches = (batch,) * rule.num_batches
     params = jax.tree.map(jnp.asarray, params)

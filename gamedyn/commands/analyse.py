@@ -9,6 +9,7 @@ import tyro
 
 from gamedyn.commands.problems import OneGame, problem_of
 from gamedyn.commands.shared import console, free_folder, load_plugins, positive
+from gamedyn.text import for_terminal, number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,6 @@ def run(config: Analyse, command: str) -> None:
         command: the command line, for the report.
     """
     from rich.table import Table
-    from rich.text import Text
 
     from gamedyn import files, runtime
 
@@ -101,18 +101,18 @@ def run(config: Analyse, command: str) -> None:
     # One table of keys and sentences per point.
     shown = console()
     info = problem.info
-    shown.print(f"{info.name}: {info.summary}", markup=False, highlight=False)
+    shown.print(for_terminal(f"{info.name}: {info.summary}"))
     for finding in analysis.findings:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True, style="bold")
         table.add_column()
         last = None
         for key, text in finding.lines():
-            table.add_row(Text("" if key == last else key), Text(text))
+            table.add_row("" if key == last else key, for_terminal(text))
             last = key
-        shown.print(f"\n{finding.label}", markup=False, style="bold underline")
+        shown.print(f"\n{for_terminal(finding.label)}", style="bold underline")
         shown.print(table)
-    shown.print(f"\nwritten to {out}: {', '.join(written)}", highlight=False)
+    shown.print(f"\nwritten to {for_terminal(out)}: {', '.join(written)}")
 
 
 def read_points(problem: Any, text: str) -> list[tuple[str, Any]]:
@@ -141,34 +141,18 @@ def read_points(problem: Any, text: str) -> list[tuple[str, Any]]:
     start = jax.eval_shape(problem.init, None)
     leaves, treedef = jax.tree.flatten(start)
     if text.endswith(".npz"):
-        arrays = _read_arrays(Path(text))
-        if len(arrays) != len(leaves):
-            raise ValueError(
-                f"{text} holds {len(arrays)} arrays, the game has {len(leaves)}"
-            )
-        for (name, array), leaf in zip(arrays, leaves, strict=True):
-            if array.shape != leaf.shape:
-                raise ValueError(
-                    f"{text}: {name} has shape {array.shape}, the game expects "
-                    f"{leaf.shape}"
-                )
-            if not np.isfinite(array).all():
-                bad = np.sum(~np.isfinite(array))
-                raise ValueError(f"{text}: {name} holds {bad} NaN or infinity")
-        made = [jnp.asarray(array) for _, array in arrays]
+        made = [jnp.asarray(array) for array in _read_leaves(Path(text), leaves)]
         return [(f"the point of {Path(text).name}", jax.tree.unflatten(treedef, made))]
     try:
-        numbers = np.array([float(number) for number in text.split(",")])
-    except ValueError:
+        numbers = np.array([number(part) for part in text.split(",")])
+    except ValueError as error:
         raise ValueError(
-            "--at must be equilibrium, numbers separated by commas, or a .npz file, "
-            f"got {text}"
+            "--at must be equilibrium, finite numbers separated by commas, or a .npz "
+            f"file, got {text}: {error}"
         ) from None
     size = sum(leaf.size for leaf in leaves)
     if numbers.size != size:
         raise ValueError(f"--at has {numbers.size} numbers, the game has {size}")
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"--at must be finite, got {text}")
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), start)
     flat, unravel = ravel_pytree(zeros)
     return [("the point given", unravel(jnp.asarray(numbers, flat.dtype)))]
@@ -198,28 +182,40 @@ def _known_solutions(problem: Any, index: str, text: str) -> list[tuple[str, Any
     ]
 
 
-def _read_arrays(path: Path) -> list[tuple[str, Any]]:
-    """The arrays of a .npz file, in order, as floating-point numbers."""
-    import zipfile
+_MOST_POINT = 2**30  # bytes
 
+
+def _read_leaves(path: Path, leaves: list[Any]) -> list[Any]:
+    """Read one array of an .npz file for every leaf, in order, of floating point."""
     import numpy as np
 
+    from gamedyn.data.arrays import read_npz
+
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError("it is not a .npz file")
-        with loaded as file:
-            names = list(file.files)
-            numbered = [name for name in names if re.fullmatch(r"arr_\d+", name)]
-            if len(numbered) == len(names):
-                names.sort(key=lambda name: int(name.removeprefix("arr_")))
-            arrays = [(name, file[name]) for name in names]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = list(read_npz(path, most=_MOST_POINT).items())
+    except ValueError as error:
         raise ValueError(f"{path} does not hold arrays of numbers: {error}") from None
-    for name, array in arrays:
+    # Numpy numbers the arrays that were given no names.
+    if all(re.fullmatch(r"arr_[0-9]{1,9}", name) for name, _ in arrays):
+        arrays.sort(key=lambda pair: int(pair[0].removeprefix("arr_")))
+    if len(arrays) != len(leaves):
+        raise ValueError(
+            f"{path} holds {len(arrays)} arrays, the game has {len(leaves)}"
+        )
+    made = []
+    for (name, array), leaf in zip(arrays, leaves, strict=True):
         if array.dtype.kind not in "iuf":
             raise ValueError(f"{path}: {name} holds {array.dtype}, not real numbers")
-    return [
-        (name, array if array.dtype.kind == "f" else array.astype(np.float64))
-        for name, array in arrays
-    ]
+        if array.shape != leaf.shape:
+            raise ValueError(
+                f"{path}: {name} has shape {array.shape}, the game expects {leaf.shape}"
+            )
+        # Tolerances follow from how exact the numbers are, not from the game.
+        exact = array.dtype.kind != "f" or array.dtype.itemsize > 8
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64) if exact else array
+        if not np.isfinite(array).all():
+            bad = np.sum(~np.isfinite(array))
+            raise ValueError(f"{path}: {name} holds {bad} NaN or infinity")
+        made.append(array)
+    return made

@@ -4,6 +4,7 @@ import dataclasses
 
 from gamedyn.commands.problems import OneGame, problem_of
 from gamedyn.commands.shared import console, free_folder, load_plugins, positive
+from gamedyn.text import for_terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,16 +107,17 @@ def run(config: Compare, command: str) -> None:
     colours = {"converging": "green", "diverging": "red"}
     for row in comparison.rows:
         table.add_row(
-            *results.cells(row, numbers), style=colours.get(row.behaviour, "yellow")
+            *map(for_terminal, results.cells(row, numbers)),
+            style=colours.get(row.behaviour, "yellow"),
         )
-    shown.print(results.headline(comparison), highlight=False)
+    shown.print(for_terminal(results.headline(comparison)))
     # A number that is cut off is lost; a line that the terminal wraps is only ugly.
     needed = Measurement.get(shown, shown.options.update(width=999), table).maximum
     shown.width = max(shown.width, needed)
     shown.print(table)
 
     # What its marks mean, and where the files are.
-    shown.print(results.LEGEND, highlight=False)
+    shown.print(results.LEGEND)
     for key, number in numbers.items():
-        shown.print(f"[{number}] {results.NOTES[key]}", markup=False, highlight=False)
-    shown.print(f"written to {out}: {', '.join(written)}", highlight=False)
+        shown.print(f"[{number}] {results.NOTES[key]}")
+    shown.print(f"written to {for_terminal(out)}: {', '.join(written)}")

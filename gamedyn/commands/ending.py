@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from gamedyn.text import for_terminal
+
 BAD_INPUT = 2
 UNEXPECTED = 1
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -131,7 +133,7 @@ def _platforms() -> list[str]:
 
 def _print(line: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        print(for_terminal(line), file=sys.stderr, flush=True)
 
 
 class Unwritable(Exception):
@@ -204,7 +206,8 @@ def _in_letters_of(stream: Any) -> None:
 def _warning(message: Any, category: Any, *place: Any, **more: Any) -> str:
     del place, more
     kind = "" if category is UserWarning else f"{category.__name__}: "
-    return f"gamedyn: warning: {kind}{' '.join(str(message).split())}\n"
+    words = " ".join(str(message).split())
+    return for_terminal(f"gamedyn: warning: {kind}{words}") + "\n"
 
 
 @contextlib.contextmanager

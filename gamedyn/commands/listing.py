@@ -38,8 +38,8 @@ def run(config: List) -> None:
     Args:
         config: the options.
     """
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     load_plugins(config.plugins)
     shown = Table(box=None, header_style="bold")
@@ -63,13 +63,14 @@ def run(config: List) -> None:
             shown.add_column(title, overflow="fold", max_width=14)
         for name, summary, formula, *costs, needs, proven, source in table.rows:
             lines = [formula, f"proven: {proven}", f"needs: {needs}" * bool(needs)]
-            rest = "\n".join(escape(line) for line in (*lines, source) if line)
-            shown.add_row(name, f"{escape(summary)}\n[dim]{rest}[/dim]\n", *costs)
+            rest = "\n".join(line for line in (*lines, source) if line)
+            words = Text.assemble(summary, "\n", (rest, "dim"), "\n")
+            shown.add_row(name, words, *costs)
     else:
         for title in table.columns[1:]:
             shown.add_column(title, overflow="fold")
         for name, *cells in table.rows:
-            shown.add_row(name, *map(escape, cells))
+            shown.add_row(name, *cells)
     console().print(shown)
     for line in table.legend:
         print(line)

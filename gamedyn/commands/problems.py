@@ -80,39 +80,38 @@ def problem_of(config: OneGame) -> Any:
     return games.make(config.game or "bilinear")
 
 
+_MOST_MATRIX = 2**30  # bytes
+
+
 def read_matrix(path: Path) -> Any:
     """Read a payoff matrix from a file.
 
     Args:
-        path: the file; comma-separated numbers, one row a line, or numpy's format.
+        path: the file; comma-separated numbers, one row a line (`data.readers.read_csv`
+            says more), or numpy's format; at most 1 GiB.
 
     Returns:
         A float64 numpy array of shape `(m, n)`.
 
     Raises:
-        ValueError: if the file does not hold a finite matrix of numbers.
+        ValueError: if the file does not hold a finite matrix of numbers; of text, line
+            and column are named.
         OSError: if it cannot be read.
     """
     import numpy as np
+
+    from gamedyn.data.arrays import read_csv, read_npy
 
     if path.suffix not in (".npy", ".csv"):
         raise ValueError(f"{path}: expected a .npy or .csv file")
     try:
         if path.suffix == ".npy":
-            matrix = np.load(path, allow_pickle=False)
+            matrix = read_npy(path, most=_MOST_MATRIX)
         else:
-            rows = [
-                [float(cell) for cell in line.split(",")]
-                for line in path.read_text("utf-8").splitlines()
-                if line.strip()
-            ]
-            lengths = sorted({len(row) for row in rows})
-            if len(lengths) != 1:
-                raise ValueError(f"rows of different lengths {lengths}")
-            matrix = np.array(rows)
+            matrix = read_csv(path)
             if 1 in matrix.shape and matrix.size > 1:
                 raise ValueError(f"one dimension of {matrix.size} numbers")
-    except (ValueError, EOFError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} does not hold a matrix of numbers: {error}") from None
     if matrix.dtype.kind not in "iuf":
         raise ValueError(f"{path} does not hold real numbers but {matrix.dtype}")
@@ -120,7 +119,10 @@ def read_matrix(path: Path) -> Any:
         raise ValueError(f"{path} holds shape {matrix.shape}, expected two dimensions")
     if not np.isfinite(matrix).all():
         raise ValueError(f"{path} holds {np.sum(~np.isfinite(matrix))} NaN or infinity")
-    return matrix.astype(np.float64)
+    converted = matrix.astype(np.float64)
+    if not np.isfinite(converted).all():
+        raise ValueError(f"{path} holds numbers too large for a float64")
+    return converted
 
 
 def load_problem(source: str) -> Any:

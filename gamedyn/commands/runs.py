@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from gamedyn.commands.ending import wide_enough
+from gamedyn.commands.shared import NUMBERS, parsing
 
 Files = dict[str, tuple[int, int]]
 """When files were written and how large they are, by their paths in the folder."""
@@ -34,13 +34,14 @@ def read_run(
     module, stored = recipes.read_record(run, recipe)
     if not options:
         return module, stored
-    with wide_enough():
+    with parsing(options):
         given = tyro.cli(
             module.Config,
             prog=f"gamedyn {command} {run}",
             description="Options of the recipe, given anew.",
             args=options,
             default=stored,
+            registry=NUMBERS,
         )
     if given.out != stored.out:
         raise ValueError(f"--out is the folder of the run, {run}, got {given.out}")

@@ -9,6 +9,7 @@ import tyro
 from gamedyn.commands.runs import read_run, told
 from gamedyn.commands.shared import PluginFiles, load_plugins
 from gamedyn.seeds import check_seed
+from gamedyn.text import for_terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,4 +67,4 @@ def run(config: Sample, options: list[str]) -> None:
         asked["prompt"] = config.prompt
     with told(config.run):
         for path in module.sample(chosen, config.number, config.seed, **asked):
-            print(path)
+            print(for_terminal(path))

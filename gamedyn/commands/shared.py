@@ -1,11 +1,16 @@
 """What several commands share: plugins, the console, folders, positive numbers."""
 
+import contextlib
+import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from gamedyn.commands.ending import wide_enough
+from gamedyn.text import file_name, for_terminal, integer, number
 
 _NARROWEST = 40  # columns; in fewer a table has no room for words
 _LONGEST = 400  # letters of a value of a summary
@@ -29,22 +34,48 @@ def load_plugins(files: tuple[Path, ...]) -> None:
     from gamedyn import plugins
 
     for failure in plugins.load(files):
-        print(f"gamedyn: warning: {failure}", file=sys.stderr)
+        print(for_terminal(f"gamedyn: warning: {failure}"), file=sys.stderr)
 
 
 def console() -> Any:
-    """A console that is wide enough for the tables where it leads into a pipe."""
-    from rich.console import Console
+    """A console that shows text as it is: no markup, no emoji, no control characters.
 
-    if not sys.stdout.isatty():
-        return Console(width=126)
-    shown = Console()
-    return shown if shown.width >= _NARROWEST else Console(width=_NARROWEST)
+    Where it leads into a pipe it is wide enough for the tables.
+    """
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Literal(Console):
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            # Control segments are rich's own.
+            for segment in super().render(renderable, options):
+                text, style, control = segment
+                if not control:
+                    segment = Segment(for_terminal(text, lines=True), style)
+                yield segment
+
+    shown = Literal(markup=False, emoji=False, highlight=False)
+    shown.width = max(shown.width, _NARROWEST) if sys.stdout.isatty() else 126
+    return shown
+
+
+@contextlib.contextmanager
+def parsing(arguments: list[str]) -> Iterator[None]:
+    """Let a parser say what it says of arguments: escaped, and in lines wide enough."""
+    with wide_enough():
+        if all(for_terminal(argument) == argument for argument in arguments):
+            yield
+            return
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                yield
+        finally:
+            print(for_terminal(said.getvalue(), lines=True), end="", file=sys.stderr)
 
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print names and values in two columns, of a metric its value alone."""
-    from rich.markup import escape
     from rich.table import Table
 
     from gamedyn.metrics import Measurement
@@ -53,7 +84,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         return
     table = Table(box=None, show_header=False)
     for name, value in summary.items():
-        table.add_row(escape(str(name)), escape(_shown(value, Measurement)))
+        table.add_row(str(name), _shown(value, Measurement))
     console().print(table)
 
 
@@ -69,12 +100,12 @@ def _shown(value: Any, measurement: type) -> str:
 
 def free_folder(name: str) -> Path:
     """The first folder of results/NAME, results/NAME-2, ... that is still free."""
-    root, number = Path("results"), 1
+    root, name, count = Path("results"), file_name(name), 1
     while True:
-        path = root / (name if number == 1 else f"{name}-{number}")
+        path = root / (name if count == 1 else f"{name}-{count}")
         if not path.exists():
             return path
-        number += 1
+        count += 1
 
 
 def positive(option: str, text: str, otherwise: str = "") -> float:
@@ -91,10 +122,34 @@ def positive(option: str, text: str, otherwise: str = "") -> float:
     Raises:
         ValueError: if it is no number, or not positive and finite.
     """
+    if text.strip().lstrip("+-").lower() in ("nan", "inf", "infinity"):
+        raise ValueError(f"{option} must be positive and finite, got {text}")
     try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{option} must be {otherwise}a number, got {text}") from None
-    if not 0 < value < float("inf"):
+        value = number(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{option} must be {otherwise}a number, got {text}: {error}"
+        ) from None
+    if value <= 0:
         raise ValueError(f"{option} must be positive and finite, got {text}")
     return value
+
+
+NUMBERS = tyro.constructors.ConstructorRegistry()
+"""How options are read that are numbers: as `text.number` and `text.integer` do."""
+
+
+@NUMBERS.primitive_rule
+def _numbers(info: Any) -> Any:
+    read = {int: integer, float: number}.get(info.type)
+    if read is None:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=info.type.__name__.upper(),
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: (
+            isinstance(value, (int, info.type)) and not isinstance(value, bool)
+        ),
+        str_from_instance=lambda value: [str(value)],
+    )

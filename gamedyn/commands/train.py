@@ -7,14 +7,17 @@ from typing import Annotated
 
 import tyro
 
-from gamedyn.commands.ending import Interrupted, Unwritable, wide_enough
+from gamedyn.commands.ending import Interrupted, Unwritable
 from gamedyn.commands.runs import files_of, saved
 from gamedyn.commands.shared import (
+    NUMBERS,
     PluginFiles,
     free_folder,
     load_plugins,
+    parsing,
     print_summary,
 )
+from gamedyn.text import for_terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +87,14 @@ def run(config: Train, options: list[str], command: str) -> None:
 
     --resume DIR goes on with the run in DIR; --smoke is a run of a few seconds;
     --plugin FILE registers rules, losses ... of your own."""
-    with wide_enough():
+    with parsing(own):
         chosen = tyro.cli(
             module.Config,
             prog=f"gamedyn train {recipe}",
             description=description,
             args=own,
             default=default,
+            registry=NUMBERS,
         )
     signals: list[int] = []
     watcher = watch.Watcher(ended=lambda state: signals.append(state.signal))
@@ -108,4 +112,4 @@ def run(config: Train, options: list[str], command: str) -> None:
         again = f"gamedyn train {shlex.quote(recipe)} --resume"
         error.add_note(saved(chosen.out, before, again, hasattr(chosen, "resume")))
         raise
-    print(f"the run: {chosen.out}")
+    print(for_terminal(f"the run: {chosen.out}"))

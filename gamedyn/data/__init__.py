@@ -1,6 +1,9 @@
 """Data: strict readers, named sets, a census, mixtures, the order of batches."""
 
+from typing import TYPE_CHECKING
+
 # ruff: noqa: I001  Every public name on one line.
+from gamedyn.registry import missing as _missing
 from gamedyn.data import (
     augment as augment,
     census as census,
@@ -25,3 +28,6 @@ from gamedyn.data.sets import (
     register as register,
     unregister as unregister,
 )
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

@@ -4,22 +4,27 @@ Every reader checks magic numbers, sizes and ranges before it allocates memory, 
 truncated files and trailing bytes, and never unpickles or evaluates what it reads.
 """
 
-import io
 import math
 import re
 import struct
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-PathLike = str | Path
-
-# One byte of a deflate stream expands to at most 1032 bytes: a bound on what a file of
-# known size can contain, whatever its header says.
-_MOST_INFLATED = 1032
+from gamedyn.data.arrays import read_csv as read_csv
+from gamedyn.data.arrays import read_npy as read_npy
+from gamedyn.data.arrays import read_npz as read_npz
+from gamedyn.data.bounded import (
+    MOST_BYTES,
+    MOST_INFLATED,
+    check_size,
+    inflate,
+    inflated_size,
+    read_bytes,
+)
+from gamedyn.data.bounded import PathLike as PathLike
 
 _IDX_DTYPES = {
     0x08: np.dtype(np.uint8),
@@ -31,27 +36,6 @@ _IDX_DTYPES = {
 }
 
 
-def _read(path: PathLike) -> tuple[Path, bytes]:
-    path = Path(path)
-    if not path.is_file():
-        what = "is not a regular file" if path.exists() else "does not exist"
-        raise FileNotFoundError(f"{path} {what}")
-    return path, path.read_bytes()
-
-
-def _inflate(data: bytes, limit: int, wbits: int) -> tuple[bytes, bool, bytes]:
-    """Decompress at most `limit` bytes, and one more if there are more.
-
-    Returns:
-        The bytes, whether the stream ends with them, and what follows the stream.
-    """
-    stream = zlib.decompressobj(wbits)
-    content = stream.decompress(data, limit)
-    if not stream.eof:  # more content, or only the checksum after it, is left
-        content += stream.decompress(stream.unconsumed_tail, 1)
-    return content, stream.eof, stream.unused_data
-
-
 def _gunzip(path: Path, data: bytes, limit: int) -> bytes:
     """Return the first `limit` bytes of a gzip file, and one more if there are more.
 
@@ -59,7 +43,7 @@ def _gunzip(path: Path, data: bytes, limit: int) -> bytes:
         ValueError: if it is damaged, truncated, or followed by other bytes.
     """
     try:
-        content, ended, rest = _inflate(data, limit, 31)
+        content, ended, rest = inflate(data, limit, 31)
     except zlib.error as error:
         raise ValueError(f"{path} is not a sound gzip file: {error}") from error
     if len(content) <= limit and not ended:
@@ -104,10 +88,10 @@ def read_idx(path: PathLike) -> np.ndarray:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the magic number is wrong, or the file is shorter or longer than
-            its header announces.
+        ValueError: if the magic number is wrong, the file is shorter or longer than
+            its header announces, or it announces more than 4 GiB.
     """
-    path, data = _read(path)
+    path, data = read_bytes(path)
     packed = data[:2] == b"\x1f\x8b"
     head = data[:36]
     if packed:
@@ -117,12 +101,13 @@ def read_idx(path: PathLike) -> np.ndarray:
             raise ValueError(f"{path} is not a sound gzip file: {error}") from error
     dtype, shape, start = _idx_layout(path, head)
     expected = start + math.prod(shape) * dtype.itemsize
-    most = _MOST_INFLATED * len(data) if packed else len(data)
+    most = MOST_INFLATED * len(data) if packed else len(data)
     if expected > most:
         raise ValueError(
             f"{path} is truncated: its header announces the shape {shape}, "
             f"{expected} bytes, and the {len(data)} bytes of the file cannot hold them"
         )
+    check_size(f"{path}, inflated,", expected, MOST_BYTES)
     content = _gunzip(path, data, expected) if packed else data
     if len(content) != expected:
         state = "is truncated" if len(content) < expected else "has trailing bytes"
@@ -182,7 +167,7 @@ def read_cifar10(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
         ValueError: if the file is empty or not a whole number of records, or a label is
             not in 0 to 9.
     """
-    path, data = _read(path)
+    path, data = read_bytes(path)
     if not data or len(data) % 3073:
         raise ValueError(
             f"{path} is no CIFAR-10 binary file, or truncated: got {len(data)} bytes, "
@@ -199,143 +184,39 @@ def read_cifar10(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
-# The header that numpy writes for an array of numbers or fixed-length strings: a Python
-# dictionary. It is matched, never evaluated; object arrays (pickles) and records do not
-# match.
-_NPY_HEADER = re.compile(
-    r"\{'descr': '([<>|=]?[biufcSU]\d{1,9})', 'fortran_order': (True|False), "
-    r"'shape': \(((?:\d{1,18}(?:, \d{1,18})*)?),?\), \}\s*"
-)
-
-
-def _parse_npy(where: str, data: bytes) -> np.ndarray:
-    """Parse the content of an npy file; `where` names it in messages."""
-    if len(data) < 12 or data[:6] != b"\x93NUMPY":
-        raise ValueError(f"{where} is not an npy array: wrong magic string")
-    if data[6] not in (1, 2):
-        raise ValueError(f"{where}: got the npy version {data[6]}, expected 1 or 2")
-    size, start = (2, 10) if data[6] == 1 else (4, 12)
-    end = start + int.from_bytes(data[8 : 8 + size], "little")
-    if end > len(data):
-        raise ValueError(f"{where} is truncated in its npy header")
-    match = _NPY_HEADER.fullmatch(data[start:end].decode("latin-1"))
-    if match is None:
-        raise ValueError(
-            f"{where}: unsupported npy header; expected an array of booleans, numbers "
-            "or strings of fixed length (objects, which are pickles, are never read)"
-        )
-    try:
-        dtype = np.dtype(match[1])
-    except TypeError as error:
-        raise ValueError(f"{where}: unknown dtype {match[1]!r}") from error
-    shape = tuple(int(length) for length in match[3].split(",") if length.strip())
-    if len(shape) > 32:
-        raise ValueError(f"{where}: got {len(shape)} dimensions, expected at most 32")
-    expected = end + math.prod(shape) * dtype.itemsize
-    if len(data) != expected:
-        raise ValueError(
-            f"{where} is truncated or has trailing bytes: got {len(data)} bytes, "
-            f"expected {expected} for the shape {shape} of {dtype}"
-        )
-    order = "F" if match[2] == "True" else "C"
-    if not len(data) - end:
-        return np.empty(shape, dtype)
-    array = np.frombuffer(data, dtype, offset=end).reshape(shape, order=order)
-    return array.astype(dtype.newbyteorder("="))
-
-
-# The exceptions of the standard library for damaged archives.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    ValueError,
-    OSError,
-    EOFError,
-    LookupError,
-    OverflowError,
-    RuntimeError,  # encrypted; NotImplementedError is one too
-)
-
-
-def read_npz(path: PathLike) -> dict[str, np.ndarray]:
-    """Read all arrays of an npz file, plain or compressed, without pickle.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The arrays by name, writable and in the machine's byte order.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the archive or an array in it is damaged, truncated, encrypted or
-            followed by other bytes, or contains anything but arrays of booleans,
-            numbers and strings of fixed length; object arrays are rejected.
-    """
-    path, data = _read(path)
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-    except _ZIP_ERRORS as error:
-        raise ValueError(f"{path} is not a sound npz file: {error}") from error
-    entries = archive.infolist()
-    # An archive starts with its first member and ends with a record of 22 bytes.
-    first = min((entry.header_offset for entry in entries), default=0)
-    if first or data[-22:-18] != b"PK\5\6":
-        raise ValueError(f"{path} has bytes before or after its archive")
-    arrays: dict[str, np.ndarray] = {}
-    for entry in entries:
-        where = f"{path}:{entry.filename}"
-        if not entry.filename.endswith(".npy"):
-            raise ValueError(f"{where} is not an array, expected *.npy")
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{where}: unsupported compression")
-        if entry.file_size > _MOST_INFLATED * len(data):
-            raise ValueError(
-                f"{where} is truncated: it announces {entry.file_size} bytes"
-            )
-        name = entry.filename.removesuffix(".npy")
-        if name in arrays:
-            raise ValueError(f"{path} holds two arrays {name!r}")
-        try:
-            content = archive.read(entry)
-        except _ZIP_ERRORS as error:
-            raise ValueError(f"{where} is damaged: {error}") from error
-        arrays[name] = _parse_npy(where, content)
-    if not arrays:
-        raise ValueError(f"{path} holds no array")
-    return arrays
-
-
 _PNG_CHANNELS = {0: 1, 2: 3}  # by colour type: grey, RGB
-_MOST_PIXELS = 2**26
+_MOST_CHUNKS = 2**16
+MOST_PIXELS = 2**24
+"""How many pixels a picture may have unless `read_png` is told more: 4096 x 4096."""
 
 
-def _check_png(path: Path, data: bytes) -> tuple[int, bytes]:
+def _check_png(path: Path, data: bytes, most: int) -> tuple[tuple[int, ...], bytes]:
     """Check all chunks of a PNG file.
 
     Returns:
-        The number of channels, and a PNG file of the essential chunks only: the decoder
-        never sees the others.
+        Height, width and channels, and the compressed pixels: the decoder never sees
+        anything else of the file.
 
     Raises:
         ValueError: as `read_png`.
     """
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"{path} is not a PNG file: wrong signature")
-    position, kinds, packed, kept = 8, [], [], [data[:8]]
+    position, kinds, packed = 8, [], []
     while not kinds or kinds[-1] != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data.ljust(position + 8), position)
-        end = position + 12 + length
-        if position + 8 > len(data) or end > len(data):
+        if position + 12 > len(data):
             raise ValueError(f"{path} is truncated: no end chunk")
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise ValueError(f"{path} is truncated: no end chunk")
+        if len(kinds) == _MOST_CHUNKS:
+            raise ValueError(f"{path} has more than {_MOST_CHUNKS} chunks")
         body = data[position + 4 : end - 4]
         if zlib.crc32(body) != int.from_bytes(data[end - 4 : end], "big"):
             raise ValueError(f"{path}: wrong checksum in the chunk {kind!r}")
         if kind == b"IDAT":
             packed.append(body[4:])
-        if kind in (b"IHDR", b"IDAT", b"IEND"):
-            kept.append(data[position:end])
         kinds.append(kind)
         position = end
     if position != len(data):
@@ -347,10 +228,8 @@ def _check_png(path: Path, data: bytes) -> tuple[int, bytes]:
     width, height, depth, colour, _, _, interlace = struct.unpack(
         ">IIBBBBB", data[16:29]
     )
-    if not 0 < width * height <= _MOST_PIXELS:
-        raise ValueError(
-            f"{path}: got {height} x {width} pixels, expected 1 to {_MOST_PIXELS}"
-        )
+    if not 0 < width * height <= most:
+        raise ValueError(f"{path}: got {height} x {width} pixels, expected 1 to {most}")
     if b"tRNS" in kinds:
         raise ValueError(f"{path} has transparency, expected grey or RGB alone")
     if depth != 8 or colour not in _PNG_CHANNELS or interlace:
@@ -360,41 +239,49 @@ def _check_png(path: Path, data: bytes) -> tuple[int, bytes]:
         )
     channels = _PNG_CHANNELS[colour]
     expected = height * (1 + width * channels)
+    content = b"".join(packed)
     try:
-        content, ended, rest = _inflate(b"".join(packed), expected, 15)
+        size, whole = inflated_size(content, expected)
     except zlib.error as error:
         raise ValueError(f"{path}: damaged pixels: {error}") from error
-    if len(content) != expected or not ended or rest:
+    if size != expected or not whole:
         raise ValueError(
             f"{path}: its pixels are truncated or too many, expected {expected} bytes"
         )
-    return channels, b"".join(kept)
+    return (height, width, channels), content
 
 
-def read_png(path: PathLike) -> np.ndarray:
-    """Read an 8-bit grey or RGB picture with matplotlib's PNG reader.
+def read_png(path: PathLike, *, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """Read an 8-bit grey or RGB picture with pillow, which matplotlib brings.
+
+    All chunks are checked before, and of those only the pixels are handed on, once they
+    are known to be as many as the header says.
 
     Args:
         path: the file.
+        most_pixels: how many pixels it may announce; a picture of nothing but black
+            takes a thousand times less on disk than in memory.
 
     Returns:
         Pixels of shape `(height, width, channels)`, uint8, with 1 or 3 channels.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, truncated or followed by other bytes, or has
-            a palette, transparency, 16 bits per channel or interlacing.
+        ValueError: if the file is damaged, truncated or followed by other bytes, has
+            more pixels, or has a palette, transparency, 16 bits per channel or
+            interlacing.
     """
-    path, data = _read(path)
-    channels, essential = _check_png(path, data)
-    from matplotlib.image import imread
+    path, data = read_bytes(path)
+    shape, content = _check_png(path, data, most_pixels)
+    from PIL import Image
 
+    mode = {1: "L", 3: "RGB"}[shape[2]]
     try:
-        pixels = imread(io.BytesIO(essential), format="png")
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        # Of an opened file pillow would limit the pixels on its own terms.
+        picture = Image.frombytes(mode, shape[1::-1], content, "zip", (mode,))
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a sound PNG file: {error}") from error
-    pixels = np.rint(255.0 * pixels).astype(np.uint8)
-    return pixels.reshape(*pixels.shape[:2], channels)
+    return np.array(picture).reshape(shape)
 
 
 class Folder(NamedTuple):
@@ -412,7 +299,7 @@ class Folder(NamedTuple):
     classes: tuple[str, ...]
 
 
-def read_image_folder(path: PathLike) -> Folder:
+def read_image_folder(path: PathLike, *, most_pixels: int = MOST_PIXELS) -> Folder:
     """Read the PNG pictures of a folder, or of its subfolders, one per class.
 
     Any other file is an error, so that none is left out unnoticed; names that begin
@@ -420,6 +307,8 @@ def read_image_folder(path: PathLike) -> Folder:
 
     Args:
         path: the folder.
+        most_pixels: how many pixels a picture may announce. All together may take
+            4 GiB.
 
     Returns:
         The pictures, in the order of their sorted paths.
@@ -427,7 +316,8 @@ def read_image_folder(path: PathLike) -> Folder:
     Raises:
         NotADirectoryError: if there is no such folder.
         ValueError: if it has no pictures, pictures beside class folders, an empty class
-            folder, other files, damaged pictures, or pictures of different shapes.
+            folder, other files, damaged or too large pictures, or pictures of different
+            shapes.
     """
     path = Path(path)
     if not path.is_dir():
@@ -439,25 +329,31 @@ def read_image_folder(path: PathLike) -> Folder:
             f"{path} holds files beside class folders ({files[0].name} beside "
             f"{folders[0].name}); expected the one or the other"
         )
-    images: list[np.ndarray] = []
+    members: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders or [path]):
-        members = _listing(folder)
-        if not members:
+        inside = _listing(folder)
+        if not inside:
             raise ValueError(f"{folder} holds no picture")
-        for member in members:
-            if member.suffix.lower() != ".png":
-                raise ValueError(f"{member} is not a PNG picture, expected *.png")
-            image = read_png(member)
-            if images and image.shape != images[0].shape:
-                raise ValueError(
-                    f"{member}: got the shape {image.shape}, expected "
-                    f"{images[0].shape} like the pictures before it"
-                )
-            images.append(image)
-            labels.append(label)
+        members += inside
+        labels += [label] * len(inside)
+    images = np.empty(0, np.uint8)
+    for number, member in enumerate(members):
+        if member.suffix.lower() != ".png":
+            raise ValueError(f"{member} is not a PNG picture, expected *.png")
+        image = read_png(member, most_pixels=most_pixels)
+        if not number:
+            whole = len(members) * image.size
+            check_size(f"{path}, {len(members)} pictures,", whole, MOST_BYTES)
+            images = np.empty((len(members), *image.shape), np.uint8)
+        if image.shape != images.shape[1:]:
+            raise ValueError(
+                f"{member}: got the shape {image.shape}, expected "
+                f"{images.shape[1:]} like the pictures before it"
+            )
+        images[number] = image
     names = tuple(folder.name for folder in folders)
-    return Folder(np.stack(images), np.asarray(labels, np.int32), names)
+    return Folder(images, np.asarray(labels, np.int32), names)
 
 
 def _listing(folder: Path) -> list[Any]:
@@ -498,6 +394,7 @@ CENSUS_WORDS = (
 )
 _CENSUS_COLUMNS = (0, 2, 4, 10, 11, 12), (1, 3, 5, 6, 7, 8, 9, 13)
 _NUMBER, _WORD = re.compile(r"\d{1,9}"), re.compile(r"[\w?&().-]{1,40}")
+_MOST_CENSUS, _SHORTEST_ROW = 2**26, 40  # bytes
 
 
 def read_census(path: PathLike) -> Census:
@@ -515,10 +412,13 @@ def read_census(path: PathLike) -> Census:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is empty or truncated within a line, or a line has
-            another format; the message names the line.
+        ValueError: if the file is empty, larger than 64 MiB or truncated within a line,
+            or a line has another format; the message names the line.
     """
-    path, data = _read(path)
+    path, data = read_bytes(path, _MOST_CENSUS)
+    # Memory is taken by the line: short ones would take many times the file's size.
+    if len(data) > 2**16 and data.count(b"\n") * _SHORTEST_ROW > len(data):
+        raise ValueError(f"{path}: its lines are too short for 15 fields")
     try:
         lines = data.decode("ascii").split("\n")
     except UnicodeDecodeError as error:

@@ -1,6 +1,9 @@
 """Diffusion models: games of one player, and samplers as tables."""
 
+from typing import TYPE_CHECKING
+
 # ruff: noqa: I001  Every public name on one line.
+from gamedyn.registry import missing as _missing
 from gamedyn.diffusion import (
     exact as exact,
     guidance as guidance,
@@ -25,3 +28,6 @@ from gamedyn.diffusion.sampling import (
     preconditioned as preconditioned,
     sample as sample,
 )
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

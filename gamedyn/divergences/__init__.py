@@ -1,5 +1,7 @@
 """Divergences and distances between distributions, with gradients where they exist."""
 
+from typing import TYPE_CHECKING
+
 from gamedyn.divergences.contrastive import info_nce
 from gamedyn.divergences.discrete import (
     jensen_shannon,
@@ -44,6 +46,7 @@ from gamedyn.divergences.transport import (
     wasserstein,
     wasserstein_1d,
 )
+from gamedyn.registry import missing as _missing
 
 __all__ = [
     "Estimate",
@@ -80,3 +83,6 @@ __all__ = [
     "wasserstein",
     "wasserstein_1d",
 ]
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

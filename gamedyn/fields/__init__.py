@@ -6,7 +6,10 @@ Call them under jit; eagerly the same derivatives are computed several times. `n
 `entries` and `make` give the registry.
 """
 
+from typing import TYPE_CHECKING
+
 # ruff: noqa: I001  Within a family, tables show fields in the order of these imports.
+from gamedyn.registry import missing as _missing
 from gamedyn.fields.base import (
     Field as Field,
     as_field as as_field,
@@ -56,3 +59,6 @@ from gamedyn.fields.newton import (
     gradient_descent_newton as gradient_descent_newton,
     local_symplectic_surgery as local_symplectic_surgery,
 )
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from gamedyn.fields.registry import register, without_step
-from gamedyn.game import Batch, Game, Params, check_params
+from gamedyn.game import Batch, Game, Params, check_params, no_game
 
 Field = Callable[..., Params]
 """`field(params, batch=None) -> direction`, of the structure of `params`; no memory."""
@@ -80,9 +80,7 @@ def as_field(game_or_field: Game | Field) -> Field:
         return gradient(game_or_field)
     if callable(game_or_field):
         return game_or_field
-    raise TypeError(
-        f"expected a Game or a field(params, batch), got {type(game_or_field).__name__}"
-    )
+    raise no_game("expected a Game or a field(params, batch)", game_or_field)
 
 
 def jvp(field: Field, params: Params, tangents: Params, batch: Batch = None) -> Params:
@@ -189,9 +187,7 @@ def check_game(game: Any, field: str) -> Game:
         TypeError: if it is not one.
     """
     if not isinstance(game, Game):
-        raise TypeError(
-            f"{field} is made of losses: expected a Game, got {type(game).__name__}"
-        )
+        raise no_game(f"{field} is made of losses: expected a Game", game)
     return game
 
 

@@ -1,6 +1,9 @@
 """The zoo of games: builders that return a `Problem`."""
 
+from typing import TYPE_CHECKING
+
 # ruff: noqa: I001  Every public name on one line.
+from gamedyn.registry import missing as _missing
 from gamedyn.games.bimatrix import (
     battle_of_the_sexes as battle_of_the_sexes,
     bimatrix_game as bimatrix_game,
@@ -102,3 +105,6 @@ from gamedyn.games.toys import (
     global_forsaken as global_forsaken,
     polar as polar,
 )
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

@@ -1,14 +1,18 @@
 """A problem: a game with its start, its solutions and what is known of it."""
 
 import dataclasses
+import inspect
+import reprlib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from jax.tree_util import Partial
 
 from gamedyn._moved import forward
+from gamedyn.checks import check_function, described
 from gamedyn.game import Batch, Game, Params
 from gamedyn.geometry import Geometry, euclidean, per_player
 
@@ -38,6 +42,11 @@ class Info:
     solution: str = ""
 
 
+# What never stands in for a part of a problem where jax takes one apart, but is given
+# by mistake.
+_NO_STANDINS = (tuple, list, dict, str, jax.Array, np.ndarray)
+
+
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("game", "init", "solutions", "sample"),
@@ -57,7 +66,9 @@ class Problem:
         info: facts.
 
     Raises:
-        TypeError: if `init` is a start, not a function that draws one.
+        TypeError: if the game is none, `init` or `sample` no function of a key, a
+            solution no tuple, or a geometry none.
+        ValueError: if a solution or the geometries are for another number of players.
     """
 
     game: Game
@@ -69,16 +80,44 @@ class Problem:
 
     def __post_init__(self) -> None:
         """Turn plain functions into pytrees, so that the problem passes through jit."""
-        # Not whether it is callable: jax rebuilds pytrees with whatever stands in.
-        if isinstance(self.init, (tuple, list)):
+        # Only what users give: jax rebuilds pytrees with whatever stands in.
+        if isinstance(self.game, _NO_STANDINS) or inspect.isfunction(self.game):
             raise TypeError(
-                "init must be a function of a key that draws the start: "
-                f"lambda key: {self.init!r}"
+                "game must be a Game, as gamedyn.zero_sum makes one, got "
+                f"{described(self.game)}"
             )
         for name in ("init", "sample"):
             function = getattr(self, name)
+            if isinstance(function, (*_NO_STANDINS, Game)):
+                start = isinstance(function, (tuple, list)) and name == "init"
+                hint = f": lambda key: {reprlib.repr(tuple(function))}" if start else ""
+                raise TypeError(
+                    f"{name} must be a function of a key, got "
+                    f"{described(function)}{hint}"
+                )
             if callable(function) and not isinstance(function, Partial):
+                check_function(name, function, "key")
                 object.__setattr__(self, name, Partial(function))
+        if isinstance(self.game, Game):
+            self._check_players(self.game.num_players)
+
+    def _check_players(self, num_players: int) -> None:
+        """Check that solutions and geometries are those of so many players."""
+        per_player(self.geometry, num_players, "geometry")
+        if isinstance(self.solutions, list):
+            object.__setattr__(self, "solutions", tuple(self.solutions))
+        for solution in self.solutions if isinstance(self.solutions, tuple) else ():
+            if isinstance(solution, (list, dict, float, jax.Array, np.ndarray)):
+                raise TypeError(
+                    "solutions must be a tuple of solutions, each a tuple of one "
+                    f"pytree per player, got {described(solution)} among them: a "
+                    "single one is ((x, y),)"
+                )
+            if isinstance(solution, tuple) and len(solution) != num_players:
+                raise ValueError(
+                    f"a solution has the parameters of {num_players} players, got "
+                    f"{len(solution)}"
+                )
 
 
 SOLUTIONS = {

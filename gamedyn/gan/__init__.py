@@ -1,6 +1,9 @@
 """Generative adversarial networks as games."""
 
+from typing import TYPE_CHECKING
+
 # ruff: noqa: I001  Every public name on one line.
+from gamedyn.registry import missing as _missing
 from gamedyn.gan import (
     conditional as conditional,
     gradients as gradients,
@@ -26,3 +29,6 @@ from gamedyn.gan.terms import (
     latent_consistency as latent_consistency,
     lazy as lazy,
 )
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

@@ -1,6 +1,9 @@
 """Metrics of generated samples, each value with all that it depends on."""
 
+from typing import TYPE_CHECKING
+
 # ruff: noqa: I001  Every public name on one line.
+from gamedyn.registry import missing as _missing
 from gamedyn.metrics.classifier import classifier as classifier
 from gamedyn.metrics.extractors import (
     Extractor as Extractor,
@@ -48,3 +51,6 @@ from gamedyn.metrics.statistics import (
     FeatureStats as FeatureStats,
     feature_stats as feature_stats,
 )
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

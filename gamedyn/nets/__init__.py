@@ -12,6 +12,7 @@ from gamedyn.nets import (
     normalisation as normalisation,
     spectral as spectral,
 )
+from gamedyn.registry import missing as _missing
 from gamedyn.nets.convolutions import (
     convolve as convolve,
     convolve_transposed as convolve_transposed,
@@ -62,4 +63,4 @@ def __getattr__(name: str) -> Any:
     # These alone need flax, which takes a while to import.
     if name in ("from_linen", "from_nnx"):
         return getattr(importlib.import_module("gamedyn.nets.adapters"), name)
-    raise AttributeError(f"module 'gamedyn.nets' has no attribute {name!r}")
+    return _missing(__name__)(name)

@@ -34,6 +34,8 @@ training and metrics of pictures), `image_gans`, `diffusion_models`,
 data, networks, game and rule.
 """
 
+from typing import TYPE_CHECKING
+
 from gamedyn.recipes.folders import RECORD
 from gamedyn.recipes.lookup import (
     Commands,
@@ -57,6 +59,7 @@ from gamedyn.recipes.records import (
     write_values,
 )
 from gamedyn.recipes.values import from_json, to_json
+from gamedyn.registry import missing as _missing
 
 __all__ = [
     "RECORD",
@@ -80,3 +83,6 @@ __all__ = [
     "write_json",
     "write_values",
 ]
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

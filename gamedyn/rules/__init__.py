@@ -4,7 +4,10 @@ Every rule is a function that builds a `Rule` from optax transformations (or fro
 step size that the scheme owns); `names`, `entries` and `make` give the registry.
 """
 
+from typing import TYPE_CHECKING
+
 # ruff: noqa: I001  Within a family, tables show rules in the order of these imports.
+from gamedyn.registry import missing as _missing
 from gamedyn.rules.base import (
     InnerSolve as InnerSolve,
     Rule as Rule,
@@ -95,3 +98,6 @@ from gamedyn.rules.wrappers import (
     restarted as restarted,
 )
 from gamedyn.rules import combinations as combinations
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

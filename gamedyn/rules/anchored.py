@@ -16,6 +16,7 @@ from gamedyn.rules.base import (
     apply_updates,
     build,
     check_geometry,
+    check_rule,
     check_step_size,
 )
 from gamedyn.rules.registry import owned, register
@@ -349,8 +350,7 @@ def halpern(rule: Rule) -> Rule:
         Halpern, 1967; Diakonikolas, Halpern iteration for near-optimal and
         parameter-free monotone inclusion, 2020, arXiv:2002.08872.
     """
-    if not isinstance(rule, Rule):
-        raise TypeError(f"halpern takes a Rule, got {type(rule).__name__}")
+    check_rule(rule, "halpern")
 
     def init(params):
         return HalpernState(rule.init(params), copy(params), jnp.zeros((), jnp.int32))

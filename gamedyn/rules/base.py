@@ -10,10 +10,10 @@ import numpy as np
 import optax
 
 from gamedyn._moved import forward
-from gamedyn.checks import is_known
+from gamedyn.checks import described, is_known, is_real_scalar
 from gamedyn.fields import Field
 from gamedyn.game import Batch, Params, PyTree, check_params
-from gamedyn.geometry import Geometry, per_player
+from gamedyn.geometry import Geometry, check_is_geometry, per_player
 from gamedyn.trees import flatten
 
 RuleState = Any
@@ -248,13 +248,45 @@ def stepper(
     if not optimizers:
         raise ValueError(f"{rule} needs an optax transformation, got none")
     for optimizer in optimizers:
-        if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-            raise TypeError(
-                f"{rule} takes optax transformations such as optax.sgd(0.1), "
-                f"got {type(optimizer).__name__}"
-            )
+        hint = ""
+        if isinstance(optimizer, Rule):
+            hint = ": rules of rules are lookahead, averaged, restarted and anderson"
+        elif hasattr(optimizer, "init") and hasattr(optimizer, "update"):
+            continue
+        elif type(optimizer) in (tuple, list):
+            hint = f": one argument for each player, as in {rule}(*optimizers)"
+        elif isinstance(optimizer, Geometry):
+            hint = ": a geometry is given by name, geometry=..."
+        elif callable(optimizer):
+            hint = ": call it, with its step size"
+        raise TypeError(
+            f"{rule} takes optax transformations such as optax.sgd(0.1), "
+            f"got {described(optimizer)}{hint}"
+        )
     check_geometry(geometry, supports, rule)
     return Stepper(tuple(optimizers), geometry)
+
+
+def check_rule(rule: Any, name: str = "") -> None:
+    """Check that what a function takes for a rule is one.
+
+    Args:
+        rule: what was given.
+        name: the function, for the message, if it is not the only one that takes rules.
+
+    Raises:
+        TypeError: if it is anything else; the message says how a rule is made of it.
+    """
+    if isinstance(rule, Rule):
+        return
+    if isinstance(rule, str):
+        hint = f": gamedyn.rules.make({rule!r}, step_size) makes one of a name"
+    elif hasattr(rule, "init") and hasattr(rule, "update"):
+        hint = ": gamedyn.simultaneous(optimizer) makes a Rule of an optimizer"
+    else:
+        hint = ": one is gamedyn.extragradient(optax.sgd(0.1)), say"
+    expected = f"{name} takes a Rule" if name else "expected a Rule"
+    raise TypeError(f"{expected}, got {described(rule)}{hint}")
 
 
 def check_geometry(geometry: Any, supports: tuple[str, ...], rule: str) -> None:
@@ -265,8 +297,7 @@ def check_geometry(geometry: Any, supports: tuple[str, ...], rule: str) -> None:
         ValueError: if its kind is not among those supported.
     """
     for one in geometry if type(geometry) is tuple else (geometry,):
-        if not isinstance(one, Geometry):
-            raise TypeError(f"{rule} takes a Geometry, got {type(one).__name__}")
+        check_is_geometry(one, f"{rule} takes a Geometry")
         if one.kind not in supports:
             raise ValueError(
                 f"{rule} is not defined on {one.kind} geometry, "
@@ -334,17 +365,6 @@ def check_step_size(step_size: Any, rule: str) -> None:
         )
     if is_known(step_size) and not 0 < float(step_size) < math.inf:
         raise ValueError(f"{rule} needs a positive step size, got {step_size}")
-
-
-def is_real_scalar(value: Any) -> bool:
-    """Whether a value is a real number, or an array of no dimension that holds one."""
-    # A bool is an int to Python; an array of them, or of complex numbers, is none.
-    return (
-        isinstance(value, int | float | np.number | np.ndarray | jax.Array)
-        and not isinstance(value, bool)
-        and jnp.shape(value) == ()
-        and jnp.result_type(value).kind in "iuf"
-    )
 
 
 def check_players(params: Params, expected: int, rule: str) -> None:

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import optax
 
 from gamedyn._moved import forward
-from gamedyn.checks import check_positive_integer, check_words, is_known
+from gamedyn.checks import (
+    check_positive_integer,
+    check_words,
+    is_known,
+    is_real_scalar,
+)
 from gamedyn.fields.registry import REGISTRY as FIELDS
 from gamedyn.geometry import Geometry, euclidean
 from gamedyn.registry import Registry
-from gamedyn.rules.base import ANY, Rule, is_real_scalar
+from gamedyn.rules.base import ANY, Rule
 
 FAMILIES = (
     "moves in turn or at once",

@@ -16,6 +16,7 @@ from gamedyn.rules.base import (
     apply_updates,
     build,
     check_geometry,
+    check_rule,
     check_step_size,
     stepper,
 )
@@ -76,8 +77,7 @@ def reshuffled(
         Emmanouilidis, Vidal and Loizou, Stochastic extragradient with random
         reshuffling, 2024, arXiv:2403.07148.
     """
-    if not isinstance(rule, Rule):
-        raise TypeError(f"reshuffled takes a Rule, got {type(rule).__name__}")
+    check_rule(rule, "reshuffled")
     if rule.num_batches != 1:
         raise ValueError(
             f"reshuffled gives one sample to the whole step, this rule takes "

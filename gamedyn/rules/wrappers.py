@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gamedyn.checks import check_positive_integer, is_known
+from gamedyn.checks import check_positive_integer, check_share
 from gamedyn.game import Params
-from gamedyn.rules.base import Rule, build
+from gamedyn.rules.base import Rule, build, check_rule
 from gamedyn.trees import flatten, select, unflatten
 
 
@@ -45,14 +45,15 @@ def lookahead(rule: Rule, *, period: int, strength: float) -> Rule:
         The rule; its output is the slow weights.
 
     Raises:
+        TypeError: if `rule` is not a `Rule`.
         ValueError: if `period` is not a positive integer or `strength` outside (0, 1].
 
     References:
         Chavdarova et al., Taming GANs with lookahead-minmax, 2021, arXiv:2006.14567.
     """
+    check_rule(rule, "lookahead")
     check_positive_integer("period", period)
-    if is_known(strength) and not 0 < strength <= 1:
-        raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    check_share("strength", strength, zero=False, one=True)
 
     def init(params):
         return LookaheadState(rule.init(params), params, jnp.zeros((), jnp.int32))
@@ -125,20 +126,22 @@ def averaged(
         The rule; its output is the average.
 
     Raises:
+        TypeError: if `rule` is not a `Rule`.
         ValueError: if `kind` is unknown, or `decay` missing, superfluous or not in
             [0, 1).
 
     References:
         Nemirovski, 2004; for GANs: Yazici et al., 2019, arXiv:1806.04498.
     """
+    check_rule(rule, "averaged")
     if kind not in ("uniform", "linear", "exponential"):
         raise ValueError(
             f"kind must be 'uniform', 'linear' or 'exponential', got {kind!r}"
         )
     if (decay is None) != (kind != "exponential"):
         raise ValueError(f"a {kind} average was given decay={decay}")
-    if decay is not None and not 0 <= decay < 1:
-        raise ValueError(f"decay must lie in [0, 1), got {decay}")
+    if decay is not None:
+        check_share("decay", decay, zero=True, one=False)
 
     def init(params):
         return AveragedState(rule.init(params), params, jnp.zeros((), jnp.int32))
@@ -207,7 +210,7 @@ def restarted(rule: Rule, *, period: int) -> Rule:
         Roulet and d'Aspremont, Sharpness, restart and acceleration, 2017,
         arXiv:1702.03828.
     """
-    _check_rule(rule, "restarted")
+    check_rule(rule, "restarted")
     check_positive_integer("period", period)
 
     def init(params):
@@ -278,7 +281,7 @@ def anderson(rule: Rule, *, memory: int = 10) -> Rule:
         He, Zhao, Xi, Ho and Saad, GDA-AM: on the effectiveness of solving minimax
         optimization via Anderson acceleration, 2022, arXiv:2110.02457.
     """
-    _check_rule(rule, "anderson")
+    check_rule(rule, "anderson")
     check_positive_integer("memory", memory)
 
     def init(params):
@@ -313,8 +316,3 @@ def anderson(rule: Rule, *, memory: int = 10) -> Rule:
         return unflatten(moved, params), state
 
     return build(init, update, num_batches=rule.num_batches, period=rule.period)
-
-
-def _check_rule(rule: Any, name: str) -> None:
-    if not isinstance(rule, Rule):
-        raise TypeError(f"{name} takes a Rule, got {type(rule).__name__}")

@@ -1,6 +1,9 @@
 """Train games on the host: a loop over a jitted step, checkpoints, logs, averages."""
 
+from typing import TYPE_CHECKING
+
 # ruff: noqa: I001  Every public name on one line.
+from gamedyn.registry import missing as _missing
 from gamedyn.train.averages import (
     Average as Average,
     ema as ema,
@@ -47,3 +50,6 @@ from gamedyn.train.state import (
     TrainState as TrainState,
     averaged_params as averaged_params,
 )
+
+if not TYPE_CHECKING:  # of a name that is not there, the nearest are named
+    __getattr__ = _missing(__name__)

@@ -26,7 +26,7 @@ from gamedyn.analysis import (
 )
 from gamedyn.analysis.constrained import is_constrained
 from gamedyn.analysis.local import MANY, in_float64
-from gamedyn.checks import check_positive
+from gamedyn.checks import check_positive, described
 from gamedyn.fields import Field, gradient
 from gamedyn.game import Batch, Game, Params
 from gamedyn.games import Problem
@@ -299,7 +299,14 @@ def _points(problem: Any, at: Any) -> Sequence[tuple[str, Params]]:
         if len(problem.solutions) == 1:
             return [("the known solution", problem.solutions[0])]
         return [(f"solution {k}", point) for k, point in enumerate(problem.solutions)]
-    return at if _labelled(at) else [("the point given", at)]
+    if _labelled(at):
+        return at
+    if isinstance(at, list | dict) or any(isinstance(own, str) for own in at):
+        raise TypeError(
+            "several points are a list of pairs of a label and a point, "
+            f'[("a", z), ...], got {described(at)}; one point is a tuple'
+        )
+    return [("the point given", at)]
 
 
 def _labelled(at: Any) -> bool:

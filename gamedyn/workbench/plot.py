@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 
 from gamedyn.fields import Field
 from gamedyn.game import Params
+from gamedyn.text import for_mathtext
 from gamedyn.workbench.analyse import Analysis, Finding, Spectrum
 from gamedyn.workbench.race import full_field
 from gamedyn.workbench.results import Comparison, Curve
@@ -59,7 +60,8 @@ def convergence(
     """
     if isinstance(curves, Comparison):
         families = curves.families() if families is None else families
-        title = title or f"{curves.settings['game']}: residual against work"
+        game = for_mathtext(curves.settings["game"])
+        title = title or f"{game}: residual against work"
         curves = curves.curves
     if families is None:
         families = {"": list(curves)}
@@ -85,13 +87,13 @@ def convergence(
                 color=f"C{index % 10}",
                 ls=("-", "--")[index // 10 % 2],
                 lw=1.5,
-                label=name.replace("_", " "),
+                label=for_mathtext(name.replace("_", " ")),
                 zorder=2,
             )
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_ylim(low, high)
-        axis.set_title(family, fontsize=10)
+        axis.set_title(for_mathtext(family), fontsize=10)
         axis.grid(alpha=0.25)
         axis.legend(fontsize=7, loc="best", framealpha=0.85)
     _close_grid(axes, len(families))
@@ -161,7 +163,7 @@ def phase(
         field = full_field(problem)[0] if field is None else field
         start = problem.init(None) if start is None else start
         solutions = solutions or problem.solutions
-        title = title or f"{curves.settings['game']}: trajectories"
+        title = title or f"{for_mathtext(curves.settings['game'])}: trajectories"
         curves = curves.curves
     if field is None or start is None:
         raise TypeError("curves need a field and a start; a Comparison has them")
@@ -206,7 +208,7 @@ def phase(
                 axis.plot(*point, mark, color=colour, ms=7, zorder=3)
         axis.set_xlim(center[0] - radius, center[0] + radius)
         axis.set_ylim(center[1] - radius, center[1] + radius)
-        axis.set_title(name.replace("_", " "), fontsize=8)
+        axis.set_title(for_mathtext(name.replace("_", " ")), fontsize=8)
         axis.set_aspect("equal")
         axis.tick_params(labelsize=7)
     _close_grid(axes, len(curves))
@@ -262,7 +264,8 @@ def spectrum(shown: Spectrum | Finding | Analysis, title: str = "") -> Figure:
         _plane(axes[0], one)
         if one.update is not None:
             _unit_circle(axes[1], one.update, one.period)
-        words = "; ".join(filter(None, (title or label, one.rule)))
+        shown_as = title or for_mathtext(label)
+        words = "; ".join(filter(None, (shown_as, for_mathtext(one.rule or ""))))
         words = "\n".join(textwrap.wrap(words, 50 * panels))
         part.suptitle(words, y=1 - 0.15 / height, va="top")
     return figure
@@ -350,7 +353,7 @@ def _dress(axis: "Axes", handles: list, title: str, caption: str) -> None:
     axis.axvline(0, color="0.5", lw=0.6, zorder=1)
     axis.set_aspect("equal")
     axis.grid(alpha=0.25)
-    words = "\n".join(textwrap.wrap(caption, 62))
+    words = for_mathtext("\n".join(textwrap.wrap(caption, 62)), lines=True)
     axis.set_title(f"{title}\n{words}" if words else title, fontsize=10)
     axis.set_xlabel("real part")
     axis.set_ylabel("imaginary part")

@@ -3,9 +3,9 @@
 import base64
 import csv
 import dataclasses
-import html
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from gamedyn import methods, runtime
 from gamedyn.fields import Field
 from gamedyn.games import Problem
+from gamedyn.text import for_html, for_mathtext, for_terminal
 from gamedyn.workbench import plot
 from gamedyn.workbench.analyse import Analysis
 from gamedyn.workbench.results import (
@@ -43,7 +44,8 @@ def write(comparison: Comparison, out: Path, field: Field, command: str) -> None
         pictures["phase.png"] = plot.phase(
             comparison,
             field,
-            title=f"{comparison.settings['game']}: trajectories, tabulated step sizes",
+            title=for_mathtext(comparison.settings["game"])
+            + ": trajectories, tabulated step sizes",
         )
     images = _write_pictures(pictures, out)
     _write_csv(comparison.rows, out / "table.csv")
@@ -67,7 +69,7 @@ def write_analysis(analysis: Analysis, out: Path, command: str) -> None:
         if finding.spectrum is not None:
             file = f"spectrum-{number}.png" if several else "spectrum.png"
             title = f"{name}: {finding.label}" if several else name
-            pictures[file] = plot.spectrum(finding.spectrum, title)
+            pictures[file] = plot.spectrum(finding.spectrum, for_mathtext(title))
     images = _write_pictures(pictures, out)
     summary = {
         **_made(analysis.problem, command),
@@ -78,11 +80,11 @@ def write_analysis(analysis: Analysis, out: Path, command: str) -> None:
     body = []
     for finding in analysis.findings:
         rows = "".join(
-            f'<tr><td class="key">{html.escape(key)}</td>'
-            f'<td class="text">{html.escape(text)}</td></tr>'
+            f'<tr><td class="key">{for_html(key)}</td>'
+            f'<td class="text">{for_html(text)}</td></tr>'
             for key, text in finding.lines()
         )
-        body.append(f"<h2>{html.escape(finding.label)}</h2><table>{rows}</table>")
+        body.append(f"<h2>{for_html(finding.label)}</h2><table>{rows}</table>")
     page = _shell("analyse", summary, "".join(body), images)
     (out / "report.html").write_text(page, "utf-8")
 
@@ -101,7 +103,10 @@ def _write_pictures(pictures: dict[str, Figure], out: Path) -> dict[str, bytes]:
     images = {}
     for name, figure in pictures.items():
         buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=130, format="png")
+        with warnings.catch_warnings():
+            # Of letters that the font lacks, as a name may have: boxes are drawn.
+            warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+            figure.savefig(buffer, dpi=130, format="png")
         images[name] = buffer.getvalue()
         (out / name).write_bytes(images[name])
     return images
@@ -113,7 +118,10 @@ def _write_json(summary: dict[str, Any], path: Path) -> None:
 
 def _write_csv(rows: tuple[Row, ...], path: Path) -> None:
     records = [_record(row) for row in rows]
-    with path.open("w", newline="") as file:
+    # What UTF-8 cannot hold, bytes of a name that were no text, is written in escapes.
+    with path.open(
+        "w", newline="", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         writer = csv.writer(file)
         writer.writerow(records[0])
         for record in records:
@@ -156,7 +164,7 @@ def _write_npz(comparison: Comparison, path: Path) -> None:
         for field in dataclasses.fields(curve):
             value = getattr(curve, field.name)
             if value is not None:
-                arrays[f"{name}/{field.name}"] = value
+                arrays[f"{for_terminal(name)}/{field.name}"] = value
     np.savez_compressed(path, **arrays)
 
 
@@ -179,24 +187,24 @@ def _page(
     comparison: Comparison, summary: dict[str, Any], images: dict[str, bytes]
 ) -> str:
     numbers = footnotes(comparison.rows)
-    head = "".join(f"<th>{html.escape(title)}</th>" for title, _ in COLUMNS)
+    head = "".join(f"<th>{for_html(title)}</th>" for title, _ in COLUMNS)
     body = []
     for row in comparison.rows:
         values = cells(row, numbers)
         tags = "".join(
-            f'<td class="{row.behaviour}">{html.escape(value)}</td>'
+            f'<td class="{row.behaviour}">{for_html(value)}</td>'
             if attribute == "behaviour"
-            else f"<td>{html.escape(value)}</td>"
+            else f"<td>{for_html(value)}</td>"
             for value, (_, attribute) in zip(values, COLUMNS, strict=True)
         )
         body.append(f"<tr>{tags}</tr>")
-    notes = "".join(f"<li>{html.escape(NOTES[key])}</li>" for key in numbers)
+    notes = "".join(f"<li>{for_html(NOTES[key])}</li>" for key in numbers)
     sources = "".join(
-        f"<li><b>{html.escape(name)}</b>: {html.escape(methods.entry(name).summary)}"
-        f" ({html.escape(source)})</li>"
+        f"<li><b>{for_html(name)}</b>: {for_html(methods.entry(name).summary)}"
+        f" ({for_html(source)})</li>"
         for name, source in summary["sources"].items()
     )
-    table = f"""<p>{html.escape(headline(comparison))}.</p>
+    table = f"""<p>{for_html(headline(comparison))}.</p>
 <p>{LEGEND} The measured rate is fitted to the distance, the predicted one is the
 spectral radius of the rule's own update map.
 "spent" and "to 1e-10" are gradient evaluations, all of them and those until the natural
@@ -225,16 +233,16 @@ def _shell(
     )
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
-<title>gamedyn {what} {html.escape(game["name"])}</title>
+<title>gamedyn {what} {for_html(game["name"])}</title>
 <style>{_STYLE}</style></head><body>
-<h1>{heading} {html.escape(game["name"])}</h1>
-<p>{html.escape(game["summary"])} ({html.escape(game["source"])})</p>
+<h1>{heading} {for_html(game["name"])}</h1>
+<p>{for_html(game["summary"])} ({for_html(game["source"])})</p>
 {body}
 {figures}
 {appendix}
 <h2>How it was made</h2>
-<pre>{html.escape(summary["command"])}
+<pre>{for_html(summary["command"])}
 
-{html.escape(json.dumps(summary["environment"], indent=1))}</pre>
+{for_html(json.dumps(summary["environment"], indent=1), lines=True)}</pre>
 </body></html>
 """

@@ -2,6 +2,7 @@
 
 import inspect
 import reprlib
+import types
 from collections.abc import Collection
 from typing import Any
 
@@ -121,9 +122,21 @@ def described(value: Any) -> str:
         return f"{kind} of shape {value.shape}"
     if type(value) in (tuple, list, dict, set):
         return f"{kind} of {len(value)}"
-    if callable(value) and isinstance(getattr(value, "__name__", None), str):
+    if callable(value) or isinstance(value, types.ModuleType):
+        if not isinstance(getattr(value, "__name__", None), str):
+            return kind
         return f"{kind} {value.__name__}"
     return kind
+
+
+def dtype_of(leaf: Any) -> Any:
+    """The dtype that jax gives a leaf of a pytree; `None` if that is no array."""
+    if isinstance(leaf, str | bytes | type | np.dtype):
+        return None  # where jax would take it for the name of a dtype
+    try:
+        return jnp.result_type(leaf)
+    except (TypeError, ValueError):
+        return None
 
 
 def check_function(name: str, function: Any, *arguments: str, hint: str = "") -> None:

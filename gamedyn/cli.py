@@ -22,7 +22,7 @@ from gamedyn.commands.compare import Compare
 from gamedyn.commands.evaluate import Evaluate
 from gamedyn.commands.listing import List
 from gamedyn.commands.sample import Sample
-from gamedyn.commands.shared import NUMBERS, literal_errors
+from gamedyn.commands.shared import NUMBERS, parsing
 from gamedyn.commands.train import Train
 
 _COMMANDS = {
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str], command: str) -> None:
     """Read the command line and do what it says."""
     own, of_recipe = _split(arguments)
-    with ending.wide_enough(), literal_errors(own):
+    with parsing(own):
         config = tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,
             prog="gamedyn",

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,11 +73,13 @@ def folder(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file; --out names a folder")
     missing = [parent for parent in path.parents if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() and not os.access(path, os.W_OK):
-        raise PermissionError(f"{path} is not writable")
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    # A signal may come at any moment: the name is known before there is such a folder.
+    partial = path.parent / f".{path.name}-{uuid.uuid4().hex[:12]}"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} is not writable")
+        partial.mkdir(0o700)
         yield partial
         partial.chmod(0o755)
         os.replace(partial, path)  # fails if results have appeared meanwhile
@@ -85,7 +88,7 @@ def folder(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # another process has put something there
             for parent in missing:
                 parent.rmdir()
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and not path.exists():
             error.add_note("nothing was written")
         raise
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from gamedyn.checks import check_function, described
+from gamedyn.checks import check_function, described, dtype_of
 
 PyTree = Any
 Params = tuple[PyTree, ...]
@@ -152,10 +152,7 @@ def check_params(params: Params, num_players: int | None = None) -> None:
             f"expected the parameters of {num_players} players, got {len(params)}"
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        try:
-            dtype = jnp.result_type(leaf)
-        except (TypeError, ValueError):
-            dtype = None
+        dtype = dtype_of(leaf)
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             got = described(leaf) if dtype is None else f"dtype {dtype}"
             hint = ": write 1.0, not 1" if isinstance(leaf, int) else ""

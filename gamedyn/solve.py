@@ -17,6 +17,7 @@ from gamedyn.checks import (
     check_positive,
     check_positive_integer,
     described,
+    dtype_of,
     is_known,
 )
 from gamedyn.fields import Field, as_field
@@ -546,12 +547,10 @@ def _arrays(row: PyTree) -> PyTree:
         TypeError: if it cannot.
     """
     for leaf in jax.tree.leaves(row):
-        try:
-            jnp.result_type(leaf)
-        except (TypeError, ValueError):
+        if dtype_of(leaf) is None:
             raise TypeError(
                 f"record must return a pytree of arrays, got {described(leaf)} in it"
-            ) from None
+            )
     return row
 
 

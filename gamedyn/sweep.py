@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from gamedyn.checks import check_function, check_positive_integer, described
+from gamedyn.checks import (
+    check_function,
+    check_positive_integer,
+    described,
+    dtype_of,
+)
 from gamedyn.game import PyTree
 
 
@@ -48,12 +53,10 @@ def sweep(
     """
     check_function("run", run, "point")
     for leaf in jax.tree.leaves(points):
-        try:
-            jnp.result_type(leaf)
-        except (TypeError, ValueError):
+        if dtype_of(leaf) is None:
             raise TypeError(
                 f"points must be arrays, or a pytree of arrays, got {described(leaf)}"
-            ) from None
+            )
     hint = ""
     if isinstance(points, list | range):
         hint = ": a list of numbers is jnp.array([...])"

@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -47,7 +48,13 @@ def folder(tmp_path, monkeypatch):
     """Run commands in a folder of their own; the backend runs already, so no flags."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gamedyn.runtime.configure", lambda **kwargs: None)
-    return tmp_path
+    path = list(sys.path)
+    yield tmp_path
+    # What was imported from it must not stand in for another test's.
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -269,6 +269,9 @@ def test_a_broken_recipe_is_named_and_the_others_listed(folder, monkeypatch, cap
         (home / f"{name}.py").write_bytes(text)
     (home / "folder.py").mkdir()
     monkeypatch.setattr(lookup, "shipped", lambda: home)
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "experiments":
+            monkeypatch.delitem(sys.modules, name)
     with pytest.warns(UserWarning, match="is broken") as caught:
         assert cli.main(["list", "recipes"]) == 0
     printed = capsys.readouterr().out

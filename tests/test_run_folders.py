@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections import deque, namedtuple
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -152,7 +151,6 @@ def test_a_recipe_of_a_plugin_is_known_by_its_name(folder, capsys):
             recipes.register("my_own", "other")
     finally:
         recipes.unregister("my_own")
-        sys.path.remove(str(folder))
     assert "unknown recipe 'my-own'" in complaint(capsys, "train", "my-own")
     assert "my_own, which is not registered here" in complaint(capsys, "sample", "run")
     with pytest.raises(ValueError, match="comes with gamedyn"):

@@ -228,7 +228,7 @@ _NARROWEST = 60
 
 # What signs are written with where there are only those of ASCII; letters lose their
 # accents, and frames are lines.
-_PLAIN = dict(zip("–—−×·•‘’“”", "---x.*''\"\"", strict=True))
+_PLAIN = dict(zip("–—−×·•✓✗‘’“”", "---x.*vx''\"\"", strict=True))
 _PLAIN |= {"…": "...", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "‖": "||"}
 
 

@@ -8,6 +8,7 @@ import tyro
 
 from gamedyn.commands.runs import read_run, told
 from gamedyn.commands.shared import PluginFiles, load_plugins, print_summary
+from gamedyn.text import for_terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,4 +52,4 @@ def run(config: Evaluate, options: list[str], command: str) -> None:
     with told(config.run):
         summary, path = recipes.evaluate(module, chosen, command=command)
         print_summary(summary)
-        print(f"written to {path}")
+        print(for_terminal(f"written to {path}"))

@@ -9,8 +9,7 @@ from typing import Any
 
 import tyro
 
-from gamedyn.commands.ending import wide_enough
-from gamedyn.commands.shared import NUMBERS, literal_errors
+from gamedyn.commands.shared import NUMBERS, parsing
 
 Files = dict[str, tuple[int, int]]
 """When files were written and how large they are, by their paths in the folder."""
@@ -35,7 +34,7 @@ def read_run(
     module, stored = recipes.read_record(run, recipe)
     if not options:
         return module, stored
-    with wide_enough(), literal_errors(options):
+    with parsing(options):
         given = tyro.cli(
             module.Config,
             prog=f"gamedyn {command} {run}",

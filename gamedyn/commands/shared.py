@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from gamedyn.commands.ending import wide_enough
 from gamedyn.text import file_name, for_terminal, integer, number
 
 _NARROWEST = 40  # columns; in fewer a table has no room for words
@@ -53,27 +54,24 @@ def console() -> Any:
                     segment = Segment(for_terminal(text, lines=True), style)
                 yield segment
 
-    def shown(width: int | None) -> Console:
-        return Literal(width=width, markup=False, emoji=False, highlight=False)
-
-    if not sys.stdout.isatty():
-        return shown(126)
-    own = shown(None)
-    return own if own.width >= _NARROWEST else shown(_NARROWEST)
+    shown = Literal(markup=False, emoji=False, highlight=False)
+    shown.width = max(shown.width, _NARROWEST) if sys.stdout.isatty() else 126
+    return shown
 
 
 @contextlib.contextmanager
-def literal_errors(arguments: list[str]) -> Iterator[None]:
-    """Escape what a parser says of arguments that a terminal would obey."""
-    if all(for_terminal(argument) == argument for argument in arguments):
-        yield
-        return
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+def parsing(arguments: list[str]) -> Iterator[None]:
+    """Let a parser say what it says of arguments: escaped, and in lines wide enough."""
+    with wide_enough():
+        if all(for_terminal(argument) == argument for argument in arguments):
             yield
-    finally:
-        print(for_terminal(said.getvalue(), lines=True), end="", file=sys.stderr)
+            return
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                yield
+        finally:
+            print(for_terminal(said.getvalue(), lines=True), end="", file=sys.stderr)
 
 
 def print_summary(summary: dict[str, Any]) -> None:

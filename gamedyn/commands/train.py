@@ -7,14 +7,14 @@ from typing import Annotated
 
 import tyro
 
-from gamedyn.commands.ending import Interrupted, Unwritable, wide_enough
+from gamedyn.commands.ending import Interrupted, Unwritable
 from gamedyn.commands.runs import files_of, saved
 from gamedyn.commands.shared import (
     NUMBERS,
     PluginFiles,
     free_folder,
-    literal_errors,
     load_plugins,
+    parsing,
     print_summary,
 )
 from gamedyn.text import for_terminal
@@ -87,7 +87,7 @@ def run(config: Train, options: list[str], command: str) -> None:
 
     --resume DIR goes on with the run in DIR; --smoke is a run of a few seconds;
     --plugin FILE registers rules, losses ... of your own."""
-    with wide_enough(), literal_errors(own):
+    with parsing(own):
         chosen = tyro.cli(
             module.Config,
             prog=f"gamedyn train {recipe}",

@@ -264,6 +264,7 @@ def _check_members(path: PathLike, entries: Any, size: int, most: int) -> None:
 
 
 _CELL = re.compile(r"([^,\r\n]*)(,|\r\n|\n|\r|\Z)")
+_EMPTY_LINES = re.compile(r"(?:[ \t]*(?:\r\n|\n|\r)){1,500}")
 _MOST_TEXT = 2**28  # bytes
 
 
@@ -296,6 +297,11 @@ def read_csv(path: PathLike) -> np.ndarray:
     numbers = array.array("d")
     line, column, width, rows, place = 1, 1, 0, 0, 0
     while place < len(content):
+        empty = _EMPTY_LINES.match(content, place) if column == 1 else None
+        if empty is not None:
+            place, skipped = empty.end(), empty.group()
+            line += skipped.count("\n") + skipped.count("\r") - skipped.count("\r\n")
+            continue
         match = _CELL.match(content, place)
         assert match is not None  # it matches everywhere
         cell, end = match.groups()

@@ -51,7 +51,10 @@ class ImageSet:
         check_positive_integer("num_classes", self.num_classes)
         images, labels = np.asarray(self.images), np.asarray(self.labels)
         if images.dtype != np.uint8:
-            raise TypeError(f"{self.name}: images must be uint8, got {images.dtype}")
+            raise TypeError(
+                f"{self.name}: images must be uint8, got {images.dtype}"
+                + _as_pixels(images)
+            )
         if images.ndim != 4 or not images.size:
             raise ValueError(
                 f"{self.name}: images must have the shape (n, height, width, channels)"
@@ -60,9 +63,12 @@ class ImageSet:
         if labels.dtype.kind not in "iu":
             raise TypeError(f"{self.name}: labels must be integers, got {labels.dtype}")
         if labels.shape != images.shape[:1]:
+            hot = labels.ndim == 2 and len(labels) == len(images)
             raise ValueError(
                 f"{self.name}: got labels of shape {labels.shape} for {len(images)} "
                 "images, expected one each"
+                + ": of one-hot labels, labels.argmax(axis=1)"
+                * hot
             )
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self.num_classes:
@@ -86,6 +92,67 @@ class ImageSet:
     def __len__(self) -> int:
         """The number of pictures."""
         return len(self.images)
+
+
+def _as_pixels(images: np.ndarray) -> str:
+    """Say how pictures of another dtype become pixels, if their range tells."""
+    if images.dtype.kind not in "iuf" or not images.size:
+        return ""
+    low, high = float(np.min(images)), float(np.max(images))
+    how = ""
+    if images.dtype.kind in "iu" and low >= 0 and high <= 255:
+        how = "images.astype(np.uint8)"
+    elif low >= 0 and 1 < high <= 255:
+        how = "np.rint(images).astype(np.uint8)"
+    elif -1 <= low <= high <= 1:
+        span = "255 * images" if low >= 0 else "127.5 * (images + 1)"
+        how = f"np.rint({span}).astype(np.uint8)"
+    return f" from {low:.4g} to {high:.4g}" + f": {how}" * bool(how)
+
+
+_CHANNELS = (1, 3, 4)  # grey, RGB, RGB and transparency
+
+
+def channels_last(images: np.ndarray) -> np.ndarray:
+    """Bring pictures into the order of their axes that is used here.
+
+    Args:
+        images: shape `(n, height, width, channels)`; or, as other libraries store them,
+            `(n, channels, height, width)`, if the shape leaves no doubt which of the
+            two it is: one of the two axes has 1, 3 or 4 channels, or both have, and of
+            the two readings one alone makes the pictures square.
+
+    Returns:
+        Shape `(n, height, width, channels)`.
+
+    Raises:
+        ValueError: if neither reading fits, or both.
+
+    Example:
+        >>> import numpy as np
+        >>> channels_last(np.zeros((10, 3, 32, 32), np.uint8)).shape
+        (10, 32, 32, 3)
+    """
+    if images.ndim != 4:
+        raise ValueError(
+            "pictures must have the shape (n, height, width, channels) or (n, "
+            f"channels, height, width), got {images.shape}"
+        )
+    _, first, middle, last = images.shape
+    ends, starts = last in _CHANNELS, first in _CHANNELS
+    if ends and starts and (first == middle) != (middle == last):
+        ends, starts = first == middle, middle == last
+    if not ends and not starts:
+        raise ValueError(
+            f"of pictures of shape {images.shape} neither the last nor the second axis "
+            "has 1, 3 or 4 channels"
+        )
+    if ends and starts and not first == middle == last == 1:
+        raise ValueError(
+            f"pictures of shape {images.shape} may have their channels in the second "
+            "axis or in the last: build an ImageSet, whose channels are the last"
+        )
+    return images if ends else np.moveaxis(images, 1, -1)
 
 
 def check_num_classes(data: ImageSet, expected: int) -> None:
@@ -268,13 +335,17 @@ def load(
     return data
 
 
-def from_npz(path: PathLike, num_classes: int, *, split: str = "train") -> ImageSet:
+def from_npz(
+    path: PathLike, num_classes: int, *, split: str = "train", maximum: int = 255
+) -> ImageSet:
     """Load a set of one's own from an npz file with the arrays `images` and `labels`.
 
     Args:
-        path: the file; `images` as in `ImageSet`, or without the axis of channels.
+        path: the file; `images` as in `ImageSet`, with the channels before height and
+            width (see `channels_last`), or without them.
         num_classes: the number of classes.
         split: the name of this part.
+        maximum: the largest value of a pixel.
 
     Returns:
         The pictures.
@@ -282,8 +353,9 @@ def from_npz(path: PathLike, num_classes: int, *, split: str = "train") -> Image
     Raises:
         FileNotFoundError: if there is no such file.
         TypeError: if an array has another dtype.
-        ValueError: if the file is damaged or lacks an array, or the arrays' shapes or
-            labels do not fit together.
+        ValueError: if the file is damaged or lacks an array, the arrays' shapes or
+            labels do not fit together, it is in doubt which axis has the channels, or
+            the brightest pixel is 1, as in pictures cast from [0, 1].
     """
     arrays = readers.read_npz(path)
     if not {"images", "labels"} <= arrays.keys():
@@ -292,8 +364,18 @@ def from_npz(path: PathLike, num_classes: int, *, split: str = "train") -> Image
             "labels"
         )
     images = arrays["images"]
-    images = images[..., None] if images.ndim == 3 else images
-    return ImageSet(images, arrays["labels"], num_classes, Path(path).stem, split)
+    try:
+        images = images[..., None] if images.ndim == 3 else channels_last(images)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    name = Path(path).stem
+    made = ImageSet(images, arrays["labels"], num_classes, name, split, maximum)
+    if images.max() == 1 < maximum:
+        raise ValueError(
+            f"{path}: the brightest pixel is 1 of {maximum}: np.rint(255 * images)."
+            "astype(np.uint8) of pictures in [0, 1], or maximum=1"
+        )
+    return made
 
 
 def from_folder(path: PathLike, *, split: str = "train") -> ImageSet:

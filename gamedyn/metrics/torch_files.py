@@ -25,15 +25,18 @@ import struct
 import warnings
 import zipfile
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gamedyn.data.bounded import read_bytes
+
 _MOST_FILE = 2**30  # bytes; Inception has 9e7
+_MOST_MEMBERS = 20_000  # Inception has 6e2
 _MOST_PICKLE = 2**20  # bytes; Inception's has 1e5
-# Hashing nested tuples recurses on the C stack, unchecked; Inception's has 3e3, flat.
-_MOST_TUPLES = 20_000
+# Hashing nested tuples recurses on the C stack, unchecked; and one byte makes an object
+# of many. Inception's has 3e3 tuples, flat, and 4e3 other objects of this kind.
+_MOST_OBJECTS = 20_000
 
 _DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
@@ -89,17 +92,14 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             archives, or contains anything but a dictionary of such tensors; the message
             says what.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    if path.stat().st_size > _MOST_FILE:
-        raise ValueError(f"{path} is larger than {_MOST_FILE} bytes")
-    with path.open("rb") as file:
-        start = file.read(len(_OLD_FORMAT))
-    if start == _OLD_FORMAT:
+    path, data = read_bytes(path, _MOST_FILE)
+    if data.startswith(_OLD_FORMAT):
         raise ValueError(f"{path} has torch's format before zip archives; {_CONVERT}")
+    # Counted before the list of them is made, each entry of which takes memory.
+    if data.count(b"PK\1\2") > _MOST_MEMBERS:
+        raise ValueError(f"{path} has more than {_MOST_MEMBERS} members")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _check_table(_read_archive(archive))
     except _DAMAGE as error:
         raise ValueError(f"{path} is no table of weights: {error}") from error
@@ -141,17 +141,18 @@ def _check_program(program: bytes) -> None:
     with warnings.catch_warnings():
         # The parser warns of escapes in damaged names, which are rejected below.
         warnings.simplefilter("ignore")
-        operations = list(pickletools.genops(program))
-    tuples = end = 0
-    for operation, argument, position in operations:
-        if operation.name not in _OPERATIONS:
-            raise ValueError(f"the pickle holds {operation.name}, which no table needs")
-        tuples += operation.name.startswith("TUPLE")
-        # Unpickling allocates a memo as long as the largest index that is stored.
-        stores = operation.name in ("BINPUT", "LONG_BINPUT")
-        if tuples > _MOST_TUPLES or (stores and argument > len(program)):  # type: ignore[operator]
-            raise ValueError("the pickle is larger than that of any table expected")
-        end = (position or 0) + 1
+        objects = end = 0
+        for operation, argument, position in pickletools.genops(program):
+            if operation.name not in _OPERATIONS:
+                raise ValueError(
+                    f"the pickle holds {operation.name}, which no table needs"
+                )
+            objects += operation.name.startswith(("TUPLE", "EMPTY", "MARK", "REDUCE"))
+            # Unpickling allocates a memo as long as the largest index that is stored.
+            stores = operation.name in ("BINPUT", "LONG_BINPUT")
+            if objects > _MOST_OBJECTS or (stores and argument > len(program)):  # type: ignore[operator]
+                raise ValueError("the pickle is larger than that of any table expected")
+            end = (position or 0) + 1
     if end != len(program):
         raise ValueError(f"{len(program) - end} bytes follow the pickle")
 
@@ -162,11 +163,20 @@ class _WeightsUnpickler(pickle.Unpickler):
     def __init__(self, program: bytes, archive: zipfile.ZipFile, folder: str):
         super().__init__(io.BytesIO(program))
         self._archive, self._folder = archive, folder
+        # Each storage is read once, though tensors may share it; all tensors together
+        # take at most this many bytes, though they may overlap.
+        self._storages: dict[Any, np.ndarray] = {}
+        left = 4 * sum(entry.file_size for entry in archive.infolist())
 
         # Created anew for each file: what a pickle does to it affects no other file.
         def rebuild(storage, offset, shape, strides, requires_grad, hooks, *rest):
+            nonlocal left
             del requires_grad, hooks, rest
-            return _view(storage, offset, shape, strides)
+            array = _view(storage, offset, shape, strides)
+            left -= array.nbytes
+            if left < 0:
+                raise ValueError("the tensors take many times the bytes of the file")
+            return array.astype(array.dtype.newbyteorder("="))
 
         self._names = {
             ("collections", "OrderedDict"): collections.OrderedDict,
@@ -194,13 +204,15 @@ class _WeightsUnpickler(pickle.Unpickler):
                 raise ValueError("the pickle asks for something other than a storage")
         if tag not in _DTYPES or not re.fullmatch(r"[0-9]{1,9}", key) or numel < 0:
             raise ValueError(f"the storage {key!r} of {numel} {tag!r} is refused")
-        data = _read_member(self._archive, self._folder + key, _MOST_FILE)
-        expected = numel * _DTYPES[tag].itemsize
-        if len(data) != expected:
-            raise ValueError(
-                f"the storage {key} has {len(data)} bytes, expected {expected}"
-            )
-        return np.frombuffer(data, _DTYPES[tag])
+        if pid not in self._storages:
+            data = _read_member(self._archive, self._folder + key, _MOST_FILE)
+            expected = numel * _DTYPES[tag].itemsize
+            if len(data) != expected:
+                raise ValueError(
+                    f"the storage {key} has {len(data)} bytes, expected {expected}"
+                )
+            self._storages[pid] = np.frombuffer(data, _DTYPES[tag])
+        return self._storages[pid]
 
 
 def _view(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
@@ -225,8 +237,7 @@ def _view(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
                 f"a tensor of shape {shape} has the strides {strides}, expected "
                 f"contiguous ones"
             )
-    array = storage[offset : offset + size].reshape(shape)
-    return array.astype(array.dtype.newbyteorder("="))
+    return storage[offset : offset + size].reshape(shape)
 
 
 def _check_table(table: Any) -> dict[str, np.ndarray]:

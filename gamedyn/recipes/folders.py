@@ -11,6 +11,8 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gamedyn.files import plain_file
+
 RECORD = "run.json"
 _LARGEST = 2**24  # bytes of a record
 
@@ -95,16 +97,10 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that may come from anybody.
 
     Raises:
-        ValueError: if it is no regular file of at most 16 MB, or no JSON (NaN and
-            infinity are none).
-        OSError: if it cannot be read.
+        ValueError: if it is larger than 16 MB, or no JSON (NaN and infinity are none).
+        OSError: if it cannot be read, or is a link or no file.
     """
-    # Without waiting for the other end of a pipe.
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise ValueError(f"{path} is not a file")
-    with os.fdopen(number, "rb") as file:
+    with plain_file(path) as file:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise ValueError(f"{path} is damaged: larger than {_LARGEST} bytes")

@@ -99,7 +99,13 @@ def load(options: Options) -> Sets:
         labels = readers.read_npz(name).get("labels", np.zeros(1, int))
         # The set itself checks the arrays.
         countable = labels.dtype.kind in "iu"
-        whole = sets.from_npz(name, int(labels.max(initial=0)) + 1 if countable else 1)
+        number = int(labels.max(initial=0)) + 1 if countable else 1
+        whole = sets.from_npz(name, number)
+        if number > len(whole):
+            raise ValueError(
+                f"{name}: got the label {number - 1} among {len(whole)} pictures, "
+                "expected the classes 0, 1, 2, ..."
+            )
     elif os.sep in name:
         whole = sets.from_folder(name)
     else:

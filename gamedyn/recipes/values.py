@@ -158,7 +158,7 @@ def _array(value: Any) -> Any:
     """Convert an array or a scalar of an array library."""
     import jax
 
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(
+    if isinstance(value, jax.Array) and jax.numpy.issubdtype(
         value.dtype, jax.dtypes.prng_key
     ):
         value = jax.random.key_data(value)

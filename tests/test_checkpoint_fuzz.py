@@ -10,6 +10,7 @@ import socket
 import sys
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -20,7 +21,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from gamedyn import train
-from gamedyn.train import checkpoints
+from gamedyn.train import arrays, checkpoints
 
 STEP = 40
 TREE = {
@@ -29,7 +30,8 @@ TREE = {
     "rule_state": {"half": np.asarray(jnp.ones(3, jnp.bfloat16)), "none": np.zeros(0)},
 }
 METADATA = {"step": STEP, "about": {"steps_per_call": 4, "rule": {"a": "1"}}, "rows": 8}
-NAMES = ("manifest.json", "metadata.json", "arrays.bin")
+HEADER, CHUNK, NOTE = "arrays/0/.zarray", "arrays/0/0.0", "arrays/_METADATA"
+NAMES = ("manifest.json", "metadata.json", HEADER, CHUNK, NOTE)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,9 @@ def tried(path):
     for event, arguments in opened:
         assert event == "open", (event, arguments)
         if not isinstance(arguments[0], int):  # one that is open already
-            assert os.fspath(arguments[0]) in {str(path / name) for name in NAMES}
+            file = os.fspath(arguments[0])
+            assert file in {str(p) for p in path.rglob("*")}
+            assert not os.path.islink(file)
     return checkpoint
 
 
@@ -95,25 +99,31 @@ def written(checkpoint):
     """Whether what was read is what was written."""
     if checkpoint is None:
         return False
-    arrays = checkpoints.fill(TREE, checkpoint.arrays)
-    jax.tree.map(assert_array_equal, arrays, TREE)
+    state = checkpoints.fill(TREE, checkpoint.arrays)
+    jax.tree.map(assert_array_equal, state, TREE)
     assert checkpoint.step == STEP
     return True
 
 
-def consistent(path, metadata=None, arrays=None):
+def consistent(path, **contents):
     """Replace files as an adversary would, who computes the checksums anew."""
-    for name, content in (("metadata.json", metadata), ("arrays.bin", arrays)):
-        if content is not None:
-            (path / name).write_bytes(content)
+    for name, content in contents.items():
+        (path / name.replace("metadata", "metadata.json")).write_bytes(content)
     table = {
-        name: {
-            "bytes": (path / name).stat().st_size,
-            "sha256": hashlib.sha256((path / name).read_bytes()).hexdigest(),
+        file.relative_to(path).as_posix(): {
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         }
-        for name in NAMES[1:]
+        for file in path.rglob("*")
+        if file.is_file() and file.name != "manifest.json"
     }
     (path / "manifest.json").write_text(json.dumps({"files": table}))
+
+
+def chunks(path):
+    """The files that hold the arrays' numbers."""
+    found = (path / "arrays").glob("*/*")
+    return sorted(file for file in found if file.name != ".zarray")
 
 
 def stored(path):
@@ -134,8 +144,10 @@ def dumped(value):
 def test_no_byte_may_change(name, bits, path):
     file = path / name
     content = file.read_bytes()
+    every = 1 if bits == 8 else max(1, len(content) // 100)
+    places = range(0, len(content), every)
     changed = 0
-    for place in range(len(content)):
+    for place in places:
         for bit in range(place % 8, place % 8 + bits):
             other = bytearray(content)
             other[place] ^= 1 << bit % 8
@@ -144,8 +156,8 @@ def test_no_byte_may_change(name, bits, path):
         file.write_bytes(content[:place])
         assert tried(path) is None or content[place:] == b"\n"
     # In the manifest alone there is what does not matter: the spaces.
-    assert changed > 0.9 * bits * len(content)
-    assert changed == bits * len(content) or name == "manifest.json"
+    assert changed > 0.9 * bits * len(places)
+    assert changed == bits * len(places) or name == "manifest.json"
     file.write_bytes(content + b" ")
     assert written(tried(path)) == (name == "manifest.json")
     file.write_bytes(content)
@@ -227,7 +239,7 @@ def check_metadata(path, data):
     if checkpoint is not None:
         # Such a lie is not to be found out, but what it says is what is there.
         nbytes = sum(leaf.nbytes for leaf in jax.tree.leaves(checkpoint.arrays))
-        assert nbytes == (path / "arrays.bin").stat().st_size
+        assert nbytes == sum(file.stat().st_size for file in chunks(path))
         assert type(checkpoint.step) is int
         assert checkpoint.step == STEP
 
@@ -272,7 +284,7 @@ def check_spoilt(intact, tmp_path, what, examples):
 
 @pytest.mark.parametrize("what", SPOILT)
 def test_malformed_documents_are_errors(what, intact, tmp_path):
-    check_spoilt(intact, tmp_path, what, 150)
+    check_spoilt(intact, tmp_path, what, 60)
 
 
 @pytest.mark.slow
@@ -284,29 +296,46 @@ def test_thousands_of_malformed_documents_are_errors(what, intact, tmp_path):
 # Lies that agree with themselves
 
 LIES = {
-    "larger": (
-        {"structure": {"step": [[], "int32"], "w": [[2**40], "float64"]}},
-        "has",
-    ),
-    "negative": ({"structure": {"w": [[-6, -8], "int8"]}}, "no shape and dtype"),
-    "fraction": ({"structure": {"w": [[1.0], "int8"]}}, "no shape and dtype"),
-    "objects": ({"structure": {"w": [[6], "object"]}}, "no shape and dtype"),
-    "text": ({"structure": {"w": [[6], "<U2"]}}, "no shape and dtype"),
-    "short": ({"structure": {"w": [[6]]}}, "no shape and dtype"),
-    "dimensions": ({"structure": {"w": [[1] * 99 + [60], "int8"]}}, "dim"),
-    "vast": (
-        {"structure": {"w": [[0, 2**62, 2**62], "int8"], "v": [[60], "int8"]}},
-        "large",
-    ),
+    "larger": ({"w": [[2**40], "float64"]}, "has 60 bytes, the structure has"),
+    "negative": ({"w": [[-6, -8], "int8"]}, "no shape and dtype"),
+    "fraction": ({"w": [[1.0], "int8"]}, "no shape and dtype"),
+    "objects": ({"w": [[6], "object"]}, "no shape and dtype"),
+    "text": ({"w": [[6], "<U2"]}, "no shape and dtype"),
+    "short": ({"w": [[6]]}, "no shape and dtype"),
+    "dimensions": ({"w": [[1] * 99 + [60], "int8"]}, "dim"),
+    "vast": ({"w": [[0, 2**62, 2**62], "int8"]}, "large"),
     "inside": (
-        {"structure": {"a": [[58], "int8"], "a/b": [[2], "int8"]}},
+        {"a": [[58], "int8"], "a/b": [[2], "int8"]},
         "arrays in the array",
     ),
     "outside": (
-        {"structure": {"a/b": [[58], "int8"], "a": [[2], "int8"]}},
+        {"a/b": [[58], "int8"], "a": [[2], "int8"]},
         "arrays in the array",
     ),
-    "deep": ({"structure": {"a/" * 200: [[60], "int8"]}}, "too deep"),
+    "deep": ({"a/" * 200: [[60], "int8"]}, "too deep"),
+}
+
+
+@pytest.mark.parametrize("kind", LIES)
+def test_lies_about_arrays_are_found_out(kind, path):
+    structure, message = LIES[kind]
+    shutil.rmtree(path / "arrays")
+    for index, (shape, *kinds) in enumerate(structure.values()):
+        if all(isinstance(size, int) for size in shape) and min(shape) > 0:
+            dtype = np.dtype(*kinds) if kinds else np.dtype("int8")
+            header, chunk = arrays._files_of(index, tuple(shape))
+            (path / header).parent.mkdir(parents=True)
+            described = arrays._zarr(tuple(shape), dtype)
+            (path / header).write_text(json.dumps(described))
+            size = shape[0] if len(structure) > 1 else 60
+            (path / chunk).write_bytes(bytes(size))
+    consistent(path, metadata=dumped(stored(path) | {"structure": structure}))
+    with pytest.raises(train.CheckpointError, match=re.escape(message)):
+        checkpoints.read(path)
+    assert tried(path) is None
+
+
+LIES_ABOUT_THE_RUN = {
     "another step": ({"step": 39}, "it says that it is of step 39"),
     "no step": ({"step": True}, "'step' in metadata.json must be a number of steps"),
     "rows": ({"rows": "8"}, "'rows' in metadata.json must be a number of rows"),
@@ -316,14 +345,55 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("kind", LIES)
-def test_lies_are_found_out(kind, path):
-    lie, message = LIES[kind]
-    assert (path / "arrays.bin").stat().st_size == 60
+@pytest.mark.parametrize("kind", LIES_ABOUT_THE_RUN)
+def test_lies_about_the_run_are_found_out(kind, path):
+    lie, message = LIES_ABOUT_THE_RUN[kind]
     consistent(path, metadata=dumped(stored(path) | lie))
     with pytest.raises(train.CheckpointError, match=re.escape(message)):
         checkpoints.read(path)
     assert tried(path) is None
+
+
+OTHERWISE = {
+    "compressed": {"compressor": {"id": "zstd", "level": 1}},
+    "filtered": {"filters": [{"id": "delta"}]},
+    "larger": {"shape": [2**20, 3], "chunks": [2, 3]},
+    "in pieces": {"chunks": [1, 3]},
+    "transposed": {"order": "F"},
+    "objects": {"dtype": "|O"},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERWISE)
+def test_arrays_are_stored_in_one_way(kind, path):
+    described = json.loads((path / HEADER).read_bytes()) | OTHERWISE[kind]
+    consistent(path, **{HEADER: dumped(described)})
+    with pytest.raises(train.CheckpointError, match="not what the structure says"):
+        checkpoints.read(path)
+    assert tried(path) is None
+
+
+@pytest.mark.parametrize("folder", ["arrays", "arrays/0"])
+def test_folders_are_no_links(folder, path):
+    (path / folder).rename(path.parent / "elsewhere")
+    (path / folder).symlink_to(path.parent / "elsewhere")
+    with pytest.raises(train.CheckpointError, match="is no folder"):
+        checkpoints.read(path)
+
+
+def test_other_tools_read_the_arrays(path):
+    import orbax.checkpoint as ocp
+
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
+    with ocp.Checkpointer(handler) as reader:
+        found = reader.restore((path / "arrays").absolute())
+    names = list(stored(path)["structure"])
+    state = checkpoints.read(path).arrays
+    for index, array in found.items():
+        node = state
+        for part in names[int(index)].split("/"):
+            node = node[part]
+        assert_array_equal(np.asarray(array), node)
 
 
 def test_a_state_of_another_step_is_found_out(path):
@@ -335,10 +405,9 @@ def test_a_state_of_another_step_is_found_out(path):
 
 
 def test_truth_values_are_zero_or_one(path):
-    content = (path / "arrays.bin").read_bytes()
-    place = content.index(b"\x01\x00", 40)
-    consistent(path, arrays=content[:place] + b"\x07" + content[place + 1 :])
-    with pytest.raises(train.CheckpointError, match="'params/1/b' has truth values"):
+    assert (path / "arrays/1/0").read_bytes() == b"\x01\x00"
+    consistent(path, **{"arrays/1/0": b"\x07\x00"})
+    with pytest.raises(train.CheckpointError, match="arrays/1/0 has truth values"):
         checkpoints.read(path)
 
 
@@ -374,9 +443,11 @@ def test_documents_are_read_strictly(kind, path):
 
 
 def test_a_huge_document_is_not_read(path):
-    for name in ("metadata.json", "manifest.json"):
+    for name in (HEADER, "metadata.json", "manifest.json"):
         os.truncate(path / name, 2**40)  # sparse: nothing on the disk
-        with pytest.raises(train.CheckpointError, match=f"{name} has more than"):
+        with pytest.raises(
+            train.CheckpointError, match=f"{Path(name).name} has more than"
+        ):
             checkpoints.read(path)
 
 

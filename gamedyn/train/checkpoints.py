@@ -1,26 +1,27 @@
 """Checkpoints: written atomically, verified by checksums before they are used.
 
-A checkpoint is a folder `checkpoints/<step>`, the step in at least nine digits, of
-three files. `arrays.bin` has the arrays one after the other, each in row-major order
-with the lowest byte first, and nothing else. `metadata.json` lists their names, shapes
-and dtypes in this order under "structure"; so the size of every array is known before
-any is read. `manifest.json` has the size and SHA-256 of the two. A checkpoint is
-written under a temporary name and then renamed, so that a crash at any moment leaves no
-half-written one under its name.
+A checkpoint is a folder `checkpoints/<step>`, the step in at least nine digits.
+`arrays` holds the arrays as orbax writes them, each as a plain, uncompressed zarr array
+of one chunk, so that other tools read them, too. `metadata.json` lists their names,
+shapes and dtypes under "structure", array i of it lies in `arrays/<i>`; so the size of
+every array is known before any is read. `manifest.json` has the size and SHA-256 of all
+other files. A checkpoint is written under a temporary name and then renamed, so that a
+crash at any moment leaves no half-written one under its name.
 
-Reading one takes it for what it may be, a stranger's: no file is opened but these
-three, no link is followed, and memory is taken in proportion to the bytes on the disk.
+Reading one takes it for what it may be, a stranger's: no file is opened but those that
+the structure asks for, no link is followed, nothing is inflated, and memory is taken in
+proportion to the bytes on the disk.
 """
 
 import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 import stat
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,38 +29,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import ml_dtypes
 import numpy as np
 
 from gamedyn import files
 from gamedyn.game import PyTree
+from gamedyn.train import arrays
 from gamedyn.train.describe import names, parts, structure
 
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
-ARRAYS = "arrays.bin"
 FORMAT = 2
 LARGEST = 2**26  # bytes of metadata: 500,000 arrays, say
 _DEEPEST, _MOST_FOLDERS = 100, 2**20  # dictionaries that names of arrays may ask for
 
 # The names under which a checkpoint is being written or removed.
 _OWN = re.compile(r"\.[0-9]{9,}\.(partial|going)")
-
-# What an array may be made of: numbers, of a size that the name tells.
-DTYPES = {
-    np.dtype(kind).name: np.dtype(kind)
-    for kind in [
-        *(np.bool_, np.float16, np.float32, np.float64, np.complex64, np.complex128),
-        *(np.int8, np.int16, np.int32, np.int64),
-        *(np.uint8, np.uint16, np.uint32, np.uint64),
-        *(
-            kind
-            for kind in vars(ml_dtypes).values()
-            if isinstance(kind, type) and issubclass(kind, np.generic)
-        ),
-    ]
-}
 
 
 class CheckpointError(RuntimeError):
@@ -202,13 +187,17 @@ def read(path: Path) -> Checkpoint:
     with _damage_of(path):
         expected, metadata = _described(path)
         leaves = _leaves(metadata["structure"])
-        arrays = _filled(path, expected.pop(ARRAYS, None), leaves)
+        kinds = [(shape, dtype) for _, shape, dtype in leaves]
+        found = arrays.read(path, expected, kinds)
         if expected:
-            raise ValueError(f"{MANIFEST} lists {next(iter(expected))!r}")
-        step = arrays.get("step", np.int64(metadata["step"]))
+            raise ValueError(f"{MANIFEST} lists {_shown(next(iter(expected)))}")
+        nested: dict[str, Any] = {}
+        for (name, *_), array in zip(leaves, found, strict=True):
+            _put(nested, parts(name), array)
+        step = nested.get("step", np.int64(metadata["step"]))
         if isinstance(step, dict) or step.shape or step != metadata["step"]:
             raise ValueError(f"its state is not of step {metadata['step']}")
-    return Checkpoint(metadata["step"], arrays, metadata)
+    return Checkpoint(metadata["step"], nested, metadata)
 
 
 @contextlib.contextmanager
@@ -217,7 +206,7 @@ def _damage_of(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        file = Path(error.filename or path).name
+        file = os.path.relpath(error.filename or path, path)
         missing = isinstance(error, FileNotFoundError)
         reason = "is missing" if missing else f"cannot be read: {error.strerror}"
         raise CheckpointError(
@@ -228,10 +217,7 @@ def _damage_of(path: Path) -> Iterator[None]:
         raise CheckpointError(f"checkpoint {path} is damaged: {reason}") from error
 
 
-Entry = tuple[int, str]  # the size and SHA-256 of a file
-
-
-def _described(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
+def _described(path: Path) -> tuple[dict[str, arrays.Entry], dict[str, Any]]:
     """Read the manifest, and the metadata, of the types that they ought to have.
 
     Returns:
@@ -243,7 +229,8 @@ def _described(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
     if METADATA not in expected:
         raise ValueError(f"{MANIFEST} does not list {METADATA}")
     data = files.read_plain(path / METADATA, LARGEST)
-    _compare(METADATA, expected.pop(METADATA), len(data), hashlib.sha256(data))
+    entry = expected.pop(METADATA)
+    arrays.compare(METADATA, entry, len(data), arrays.hashed(data))
     try:
         metadata = files.parse_json(data)
     except ValueError as error:
@@ -289,7 +276,7 @@ def _check_kinds(metadata: dict[str, Any]) -> None:
             raise ValueError(f"{name!r} in {METADATA} must be {kind}, got {got}")
 
 
-def _manifest(data: bytes) -> dict[str, Entry]:
+def _manifest(data: bytes) -> dict[str, arrays.Entry]:
     try:
         table = files.parse_json(data)["files"]
         expected = {name: (v["bytes"], v["sha256"]) for name, v in table.items()}
@@ -307,7 +294,7 @@ def _leaves(table: dict[str, Any]) -> list[tuple[str, tuple[int, ...], np.dtype]
     for name, entry in table.items():
         try:
             shape, kind = entry
-            dtype = DTYPES[kind]
+            dtype = arrays.DTYPES[kind]
             if not (isinstance(shape, list) and all(map(_whole, shape))):
                 raise TypeError
         except (ValueError, TypeError, KeyError):
@@ -320,54 +307,17 @@ def _leaves(table: dict[str, Any]) -> list[tuple[str, tuple[int, ...], np.dtype]
     return leaves
 
 
-def _filled(path: Path, entry: Entry | None, leaves: list[Any]) -> dict[str, Any]:
-    """Read all arrays into nested dictionaries."""
-    if entry is None:
-        raise ValueError(f"{MANIFEST} does not list {ARRAYS}")
-    needed = sum(math.prod(shape) * dtype.itemsize for _, shape, dtype in leaves)
-    nested: dict[str, Any] = {}
-    code = hashlib.sha256()
-    with files.plain_file(path / ARRAYS) as stream:
-        # The size on the disk bounds that of all arrays, whatever the metadata say.
-        size = os.fstat(stream.fileno()).st_size
-        _compare(ARRAYS, entry, size)
-        if size != needed:
-            raise ValueError(f"{ARRAYS} has {size} bytes, the structure has {needed}")
-        for name, shape, dtype in leaves:
-            array = np.empty(shape, dtype)
-            room = array.reshape(-1).view(np.uint8).data
-            done = 0
-            while done < len(room):
-                count = stream.readinto(room[done:])  # pyright: ignore
-                if not count:
-                    raise ValueError(f"{ARRAYS} ends early")
-                done += count
-            code.update(room)
-            if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
-                raise ValueError(f"{_shown(name)} has truth values beyond 0 and 1")
-            _put(nested, parts(name), array)
-    _compare(ARRAYS, entry, size, code)
-    return nested
-
-
-def _compare(name: str, entry: Entry, size: int, code: Any = None) -> None:
-    if size != entry[0]:
-        raise ValueError(f"{name} has {size} bytes, expected {entry[0]}")
-    if code is not None and code.hexdigest() != entry[1]:
-        raise ValueError(f"{name} does not have the content that was written")
-
-
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
+def write(path: Path, state: PyTree, metadata: dict[str, Any]) -> None:
     """Write one checkpoint atomically.
 
     Args:
         path: the folder to write; its parent is created.
-        arrays: a pytree of numpy arrays.
+        state: a pytree of numpy arrays.
         metadata: JSON values with the "step"; format and structure are added.
 
     Raises:
@@ -379,51 +329,52 @@ def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
         discard(partial)
         partial.mkdir()
         about = _DEFAULTS | metadata
-        about = {"format": FORMAT, **about, "structure": structure(arrays)}
+        about = {"format": FORMAT, **about, "structure": structure(state)}
         text = json.dumps(about, indent=1, allow_nan=False).encode() + b"\n"
         # What could not be read must not be written.
         _check_kinds(files.parse_json(text))
         if len(text) > LARGEST:
             raise ValueError(f"the metadata have more than {LARGEST} bytes")
-        leaves = jax.tree.leaves(arrays)
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
         if len(about["structure"]) < len(leaves):
             raise ValueError("two arrays have one name")
-        entries = {
-            ARRAYS: _written(partial / ARRAYS, map(_bytes, leaves)),
-            METADATA: _written(partial / METADATA, [text]),
+        arrays.write(partial, leaves)
+        (partial / METADATA).write_bytes(text)
+        table = {
+            file.relative_to(partial).as_posix(): {
+                "bytes": file.stat().st_size,
+                "sha256": _hash_of(file),
+            }
+            for file in sorted(partial.rglob("*"))
+            if file.is_file()
         }
-        table = {k: {"bytes": n, "sha256": code} for k, (n, code) in entries.items()}
-        manifest = json.dumps({"files": table}).encode() + b"\n"
-        _written(partial / MANIFEST, [manifest])
+        (partial / MANIFEST).write_text(json.dumps({"files": table}) + "\n", "utf-8")
         # All is on the disk before the new name appears there, so that a checkpoint
         # that has its name is complete even after a loss of power.
-        _sync(partial)
+        for file in (*partial.rglob("*"), partial):
+            _sync(file)
         os.replace(partial, path)
         _sync(path.parent)
     except Exception as error:
-        discard(partial)
+        _discard_later(partial)
         raise CheckpointError(_why(path, error)) from error
 
 
 _DEFAULTS = {"about": {}, "seconds": 0.0, "rows": 0, "score": None}
 
 
-def _bytes(leaf: np.ndarray) -> memoryview:
-    if DTYPES.get(leaf.dtype.name) != leaf.dtype:
-        raise TypeError(f"arrays of {leaf.dtype} cannot be stored")
-    return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data
+def _hash_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Entry:
-    size, code = 0, hashlib.sha256()
-    with path.open("xb") as file:
-        for piece in pieces:
-            file.write(piece)
-            code.update(piece)
-            size += len(piece)
-        file.flush()
-        _sync(path)
-    return size, code.hexdigest()
+def _discard_later(path: Path) -> None:
+    """Remove a folder into which orbax's threads may still be writing."""
+    for _ in range(20):
+        discard(path)
+        time.sleep(0.05)
+        if not path.exists():
+            return
 
 
 def discard(path: Path) -> None:
@@ -437,9 +388,14 @@ def discard(path: Path) -> None:
 
 def _why(path: Path, error: Exception) -> str:
     text = str(error)
-    if isinstance(error, OSError):
-        full = error.errno == errno.ENOSPC
-        text = "the disk is full" if full else error.strerror or text
+    # orbax may pass the error of the system on as text only.
+    if (
+        getattr(error, "errno", None) == errno.ENOSPC
+        or os.strerror(errno.ENOSPC) in text
+    ):
+        text = "the disk is full"
+    elif isinstance(error, OSError):
+        text = error.strerror or text
     intact = [step for step in steps(path.parent) if place(path.parent, step) != path]
     earlier = (
         f"those of steps {intact} are untouched" if intact else "there is none yet"

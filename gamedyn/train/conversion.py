@@ -1,4 +1,4 @@
-"""Checkpoints of the first format, which orbax wrote, made into those of today."""
+"""Checkpoints of the first format, which are compressed, made into those of today."""
 
 import hashlib
 import os
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gamedyn import files
+from gamedyn.train import arrays as arrays_of
 from gamedyn.train import checkpoints
 from gamedyn.train.checkpoints import CheckpointError
 from gamedyn.train.describe import structure
@@ -76,7 +77,7 @@ def _restored(path: Path, described: dict[str, Any]) -> dict[str, Any]:
             node = arrays
             for parent in parents:
                 node = node.setdefault(parent, {})
-            node[last] = np.zeros(shape, checkpoints.DTYPES[dtype])
+            node[last] = np.zeros(shape, arrays_of.DTYPES[dtype])
     kinds = [sorted(map(str, t.values())) for t in (structure(arrays), described)]
     if kinds[0] != kinds[1]:
         raise ValueError("its arrays are not those of its structure")

@@ -380,6 +380,19 @@ def test_a_huge_document_is_not_read(path):
             checkpoints.read(path)
 
 
+def test_reading_takes_the_memory_of_the_arrays(tmp_path):
+    path = checkpoints.place(tmp_path, 1)
+    tree = {"a": np.ones((1000, 500)), "b": np.zeros((4, 10**6), np.int8)}
+    checkpoints.write(path, tree, {"step": 1})
+    tracemalloc.start()
+    try:
+        stored = checkpoints.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 8.1e6
+    finally:
+        tracemalloc.stop()
+    jax.tree.map(assert_array_equal, stored.arrays, tree)
+
+
 # Other things in the place of files
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import gamedyn as gd
 from gamedyn import gan, nets
-from gamedyn.train.step import begin, compiled
+from gamedyn.train.step import begin, compiled, step_of
 
 BATCH = 32
 OPTIMIZER = functools.partial(optax.adam, 2e-4, b1=0.5)
@@ -108,13 +108,17 @@ def training(name, method, *, recorded=True):
     pair = networks(name)
     game = gan.game(*pair, "non_saturating", latent=gan.normal(LATENT[name]))
     key = jax.random.key(1)
-    call = compiled(
+    parts = step_of(
         gd.fields.gradient(game),
         RULES[method],
         functools.partial(sample, name),
+        average=None,
+        mesh=None,
+    )
+    call = compiled(
+        parts,
         key,
         record=gan.monitor(game) if recorded else None,
-        average=None,
         steps_per_call=1,
         mesh=None,
     )

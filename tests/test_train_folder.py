@@ -107,6 +107,18 @@ def test_another_loss_of_the_same_name_is_not_resumed(copy):
         fit(copy, game=other, resume=True)
 
 
+def test_a_configuration_is_json_from_the_start(tmp_path):
+    options = {"config": {"clip": float("inf"), "widths": (3, 4)}, "resume": True}
+    fit(tmp_path, num_steps=2, **options)
+    stored = train.load(tmp_path).metadata["about"]["config"]
+    assert stored == {"clip": "Infinity", "widths": [3, 4]}
+    assert fit(tmp_path, **options).step == 6
+    with pytest.raises(ValueError, match="config/clip: stored Infinity, got 1.0"):
+        fit(tmp_path, resume=True, config=options["config"] | {"clip": 1.0})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        fit(tmp_path, resume=True, config={"a": object()})
+
+
 def test_the_same_data_elsewhere_are_resumed(copy):
     whole = fit()
     on_device = train.from_arrays(
@@ -139,6 +151,7 @@ def test_large_arrays_are_sampled_from_start_to_end(monkeypatch):
         changed[place] = 1
         assert (describe.digest(changed) != same) == seen
     assert describe.digest(np.zeros((2, 0))).startswith("float64[2, 0]")
+    assert describe.digest(np.array([{}, "a"], object)) == "object[2]"
     small = np.arange(6.0).reshape(2, 3)
     assert describe.digest(small.T.copy().T) == describe.digest(small)
 

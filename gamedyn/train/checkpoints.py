@@ -256,12 +256,7 @@ def _described(path: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
             f"checkpoint {path} has format {_shown(metadata.get('format'))}, expected "
             f"{FORMAT}{advice if metadata.get('format') == 1 else ''}"
         )
-    for name, (fits, kind) in _KINDS.items():
-        if name not in metadata:
-            raise ValueError(f"{METADATA} does not have {name!r}")
-        if not fits(metadata[name]):
-            got = _shown(metadata[name])
-            raise ValueError(f"{name!r} in {METADATA} must be {kind}, got {got}")
+    _check_kinds(metadata)
     if path.name.isdecimal() and int(path.name) != metadata["step"]:
         raise ValueError(f"it says that it is of step {metadata['step']}")
     return expected, metadata
@@ -272,7 +267,7 @@ def _whole(value: Any) -> bool:
 
 
 def _finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= 1e300
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 _KINDS = {
@@ -283,6 +278,15 @@ _KINDS = {
     "rows": (_whole, "a number of rows"),
     "score": (lambda value: value is None or _finite(value), "a number or null"),
 }
+
+
+def _check_kinds(metadata: dict[str, Any]) -> None:
+    for name, (fits, kind) in _KINDS.items():
+        if name not in metadata:
+            raise ValueError(f"{METADATA} does not have {name!r}")
+        if not fits(metadata[name]):
+            got = _shown(metadata[name])
+            raise ValueError(f"{name!r} in {METADATA} must be {kind}, got {got}")
 
 
 def _manifest(data: bytes) -> dict[str, Entry]:
@@ -331,7 +335,7 @@ def _filled(path: Path, entry: Entry | None, leaves: list[Any]) -> dict[str, Any
             raise ValueError(f"{ARRAYS} has {size} bytes, the structure has {needed}")
         for name, shape, dtype in leaves:
             array = np.empty(shape, dtype)
-            room = memoryview(array.reshape(-1).view(np.uint8))
+            room = array.reshape(-1).view(np.uint8).data
             done = 0
             while done < len(room):
                 count = stream.readinto(room[done:])  # pyright: ignore
@@ -377,7 +381,8 @@ def write(path: Path, arrays: PyTree, metadata: dict[str, Any]) -> None:
         about = _DEFAULTS | metadata
         about = {"format": FORMAT, **about, "structure": structure(arrays)}
         text = json.dumps(about, indent=1, allow_nan=False).encode() + b"\n"
-        files.parse_json(text)  # what could not be read must not be written
+        # What could not be read must not be written.
+        _check_kinds(files.parse_json(text))
         if len(text) > LARGEST:
             raise ValueError(f"the metadata have more than {LARGEST} bytes")
         leaves = jax.tree.leaves(arrays)
@@ -406,7 +411,7 @@ _DEFAULTS = {"about": {}, "seconds": 0.0, "rows": 0, "score": None}
 def _bytes(leaf: np.ndarray) -> memoryview:
     if DTYPES.get(leaf.dtype.name) != leaf.dtype:
         raise TypeError(f"arrays of {leaf.dtype} cannot be stored")
-    return memoryview(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data
 
 
 def _written(path: Path, pieces: Iterable[bytes | memoryview]) -> Entry:

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import functools
 import hashlib
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from gamedyn.files import printable
+from gamedyn.files import parse_json, printable
 from gamedyn.game import PyTree
 from gamedyn.train.sharding import key_data
 
@@ -115,6 +116,17 @@ def _look(thing: Any) -> tuple[str | None, dict[str, Any]]:
     return type(thing).__qualname__, {}
 
 
+def plain(value: Any) -> Any:
+    """Return what JSON makes of a value: lists of tuples, and strings of NaN.
+
+    Raises:
+        TypeError: if it is not made of JSON values.
+        ValueError: if it is nested too deeply.
+    """
+    value = json.loads(json.dumps(value), parse_constant=str)
+    return parse_json(json.dumps(value).encode())
+
+
 def _numbered(things: Iterable[Any]) -> dict[str, Any]:
     return {str(index): thing for index, thing in enumerate(things)}
 
@@ -144,11 +156,15 @@ def digest(array: Any) -> str:
     Returns:
         Such as `"float64[24, 2] 9a3c5e07d1f2"`.
     """
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return f"{array.dtype}{list(array.shape)} of several processes"
-    array = np.asarray(key_data(array))
+    if isinstance(array, jax.Array):
+        if not array.is_fully_addressable:
+            return f"{array.dtype}{list(array.shape)} of several processes"
+        array = key_data(array)
+    array = np.asarray(array)
     if array.ndim == 0:
         return f"{array} ({array.dtype})"
+    if array.dtype.hasobject or not array.dtype.itemsize:  # it has no bytes of its own
+        return f"{array.dtype}{list(array.shape)}"
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     code = hashlib.sha256()
     # Of a larger array as many blocks, at equal distances, from its start to its end.
@@ -157,7 +173,7 @@ def digest(array: Any) -> str:
     if number > _BLOCKS:
         picked = (i * (number - 1) // (_BLOCKS - 1) for i in range(_BLOCKS))
     for block in picked:
-        code.update(memoryview(content[block * _BLOCK : (block + 1) * _BLOCK]))
+        code.update(content[block * _BLOCK : (block + 1) * _BLOCK].data)
     return f"{array.dtype}{list(array.shape)} {code.hexdigest()[:12]}"
 
 

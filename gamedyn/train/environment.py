@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 import numpy as np
 import optax
 from jax.extend import core
 from jax.sharding import Mesh
+from jaxlib.version import __version__ as jaxlib_version
 
 import gamedyn
 from gamedyn.train.describe import digest
@@ -33,7 +33,7 @@ def environment(mesh: Mesh | None) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
+            "jaxlib": jaxlib_version,
             "numpy": np.__version__,
             "optax": optax.__version__,
             "gamedyn": gamedyn.__version__,

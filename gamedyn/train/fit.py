@@ -23,7 +23,7 @@ from gamedyn.train.averages import Average
 from gamedyn.train.batches import Batches, ahead, stacked
 from gamedyn.train.callbacks import STOP, Callback, as_callback, metrics_of
 from gamedyn.train.checkpoints import CheckpointError
-from gamedyn.train.describe import ingredients
+from gamedyn.train.describe import ingredients, plain
 from gamedyn.train.environment import environment
 from gamedyn.train.folder import Origin, opened, origin_of
 from gamedyn.train.ledger import Ledger
@@ -142,7 +142,8 @@ def fit(
         ValueError: if a number is not a positive integer, `directory` holds a run and
             neither `resume` nor `overwrite` is given, or a resumed run differs from the
             stored one; the message names every difference.
-        TypeError: if `params` is not a tuple of floating-point pytrees.
+        TypeError: if `params` is not a tuple of floating-point pytrees, or `config` not
+            made of JSON values.
         CheckpointError: if a checkpoint cannot be written, or all are damaged.
         LockedError: if another run writes into `directory`.
         Interrupted: a `KeyboardInterrupt`, at a second Ctrl-C.
@@ -179,11 +180,7 @@ def fit(
     parts = step_of(field, rule, batches, average, mesh)
     model = jax.jit(partial(begin, rule, average))(params)
     folder = None if directory is None else Path(directory)
-    about, around = {}, environment(mesh)
-    if folder is not None:
-        shapes, identity = traced(parts, batches, key, model, rule.num_batches)
-        about = _describe(game_or_field, rule, batches, key, average, config)
-        about["batches"] = shapes
+    about, around = {}, {}
     if steps_per_call == "auto":
         steps_per_call = _steps_per_call(params)
     else:
@@ -195,6 +192,10 @@ def fit(
         # and keeps others out until the end.
         origin = Origin(sharding.host(model), 0.0, steps_per_call, 0)
         if folder is not None:
+            around = environment(mesh)
+            shapes, identity = traced(parts, batches, key, model, rule.num_batches)
+            about["batches"] = shapes
+            about |= _describe(game_or_field, rule, batches, key, average, config)
 
             def enter() -> Origin:
                 stack.enter_context(locked(folder))
@@ -328,7 +329,7 @@ def _describe(
     config: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Describe what a run depends on, as JSON values."""
-    return {
+    about = {
         "config": config,
         "key": np.asarray(sharding.key_data(key)).tolist(),
         "num_batches": rule.num_batches,
@@ -337,6 +338,7 @@ def _describe(
         "game": ingredients(game_or_field),
         "average": ingredients(average),
     }
+    return plain(about)
 
 
 def _source(batches: Source) -> dict[str, Any]:

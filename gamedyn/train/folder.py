@@ -1,6 +1,5 @@
 """Open the directory of a run: start afresh, or continue an earlier run."""
 
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -78,8 +77,6 @@ def opened(
     checkpoint = checkpoints.newest(stored)
     if checkpoint is None:
         return fresh
-    # Through JSON, as the stored descriptions went: tuples become lists.
-    about, around = json.loads(json.dumps([about, around]))
     stored_about = checkpoint.metadata["about"]
     earlier = {name: checkpoint.metadata.get(name, {}) for name in around}
     elsewhere = differences(earlier, around)

@@ -29,10 +29,10 @@ def check_positive(name: str, value: Any) -> None:
         ValueError: if the value is known and not positive.
     """
     try:
-        positive = not is_known(value) or value > 0
-    except TypeError as error:
-        what = f"{name} must be a positive number, got {value!r}"
-        raise TypeError(what) from error
+        positive = not is_known(value) or bool(value > 0)
+    except (TypeError, ValueError):
+        got = described(value) if np.ndim(value) else repr(value)
+        raise TypeError(f"{name} must be a positive number, got {got}") from None
     if not positive:
         raise ValueError(f"{name} must be positive, got {value}")
 

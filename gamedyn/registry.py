@@ -9,6 +9,8 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from gamedyn.checks import described
+
 Entry = TypeVar("Entry")
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
@@ -241,6 +243,8 @@ def _public(module: Any) -> list[str]:
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> ValueError:
     """Make the error of an unknown name, which suggests the nearest known ones."""
+    if not isinstance(name, str):
+        return ValueError(f"expected the name of a {kind}, got {described(name)}")
     near = difflib.get_close_matches(normalised(name), known, n=3, cutoff=0.5)
     if near:
         hint = f"did you mean {', '.join(near)}?"

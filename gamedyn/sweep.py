@@ -78,7 +78,7 @@ def sweep(
 
     if devices is None:
         return local(points)
-    if isinstance(devices, str) and devices != "all" or not devices:
+    if isinstance(devices, str | int) and devices != "all" or not devices:
         raise ValueError(
             f"devices must be 'all' or a sequence of devices, got {devices!r}"
         )

@@ -161,6 +161,14 @@ MISTAKES = {
         lambda: solve(rule_state=START),
         "is not a state of",
     ),
+    "a field of one player": (
+        lambda: solve(lambda z, batch=None: (z[0],)),
+        "returns a direction for every player",
+    ),
+    "several tolerances": (
+        lambda: until(tolerance=jnp.ones(2)),
+        r"tolerance must be a positive number, got .*shape \(2,\)",
+    ),
     "tolerance in words": (
         lambda: until(tolerance="1e-3"),
         "tolerance must be a positive number, got '1e-3'",
@@ -319,6 +327,18 @@ MISTAKES = {
     "radius of a name": (
         lambda: gd.analysis.spectral_radius(GAME, "extragradient", START),
         "takes a Rule, got str",
+    ),
+    "errors in words": (
+        lambda: gd.analysis.certify(GAME, START, error="none"),
+        "error must be a number, got str",
+    ),
+    "one ratio": (
+        lambda: gd.analysis.timescale_stability(GAME, START, 2.0),
+        "taus must be a sequence of numbers, got float",
+    ),
+    "a game for its name": (
+        lambda: gd.games.make(GAME),
+        "name of a game, got Game",
     ),
     "points without labels": (
         lambda: gd.analyse(problem(), [START, START]),

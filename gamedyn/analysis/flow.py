@@ -30,6 +30,7 @@ from gamedyn.analysis.verdicts import (
     Stability,
     TimescaleStability,
 )
+from gamedyn.checks import described, is_real_scalar
 from gamedyn.fields import Field
 from gamedyn.game import Batch, Game, Params
 from gamedyn.rules.base import Rule
@@ -87,6 +88,8 @@ def timescale_stability(
         Fiez, Ratliff, "Gradient descent-ascent provably converges to strict local
         minmax equilibria with a finite timescale separation", 2020, arXiv:2009.14820.
     """
+    if not hasattr(taus, "__iter__") or not all(map(is_real_scalar, taus)):
+        raise TypeError(f"taus must be a sequence of numbers, got {described(taus)}")
     for tau in taus:
         if not (np.isfinite(tau) and tau > 0):
             raise ValueError(f"every tau must be positive and finite, got {tau}")

@@ -22,7 +22,7 @@ from gamedyn.analysis.precision import (
     point_dtype,
 )
 from gamedyn.analysis.verdicts import Curvature
-from gamedyn.checks import is_known
+from gamedyn.checks import described, is_known, is_real_scalar
 from gamedyn.game import Batch, Game, Params, check_params, no_game
 
 MANY = 1000
@@ -161,6 +161,8 @@ def check_point(game: Game, params: Params, batch: Batch) -> None:
 
 def check_not_negative(name: str, value: float | None) -> None:
     """Raise `ValueError` if a number is given that is negative or not finite."""
+    if value is not None and not is_real_scalar(value):
+        raise TypeError(f"{name} must be a number, got {described(value)}")
     if value is not None and not (np.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be finite and not negative, got {value}")
 

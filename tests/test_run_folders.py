@@ -156,7 +156,7 @@ def test_a_recipe_of_a_plugin_is_known_by_its_name(folder, capsys):
     with pytest.raises(ValueError, match="comes with gamedyn"):
         recipes.register("dcgan", "other")
     with pytest.raises(TypeError, match="got int"):
-        recipes.register("other", 3)
+        recipes.register("other", 3)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_changed_recipe_is_said(run, folder):

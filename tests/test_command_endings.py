@@ -41,8 +41,9 @@ class Config:
     signal: int = 0
 
 def at(config, moment):
-    if config.when == moment:
-        os.kill(os.getpid(), config.signal)
+    if config.when.startswith(moment + ","):
+        for _ in range(config.when.count(",")):
+            os.kill(os.getpid(), config.signal)
 
 def main(config):
     at(config, "reading")
@@ -91,7 +92,7 @@ _NOTICE = "finishing the current steps; press Ctrl-C again to exit at once"
 
 def train_until(capsys, when, name):
     number = getattr(signal, name)
-    options = [f"--when={when}", f"--signal={int(number)}", "--out=run"]
+    options = [f"--when={when},", f"--signal={int(number)}", "--out=run"]
     status, error = ended(capsys, "train", "mine.py", *options)
     assert status == 128 + number
     return error
@@ -123,6 +124,14 @@ def test_a_signal_while_training(name, when, step, here, capsys):
 
 
 @posix
+def test_a_second_signal_while_training(here, capsys):
+    """It ends at once, without a checkpoint: what is saved is the one before."""
+    error = train_until(capsys, "step 30,", "SIGINT")
+    saved = "the checkpoint of step 20 is saved in run"
+    assert error == f"gamedyn: interrupted, {saved}; {GO_ON}"
+
+
+@posix
 @pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_while_measuring(name, here, capsys):
     error = train_until(capsys, "measuring", name)
@@ -141,7 +150,7 @@ def test_a_signal_while_sampling_and_evaluating(here, capsys):
         ("sample", "sampled", some),
         ("evaluate", "evaluating", nothing),
     ):
-        options = ["--recipe=mine.py", f"--when={when}", f"--signal={number}"]
+        options = ["--recipe=mine.py", f"--when={when},", f"--signal={number}"]
         status, error = ended(capsys, command, "run", *options)
         assert (status, error) == (143, f"gamedyn: interrupted, {said}")
 

@@ -155,20 +155,21 @@ def steps(user: User, work: Path) -> dict[str, Callable[[], object]]:
         source = installed("gamedyn", "experiments", "dcgan", "__init__.py")
         edit(source, user.folder / "my_gan.py")
         user.gamedyn("train", "my_gan.py", "--smoke", "--out", "mine")
-        user.gamedyn("sample", "mine", "--number", "5")
-        user.gamedyn("evaluate", "mine")
+        own = ("--recipe", "my_gan.py")
+        user.gamedyn("sample", "mine", *own, "--number", "5")
+        user.gamedyn("evaluate", "mine", *own)
         user.gamedyn("train", "my_gan.py", "--resume", "mine", "--steps", "24")
+        try:
+            user.gamedyn("sample", "mine")
+        except Failed as error:
+            if "--recipe" not in str(error):
+                raise
+        else:
+            raise Failed("sampled by a recipe that nobody named")
 
     def move_recipe() -> None:
         (user.folder / "elsewhere").mkdir()
         shutil.move(user.folder / "my_gan.py", user.folder / "elsewhere" / "renamed.py")
-        try:
-            user.gamedyn("sample", "mine")
-        except Failed as error:
-            if "--recipe my_gan.py" not in str(error):
-                raise
-        else:
-            raise Failed("sampled by a recipe that is not there")
         moved = "elsewhere/renamed.py"
         user.gamedyn("sample", "mine", "--recipe", moved, "--number", "5")
         user.gamedyn("evaluate", "mine", "--recipe", moved)
@@ -178,7 +179,7 @@ def steps(user: User, work: Path) -> dict[str, Callable[[], object]]:
         source = installed("gamedyn", "experiments", "ddpm")
         shutil.copytree(source, user.folder / "my_ddpm")
         user.gamedyn("train", "my_ddpm", "--smoke", "--out", "points", "--data=ring8")
-        user.gamedyn("sample", "points", "--number", "5")
+        user.gamedyn("sample", "points", "--recipe", "my_ddpm", "--number", "5")
 
     def own_experiments() -> None:
         """A folder of that name, without `__init__.py`, is the user's own."""

@@ -353,7 +353,13 @@ def from_json(config_type: Any, values: dict[str, Any]) -> Any:
     Raises:
         Misfit: a ValueError, if an option is unknown, or of another type.
     """
-    hints = typing.get_type_hints(config_type, include_extras=True)
+    try:
+        hints = typing.get_type_hints(config_type, include_extras=True)
+    except Exception as error:  # an annotation is any expression
+        what = f"{type(error).__name__}: {error}"
+        raise Misfit(
+            f"the types of the recipe's options are unknown: {what}"
+        ) from error
     known = {field.name for field in dataclasses.fields(config_type) if field.init}
     unknown = sorted(set(values) - known)
     if unknown:

@@ -325,3 +325,16 @@ def test_gaps_keep_their_digits(seed, power, constant):
     np.testing.assert_allclose(
         nash_conv((a[block], b[block]), again), expected, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize(("unit", "constant"), [(1e-9, 0.0), (1.0, 1e9), (1e100, 1e6)])
+def test_certificates_on_simplices_know_no_units(unit, constant):
+    pennies = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    problem = gd.games.matrix_game(unit * (pennies + constant))
+    half, off = jnp.full(2, 0.5), jnp.array([0.9, 0.1])
+    for point, verdict in (
+        (problem.solutions[0], "NASH_EQUILIBRIUM"),
+        ((half, off), "NOT_AN_EQUILIBRIUM"),
+    ):
+        report = gd.analysis.certify(problem.game, point, geometry=problem.geometry)
+        assert report.verdict.name == verdict

@@ -58,7 +58,7 @@ def zero_sum_value(matrix: Any) -> MatrixGameValue:
 
     Raises:
         ValueError: if the matrix is not two-dimensional, finite and non-empty, or
-            HiGHS left a gap above 1e-9 of the spread.
+            HiGHS left a gap above 1e-9 of what is at stake under the strategies.
 
     Example:
         >>> solved = zero_sum_value([[0.0, 1e-9], [2e-9, 0.0]])
@@ -113,7 +113,7 @@ def sequence_form_value(
 
     Raises:
         ValueError: if the matrix does not fit the treeplexes, or HiGHS left a gap above
-            1e-9 of the largest absolute entry.
+            1e-9 of what is at stake under the strategies.
 
     Example:
         >>> coin = Treeplex(parents=(-1,), sizes=(2,))

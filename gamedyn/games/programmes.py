@@ -23,8 +23,8 @@ from gamedyn.treeplex import Treeplex, constraints
 
 # Seconds that whole numbers may take, by a rough count; beyond them HiGHS is asked.
 _PATIENCE = 0.5
-# The largest gap of floating-point strategies, relative to the spread of the entries.
-_ACCEPTED = 1e-9
+# The largest gap of floating-point strategies, relative to what is at stake in play.
+_ACCEPTED = Fraction(1, 10**9)
 
 
 class Saddle(NamedTuple):
@@ -62,34 +62,55 @@ def solve(matrix: np.ndarray, row: Treeplex, column: Treeplex) -> Saddle:
     """
     numbers, unit = to_integers(matrix)
     offset = Fraction(0)
-    if len(row.sizes) == len(column.sizes) == 1:
-        # On simplices a constant changes the value alone.
-        numbers, offset = numbers - numbers.min(), numbers.min() * unit
+    simplices = len(row.sizes) == len(column.sizes) == 1
+    if simplices:
+        # On simplices a constant changes the value alone. The median: entries near it
+        # keep their digits beside a huge one.
+        middle = np.sort(numbers, axis=None)[numbers.size // 2]
+        numbers, offset = numbers - middle, middle * unit
     divisor = max(1, math.gcd(*numbers.ravel()))
     numbers, unit = numbers // divisor, unit * divisor
     scale = max(1, np.abs(numbers).max())
-    if _seconds(numbers, row, column) < _PATIENCE:
-        value, *exact = _in_integers(numbers, scale, row, column)
-        x, y = (np.array([float(share) for share in s]) for s in exact)
-        # What is returned is rounded, and so is measured itself, without more rounding.
-        rounded = (_on(tree, _fractions(s)) for tree, s in ((row, x), (column, y)))
-        upper, lower = _bounds(numbers, *rounded, row, column)
+    exact = _seconds(numbers, row, column) < _PATIENCE
+    if exact:
+        value, *ends = _in_integers(numbers, scale, row, column)
+        x, y = (np.array([float(share) for share in end]) for end in ends)
     else:
         payoffs = np.array(numbers / scale, np.float64)
-        x, y = _in_floats(payoffs, row, column)
-        upper, lower = (
-            scale * Fraction(b) for b in _bounds(payoffs, x, y, row, column)
-        )
+        value, (x, y) = Fraction(0), _in_floats(payoffs, row, column)
+    # What is returned is rounded, and so is measured itself, without more rounding.
+    upper = _bound(numbers.T, x, row, column, max)
+    lower = _bound(numbers, y, column, row, min)
+    gap = max(upper - lower, Fraction(0))
+    if not exact:
         value = (upper + lower) / 2
-        if not upper - lower <= _ACCEPTED * scale:
+        # What is at stake in play: beside an entry that is never met, nothing is large.
+        centre = round(value) if simplices else 0
+        (p, one), (q, two) = to_integers(x), to_integers(y)
+        stake = p.dot(np.abs(numbers - centre)).dot(q) * one * two
+        if gap > _ACCEPTED * stake:
             raise ValueError(
                 f"the linear programme was not solved: best responses gain "
-                f"{float((upper - lower) * unit):.3g}, more than {_ACCEPTED:g} of "
-                f"{float(scale * unit):.3g}, the spread of the entries"
+                f"{float(gap * unit):.3g}, more than {float(_ACCEPTED):g} of "
+                f"{float(stake * unit):.3g}, what is at stake in play"
             )
-    gap = max(upper - lower, 0)
-    value, gap, spread = value * unit + offset, gap * unit, scale * unit
-    return Saddle(float(value), x, y, float(gap), float(gap / spread))
+    spread = max(1, numbers.max() - numbers.min() if simplices else scale)
+    value = value * unit + offset
+    return Saddle(float(value), x, y, float(gap * unit), float(gap / spread))
+
+
+def _bound(
+    payoffs: np.ndarray,
+    strategy: np.ndarray,
+    own: Treeplex,
+    other: Treeplex,
+    choose: Callable[..., Any],
+) -> Fraction:
+    """What the other's best response makes of a strategy, exactly."""
+    shares, unit = to_integers(strategy)
+    if len(own.sizes) == 1:  # rounded, it does not quite sum to 1
+        unit = Fraction(1, sum(shares))
+    return _best(other, payoffs.dot(shares), choose) * unit
 
 
 def _seconds(numbers: np.ndarray, row: Treeplex, column: Treeplex) -> float:
@@ -102,36 +123,19 @@ def _seconds(numbers: np.ndarray, row: Treeplex, column: Treeplex) -> float:
 
 
 def _on(tree: Treeplex, strategy: np.ndarray) -> np.ndarray:
-    """The strategy of the same probabilities that fulfils the equations.
-
-    Floats fulfil them to rounding; what comes out is as exact as what goes in: floats
-    for floats, fractions for objects.
-    """
+    """The strategy of the same probabilities that fulfils the equations."""
     strategy = np.maximum(strategy, 0)
-    exact = strategy.dtype == object
     result = strategy.copy()
     for point, parent in enumerate(tree.parents):
         block = tree.block(point)
-        mass = result[parent] if parent >= 0 else (Fraction(1) if exact else 1.0)
+        mass = result[parent] if parent >= 0 else 1.0
         total = strategy[block].sum()
         if total > 0:
             result[block] = strategy[block] * (mass / total)
         else:
-            result[block] = 0 * mass
+            result[block] = 0
             result[block.start] = mass
     return result
-
-
-def _fractions(strategy: np.ndarray) -> np.ndarray:
-    numbers, unit = to_integers(strategy)
-    return numbers * unit
-
-
-def _bounds(
-    payoffs: np.ndarray, x: np.ndarray, y: np.ndarray, row: Treeplex, column: Treeplex
-) -> tuple[Any, Any]:
-    """What x pays at most, and y leaves to pay at least."""
-    return _best(column, payoffs.T.dot(x), max), _best(row, payoffs.dot(y), min)
 
 
 def _best(tree: Treeplex, slopes: np.ndarray, choose: Callable[..., Any]) -> Any:
@@ -162,30 +166,34 @@ def _in_floats(
     (E, e), (F, h) = constraints(row), constraints(column)
     size = row.num_sequences
     lines, columns = _balance(np.abs(payoffs))
+    # The usual ones among them are the units of the payoffs.
+    x_units, y_units = lines / np.median(lines), columns / np.median(columns)
     programme = linprog(
         np.append(np.zeros(size), h),
-        A_ub=np.column_stack([(payoffs * lines[:, None]).T, -F.T]) * columns[:, None],
+        A_ub=np.column_stack(
+            [(payoffs * lines[:, None] * columns).T, -(F * y_units).T]
+        ),
         b_ub=np.zeros(column.num_sequences),
-        A_eq=np.column_stack([E * lines, np.zeros((len(e), len(h)))]),
+        A_eq=np.column_stack([E * x_units, np.zeros((len(e), len(h)))]),
         b_eq=e,
         bounds=[(0, None)] * size + [(None, None)] * len(h),
         method="highs-ds",  # a vertex; the interior method ends beside it
     )
     if not programme.success:
         raise ValueError(f"the linear programme was not solved: {programme.message}")
-    x = programme.x[:size] * lines
-    return _on(row, x), _on(column, -programme.ineqlin.marginals * columns)
+    y = -programme.ineqlin.marginals * y_units
+    return _on(row, programme.x[:size] * x_units), _on(column, y)
 
 
 def _balance(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Powers of two that bring the largest entries of rows and columns near 1."""
-    lines, columns = np.ones(sizes.shape[0]), np.ones(sizes.shape[1])
-    for _ in range(3):
-        for axis, factors in ((1, lines), (0, columns)):
-            largest = (sizes * lines[:, None] * columns).max(axis=axis)
-            known = largest > 0
-            factors[known] /= 2.0 ** np.round(np.log2(largest[known]) / 2)
-    return lines, columns
+    lines = _power(sizes.max(axis=1))
+    return lines, _power((sizes * lines[:, None]).max(axis=0))
+
+
+def _power(largest: np.ndarray) -> np.ndarray:
+    known = largest > 0
+    return 2.0 ** -np.round(np.log2(np.where(known, largest, 1)))
 
 
 # In whole numbers.

@@ -53,6 +53,6 @@ def on_grid(numbers: np.ndarray, rounding: np.ndarray) -> np.ndarray:
         if abs(finer - steps * share) * spread > steps * error:
             return numbers
         steps *= finer.denominator
-    multiples = np.empty(numbers.shape, object)
-    multiples.flat = [round(share * steps) for share in shares.ravel()]
-    return multiples
+    multiples = np.empty(numbers.size, object)
+    multiples[:] = [round(share * steps) for share in shares.ravel()]
+    return multiples.reshape(numbers.shape)

@@ -13,7 +13,8 @@ from gamedyn.analysis import game_jacobian, variational_gap
 from gamedyn.game import Params
 from gamedyn.games import Problem
 from gamedyn.geometry import per_player
-from gamedyn.workbench.race import full_field, norm
+from gamedyn.workbench.mean_field import full_field
+from gamedyn.workbench.race import norm
 
 MEASURES = {
     "distance": "distance to the nearest known solution",

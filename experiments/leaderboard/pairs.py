@@ -17,7 +17,9 @@ from gamedyn import methods
 from gamedyn.analysis import Verdict, certify
 from gamedyn.game import Params
 from gamedyn.seeds import seed_key
-from gamedyn.workbench.race import full_field, misfit, race
+from gamedyn.workbench.curves import reached
+from gamedyn.workbench.mean_field import full_field
+from gamedyn.workbench.race import misfit, race
 
 from . import games
 
@@ -196,25 +198,6 @@ def play(pair: Pair, settings: Settings) -> dict[str, Any]:
         "outcomes": outcomes,
         "solving_steps": [int(np.isfinite(row).sum()) for row in costs[:, tuning:]],
     }
-
-
-def reached(curve: np.ndarray, evaluations: np.ndarray, tolerance: float) -> np.ndarray:
-    """Find the cost from which on a measure stays below its tolerance to the end.
-
-    Args:
-        curve: the measure, the last axis along the run.
-        evaluations: what was spent at each point.
-        tolerance: relative to the first point.
-
-    Returns:
-        Evaluations, infinite where it is above at the end (or not a number).
-    """
-    above = ~(curve <= tolerance * curve[..., :1])
-    # The point behind the last one above.
-    behind = curve.shape[-1] - np.argmax(above[..., ::-1], axis=-1)
-    behind = np.where(above.any(axis=-1), behind, 0)
-    padded = np.append(evaluations.astype(float), np.inf)
-    return padded[behind]
 
 
 def smooth(curve: np.ndarray, window: int) -> np.ndarray:

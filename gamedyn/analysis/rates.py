@@ -4,13 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+_STAY = 4  # points at least below the floor: one may be a pass
+
 
 class MeasuredRate(NamedTuple):
     """The geometric rate of a run, per field evaluation.
 
     Attributes:
         rate: r in `distance ~ r ** evaluations`; NaN where there are too few points.
-        evaluations: n, the evaluations until the distance first fell below the floor
+        evaluations: n, the evaluations until the distance fell below the floor for good
             (all of them if it never did).
         reached: whether it did.
         change: factor by which the distance changed over the fitted half.
@@ -31,9 +33,11 @@ def measured_rate(
 
     $$r = \exp(\text{slope of the least-squares line through } (k, \log d_k)),$$
 
-    over the second half of the n evaluations before the distance first falls below
-    `floor` times its start: the first half may be transient, what lies below the floor
-    is rounding.
+    over the second half of the n evaluations before the distance falls below `floor`
+    times its start for good (back to within a factor of 100 of it may be rounding, more
+    is a pass): the first half may be transient, what lies below the floor is rounding.
+    Where some distances lie below a tenth of the line, the run passes near the
+    solution, and the line is fitted to the local maxima alone.
 
     Args:
         distances: distances to the solution, shape `(m,)`, the first one at the start;
@@ -62,9 +66,15 @@ def measured_rate(
     finite = np.isfinite(distances)
     end = len(distances) if finite.all() else int(np.argmin(finite))
     distances, evaluations = distances[:end], evaluations[:end]
-    small = distances < floor * distances[0] if end else np.zeros(0, bool)
-    reached = bool(small.any())
-    stop = int(np.argmax(small)) if reached else end - 1
+    stop, reached = end - 1, False
+    if end:
+        small = distances < floor * distances[0]
+        # The first one below it behind the last one that is well above it again.
+        above = np.flatnonzero(distances > 100 * floor * distances[0])
+        begin = int(above[-1]) + 1 if above.size else 0
+        reached = bool(small[begin:].any()) and end - begin >= _STAY
+        if reached:
+            stop = begin + int(np.argmax(small[begin:]))
     total = int(evaluations[stop]) if end else 0
     window = (evaluations >= total / 2) & (evaluations <= total) & (distances > 0)
     if reached:
@@ -72,6 +82,10 @@ def measured_rate(
     if window.sum() < 3:
         return MeasuredRate(np.nan, total, reached, np.nan, np.nan)
     x, y = evaluations[window], np.log(distances[window])
-    slope = np.polyfit(x - x[0], y, 1)[0]
+    slope, level = np.polyfit(x - x[0], y, 1)
+    if np.any(y < slope * (x - x[0]) + level - np.log(10)):
+        top = np.flatnonzero((y[1:-1] >= y[:-2]) & (y[1:-1] >= y[2:])) + 1
+        if len(top) >= 3:
+            slope = np.polyfit(x[top] - x[0], y[top], 1)[0]
     change, spread = np.exp(slope * (x[-1] - x[0])), np.exp(y.max() - y.min())
     return MeasuredRate(np.exp(slope), total, reached, float(change), float(spread))

@@ -302,9 +302,9 @@ def norm(tree: Params) -> jax.Array:
     top = jnp.max(jnp.abs(flat), initial=0)
     # Not divided by the largest entry: the reciprocal of a huge one is flushed to 0.
     scale = jnp.where(top > limit**0.49, limit**-0.505, 1.0).astype(flat.dtype)
-    scale = jnp.where(top < limit**-0.35, limit**0.4, scale).astype(flat.dtype)
+    scale = jnp.where(top < limit**-0.35, limit**0.7, scale).astype(flat.dtype)
     back = jnp.where(top > limit**0.49, limit**0.505, 1.0).astype(flat.dtype)
-    back = jnp.where(top < limit**-0.35, limit**-0.4, back).astype(flat.dtype)
+    back = jnp.where(top < limit**-0.35, limit**-0.7, back).astype(flat.dtype)
     return jnp.linalg.norm(flat * scale) * back
 
 

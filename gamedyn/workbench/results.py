@@ -47,7 +47,8 @@ NOTES = {
     "period": "measured at multiples of its period",
     "passes": "passed through the solution and left it again: its residual is that of "
     "the upper envelope",
-    "repelled": "the solution repels: the run ends elsewhere, on no predicted rate",
+    "repelled": "the solution repels in some direction: the run follows others, or "
+    "ends elsewhere, on no predicted rate",
     "diverged": "became non-finite; the last finite block is shown",
 }
 """What the notes of a row say."""

@@ -177,9 +177,9 @@ def summarise(
     else:
         behaviour = course.direction(curve.residual, race.evaluations)
         if curve.distance is not None and behaviour == "converging":
-            # Where losses saturate, the field also vanishes far away.
-            away = course.direction(curve.distance, race.evaluations)
-            behaviour = away if away == "diverging" else behaviour
+            # A slow cycle passes where the field is small, and where losses saturate it
+            # vanishes far away: the distance has to follow.
+            behaviour = course.direction(curve.distance, race.evaluations)
         if behaviour != "too short" and not repelled and not math.isnan(rate):
             behaviour = _explained(behaviour, rates, predicted, marginal, spent)
 

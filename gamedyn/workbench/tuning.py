@@ -74,14 +74,14 @@ def tune(
         The runs at the best step size.
     """
     runs = run(grid)
-    best, contracts, moved = choose(runs, judge)
+    choice = choose(runs, judge)
     notes: tuple[str, ...] = ()
     side = ""
-    rest = (runs.residual[..., 0] <= judge.rounding).all()
-    widen = widen and not rest
-    if widen and best == len(grid) - 1:
+    if (runs.residual[..., 0] <= judge.rounding).all() or not choice.better:
+        widen = False
+    if widen and choice.best == len(grid) - 1:
         side = "above"
-    elif widen and best == 0 and moved:
+    elif widen and choice.best == 0 and choice.moved:
         side = "below"
     if side:
         notes = ("wider",)
@@ -89,29 +89,47 @@ def tune(
         parts = [(runs, grid), (run(further), further)]
         (first, low), (second, high) = parts if side == "above" else parts[::-1]
         runs, grid = first.beside(second), np.append(low, high)
-        best, contracts, _ = choose(runs, judge)
-        if best == (len(grid) - 1 if side == "above" else 0):
+        choice = choose(runs, judge)
+        end = len(grid) - 1 if side == "above" else 0
+        if choice.best == end and choice.better:
             notes = ("wider", "edge")
-    return Tuned(runs.only(best), float(grid[best]), contracts, notes)
+    best = choice.best
+    return Tuned(runs.only(best), float(grid[best]), choice.contracts, notes)
 
 
-def choose(race: Race, judge: Judge) -> tuple[int, bool, bool]:
+class Choice(NamedTuple):
+    """Which step size is best, and how sure that is.
+
+    Attributes:
+        best: its index.
+        contracts: whether any step size contracts.
+        better: whether it is better than its neighbours, not only as good.
+        moved: whether the runs at the first one have left their level.
+    """
+
+    best: int
+    contracts: bool
+    better: bool
+    moved: bool
+
+
+def choose(race: Race, judge: Judge) -> Choice:
     """Choose the best step size.
 
     The fewest evaluations win from which on the residual stays below its tolerance;
-    where none gets there the smallest maximum over the last eighth of the run, the
-    median of the last quarter in stochastic ones. Ties go to the smallest step.
+    where none gets there the smallest maximum over the last eighth of the run, among
+    those that contract if any do, the median of the last quarter in stochastic ones.
+    Ties go to the smallest step.
 
     Args:
         race: the runs.
         judge: what they are judged by.
 
     Returns:
-        Its index; whether any step size contracts; and whether the runs at the first
-        one have left their level.
+        The choice.
     """
     residual = np.where(np.isfinite(race.residual), race.residual, np.inf)
-    whole = residual = residual.astype(np.float64)
+    residual = residual.astype(np.float64)
     start = residual[..., :1]
     diverged = race.status == Status.NON_FINITE
     if race.distance is not None and not judge.bounded:
@@ -123,21 +141,37 @@ def choose(race: Race, judge: Judge) -> tuple[int, bool, bool]:
         rounding = np.nan_to_num(judge.rounding / start, nan=0.0, posinf=0.0)
     tolerance = np.maximum(judge.to.tolerance, rounding)
     reached = course.solved(residual, race.evaluations, tolerance)
-    reached = np.where(diverged, np.inf, reached)
-    tops = course.maxima(residual, race.evaluations, 8)
-    final = tops[..., -1]
+    reached = np.median(np.where(diverged, np.inf, reached), axis=1)
+    solved = np.isfinite(reached)
+
+    # How far down each run gets, relative to its start.
+    final = course.maxima(residual, race.evaluations, 8)[..., -1]
     if race.stochastic:
         tail = course.last_quarter(residual, race.evaluations)
         final = np.median(tail, axis=-1)
     with np.errstate(all="ignore"):
-        final = np.where(diverged, np.inf, np.log(np.maximum(final, judge.rounding)))
-        level = np.median(final - np.log(start[..., 0]), axis=1)
-    reached, final = np.median(reached, axis=1), np.median(final, axis=1)
-    order = np.lexsort((np.arange(len(race.ends)), reached))
-    if not np.isfinite(reached).any():
-        order = np.argsort(final, kind="stable")
-    early = course.maxima(whole, race.evaluations, 4)[..., 0]
-    shrinks = tops[..., 6:].max(axis=-1) < 0.5 * early
-    contracts = np.median(shrinks & ~diverged, axis=1) > 0.5
-    contracts = bool(contracts.any() or np.isfinite(reached).any())
-    return int(order[0]), contracts, bool(not abs(level[0]) < 0.35)
+        final = np.log(np.maximum(final, judge.rounding)) - np.log(start[..., 0])
+    final = np.median(np.where(diverged, np.inf, final), axis=1)
+    contracts = solved | _contract(race, residual, final, judge)
+    score = np.where(solved, reached, np.inf)
+    if not solved.any():
+        score = np.where(contracts, final, np.inf) if contracts.any() else final
+    best = int(np.argmin(score))
+    beside = score[max(best - 1, 0) : best + 2]
+    better = bool((np.delete(beside, min(best, 1)) > score[best]).all())
+    return Choice(best, bool(contracts.any()), better, bool(not abs(final[0]) < 0.35))
+
+
+def _contract(
+    race: Race, residual: np.ndarray, final: np.ndarray, judge: Judge
+) -> np.ndarray:
+    """Which step sizes contract: residual, and distance, fall to half and go on."""
+    falls = final < np.log(0.5)
+    if race.stochastic:
+        return falls
+    far = None if judge.continuum else race.distance
+    for index in np.flatnonzero(falls):
+        curves = [residual[index]] + ([] if far is None else [far[index]])
+        words = {course.direction(curve, race.evaluations) for curve in curves}
+        falls[index] = words <= {"converging", "too short"}
+    return falls

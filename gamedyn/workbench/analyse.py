@@ -301,7 +301,9 @@ def _points(problem: Any, at: Any) -> Sequence[tuple[str, Params]]:
         return [(f"solution {k}", point) for k, point in enumerate(problem.solutions)]
     if _labelled(at):
         return at
-    if isinstance(at, list | dict) or any(isinstance(own, str) for own in at):
+    # A list of numbers is one point in the wrong form, for which there is an error.
+    words = isinstance(at, dict | str)
+    if words or isinstance(at, list) and any(isinstance(z, list | tuple) for z in at):
         raise TypeError(
             "several points are a list of pairs of a label and a point, "
             f'[("a", z), ...], got {described(at)}; one point is a tuple'

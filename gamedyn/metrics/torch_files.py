@@ -92,7 +92,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             archives, or contains anything but a dictionary of such tensors; the message
             says what.
     """
-    path, data = read_bytes(Path(path), _MOST_FILE)
+    path, data = read_bytes(path, _MOST_FILE)
     if data.startswith(_OLD_FORMAT):
         raise ValueError(f"{path} has torch's format before zip archives; {_CONVERT}")
     # Counted before the list of them is made, each entry of which takes memory.

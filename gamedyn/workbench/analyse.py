@@ -302,8 +302,8 @@ def _points(problem: Any, at: Any) -> Sequence[tuple[str, Params]]:
     if _labelled(at):
         return at
     # A list of numbers is one point in the wrong form, for which there is an error.
-    words = isinstance(at, dict | str)
-    if words or isinstance(at, list) and any(isinstance(z, list | tuple) for z in at):
+    nested = type(at) is list and any(isinstance(z, list | tuple) for z in at)
+    if nested or isinstance(at, dict | str):
         raise TypeError(
             "several points are a list of pairs of a label and a point, "
             f'[("a", z), ...], got {described(at)}; one point is a tuple'

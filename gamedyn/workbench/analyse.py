@@ -308,7 +308,8 @@ def _points(problem: Any, at: Any) -> Sequence[tuple[str, Params]]:
             "several points are a list of pairs of a label and a point, "
             f'[("a", z), ...], got {described(at)}; one point is a tuple'
         )
-    return [("the point given", at)]
+    point: Any = at
+    return [("the point given", point)]
 
 
 def _labelled(at: Any) -> bool:

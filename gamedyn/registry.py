@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import importlib
 import re
+import reprlib
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -244,7 +245,8 @@ def _public(module: Any) -> list[str]:
 def unknown(kind: str, name: str, known: Sequence[str]) -> ValueError:
     """Make the error of an unknown name, which suggests the nearest known ones."""
     if not isinstance(name, str):
-        return ValueError(f"expected the name of a {kind}, got {described(name)}")
+        given = described(name) if hasattr(name, "__dict__") else reprlib.repr(name)
+        return ValueError(f"unknown {kind} {given}; expected a name")
     near = difflib.get_close_matches(normalised(name), known, n=3, cutoff=0.5)
     if near:
         hint = f"did you mean {', '.join(near)}?"

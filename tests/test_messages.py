@@ -338,7 +338,7 @@ MISTAKES = {
     ),
     "a game for its name": (
         lambda: gd.games.make(GAME),
-        "name of a game, got Game",
+        "unknown game Game; expected a name",
     ),
     "points without labels": (
         lambda: gd.analyse(problem(), [START, START]),

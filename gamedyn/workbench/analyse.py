@@ -302,12 +302,15 @@ def _points(problem: Any, at: Any) -> Sequence[tuple[str, Params]]:
         return [(f"solution {k}", point) for k, point in enumerate(problem.solutions)]
     if _labelled(at):
         return at
-    if isinstance(at, list | dict) or any(isinstance(own, str) for own in at):
+    # A list of numbers is one point in the wrong form, for which there is an error.
+    nested = type(at) is list and any(isinstance(z, list | tuple) for z in at)
+    if nested or isinstance(at, dict | str):
         raise TypeError(
             "several points are a list of pairs of a label and a point, "
             f'[("a", z), ...], got {described(at)}; one point is a tuple'
         )
-    return [("the point given", at)]
+    point: Any = at
+    return [("the point given", point)]
 
 
 def _labelled(at: Any) -> bool:

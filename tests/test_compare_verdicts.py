@@ -163,7 +163,13 @@ def tuned_on(exponent, constant):
 
 
 @pytest.mark.parametrize(
-    ("exponent", "constant"), [(0, 1e6), (30, 0.0), (-150, 0.0), (150, 0.0)]
+    ("exponent", "constant"),
+    [
+        (-150, 1e6),
+        pytest.param(30, 0.0, marks=pytest.mark.slow),
+        pytest.param(150, 0.0, marks=pytest.mark.slow),
+        pytest.param(0, 1e9, marks=pytest.mark.slow),
+    ],
 )
 def test_units_and_constants_change_no_row(exponent, constant):
     plain, other = tuned_on(0, 0.0).rows[0], tuned_on(exponent, constant).rows[0]
@@ -177,7 +183,10 @@ def test_units_and_constants_change_no_row(exponent, constant):
     "matrix",
     [
         [[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0]],
-        [[-1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]],
+        pytest.param(
+            [[-1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_duplicated_strategies_leave_the_distance_blank(matrix):

@@ -26,7 +26,7 @@ from gamedyn.workbench.mean_field import (
 )
 from gamedyn.workbench.points import known_solutions, scales, targets
 from gamedyn.workbench.problems import as_problem, by_name, no_rule
-from gamedyn.workbench.race import Race, draw_starts, misfit, race
+from gamedyn.workbench.race import Race, draw_starts, misfit, racer
 from gamedyn.workbench.results import NOTES, TOLERANCE, Comparison, Curve, Row
 from gamedyn.workbench.summaries import Entrant, summarise
 from gamedyn.workbench.tuning import GRID, Judge, Tuned, tune
@@ -240,11 +240,10 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
     judge = Judge(to, scale.rounding, known.bounded, known.continuum)
 
     def runs_of(entrant: Entrant) -> Callable[[np.ndarray], Race]:
-        return lambda steps: race(
+        return racer(
             problem,
             entrant.method,
             starts,
-            steps,
             evaluations,
             keys,
             sampled=entrant.sampled,
@@ -252,26 +251,26 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
             unit=scale.unit,
         )
 
-    def tuned(entrant: Entrant) -> Tuned:
+    def tuned(entrant: Entrant, run: Callable[[np.ndarray], Race]) -> Tuned:
         if isinstance(entrant.method, Rule):
-            return tune(runs_of(entrant), np.ones(1), judge, widen=False)
-        return tune(runs_of(entrant), grid, judge, widen=step_size == "auto")
+            return tune(run, np.ones(1), judge, widen=False)
+        return tune(run, grid, judge, widen=step_size == "auto")
 
     references: dict[bool, float] = {}
 
     def reference(sampled: bool) -> float:
         """Extragradient's tuned step, computed when first asked for."""
         if sampled not in references:
-            references[sampled] = tuned(
-                Entrant(REFERENCE, REFERENCE, sampled)
-            ).step_size
+            entrant = Entrant(REFERENCE, REFERENCE, sampled)
+            references[sampled] = tuned(entrant, runs_of(entrant)).step_size
         return references[sampled]
 
     # One race per row, of which the best step size is kept.
     runs: list[Tuned] = []
     for entrant in entrants:
         progress(entrant.label)
-        best = tuned(entrant)
+        run = runs_of(entrant)
+        best = tuned(entrant, run)
         if entrant.method == REFERENCE:
             references[entrant.sampled] = best.step_size
         if (
@@ -280,8 +279,7 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
             and isinstance(entrant.method, str)
         ):
             size = reference(entrant.sampled)
-            shown = runs_of(entrant)(np.array([size]))
-            best = Tuned(shown, size, False, ("no_contraction",))
+            best = Tuned(run(np.array([size])), size, False, ("no_contraction",))
         runs.append(best)
 
     # Where each of them ended, and what it did.

@@ -145,7 +145,7 @@ def end(curve: np.ndarray) -> float:
     if not finite.size:
         return math.nan
     few = finite[-min(_END, max(2, finite.size // _BLOCKS)) :]
-    swings = bool(np.any(few[1:] > 2 * few[:-1]))
+    swings = bool(np.any(few[1:] / 2 > few[:-1]))
     return float(few.max() if swings else few[-1])
 
 

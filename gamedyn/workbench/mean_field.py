@@ -1,5 +1,6 @@
 """The field on the whole of a stochastic problem: exact, or a mean with its error."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -87,9 +88,9 @@ def full_field(problem: Problem) -> tuple[Field, Batch]:
     if problem.info.num_components is not None:
         batch = jnp.arange(problem.info.num_components)
         return at_batch(field, batch), batch
-    if has_mean(problem):
+    if problem.sample is None or has_mean(problem):
         return field, None
-    return Partial(_mean, field, _frozen(problem)), None
+    return Partial(_mean, field, _frozen(problem.sample)), None
 
 
 def fixed_batch(problem: Problem) -> Batch:
@@ -102,7 +103,7 @@ def fixed_batch(problem: Problem) -> Batch:
         `None` where the losses need no batch or have a mean, all indices of a finite
         sum, else one draw.
     """
-    if has_mean(problem):
+    if problem.sample is None or has_mean(problem):
         return full_field(problem)[1]
     return problem.sample(jax.random.key(0))
 
@@ -126,15 +127,14 @@ def standard_error(field: Field, point: Params) -> float:
     Returns:
         The standard error; 0 where the field is exact.
     """
-    if num_batches(field) is None:
+    if not isinstance(field, Partial) or num_batches(field) is None:
         return 0.0
     each = np.asarray(jax.jit(_each)(*field.args, point), np.float64)
     return float(np.linalg.norm(each.std(axis=0, ddof=1) / np.sqrt(len(each))))
 
 
-def _frozen(problem: Problem) -> Batch:
+def _frozen(draw: Callable[[jax.Array], Batch]) -> Batch:
     """Draw the batches, as many as their size allows."""
-    draw = problem.sample
     shapes = jax.eval_shape(draw, jax.random.key(0))
     size = max(1, sum(leaf.size for leaf in jax.tree.leaves(shapes)))
     count = int(np.clip(_ENTRIES // size, _FEWEST, BATCHES))

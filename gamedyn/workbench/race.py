@@ -101,6 +101,34 @@ def race(
     steps: np.ndarray,
     budget: int,
     keys: jax.Array,
+    **options: Any,
+) -> Race:
+    """Run one method at all step sizes from all starts, in one jitted sweep.
+
+    Args:
+        problem: the problem.
+        method: as in `racer`.
+        starts: as in `racer`.
+        steps: the step sizes, shape `(p,)`.
+        budget: as in `racer`.
+        keys: as in `racer`.
+        **options: as in `racer`.
+
+    Returns:
+        The recorded curves, with the costs they are counted in.
+
+    Raises:
+        ValueError: if the name is unknown, or the method is not for this problem.
+    """
+    return racer(problem, method, starts, budget, keys, **options)(steps)
+
+
+def racer(
+    problem: Problem,
+    method: str | Rule,
+    starts: Params,
+    budget: int,
+    keys: jax.Array,
     *,
     sampled: bool = False,
     noise: float = 0.0,
@@ -108,8 +136,8 @@ def race(
     points: bool = True,
     rows: int | None = None,
     unit: float = 1.0,
-) -> Race:
-    r"""Run one method at all step sizes from all starts, in one jitted sweep.
+) -> Callable[[np.ndarray], Race]:
+    r"""Prepare the races of one method, which compile once for all step sizes.
 
     The natural residual of an output z is $u\,|z - P(z - F(z)/u)|$, F the field on the
     whole problem, P the projection onto the players' domains and u a unit of F.
@@ -119,7 +147,6 @@ def race(
         method: a registered method that is defined on the problem, see `misfit`; or a
             rule, which runs as it is on the gradient field, whatever the step sizes.
         starts: one per seed, stacked along a leading axis of length s.
-        steps: the step sizes, shape `(p,)`.
         budget: joint field evaluations of every run.
         keys: a key for the randomness of each seed, shape `(s,)`.
         sampled: whether the field is evaluated on the problem's minibatches; on all of
@@ -134,7 +161,7 @@ def race(
         unit: u, which makes a difference on constrained domains only.
 
     Returns:
-        The recorded curves, with the costs they are counted in.
+        A function of the step sizes, shape `(p,)`, which returns the race.
 
     Raises:
         ValueError: if the name is unknown, or the method is not for this problem.
@@ -206,35 +233,45 @@ def race(
         return sweep(one, grid, chunk=_CHUNK)
 
     dtype = jnp.result_type(*jax.tree.leaves(starts))
-    grid = (
-        jnp.repeat(jnp.asarray(steps, dtype), seeds),
-        jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(steps)), starts),
-        jnp.concatenate([keys] * len(steps)),
-    )
-    curves, status, ends = run(problem, field, batch, sample, grid)
+    width = 0
 
-    # On the host, with one axis for the step sizes and one for the seeds.
-    residual, distance, other, path = curves
+    def at(steps: np.ndarray) -> Race:
+        # As many runs as ever before: fewer are filled up, so that nothing is compiled
+        # a second time.
+        nonlocal width
+        width = max(width, len(steps))
+        filled = np.append(steps, np.repeat(steps[-1:], width - len(steps)))
+        grid = (
+            jnp.repeat(jnp.asarray(filled, dtype), seeds),
+            jax.tree.map(lambda leaf: jnp.concatenate([leaf] * width), starts),
+            jnp.concatenate([keys] * width),
+        )
+        curves, status, ends = run(problem, field, batch, sample, grid)
 
-    def shaped(array):
-        array = np.asarray(array)
-        return array.reshape(len(steps), seeds, *array.shape[1:])
+        # On the host, with one axis for the step sizes and one for the seeds.
+        residual, distance, other, path = curves
 
-    return Race(
-        entry=entry,
-        varies=varies,
-        num_batches=shape.num_batches,
-        period=shape.period,
-        cost=cost,
-        stochastic=stochastic,
-        evaluations=cost * stride * np.arange(num_steps // stride + 1),
-        residual=shaped(residual),
-        distance=shaped(distance) if problem.solutions else None,
-        measure=jax.tree.map(shaped, other),
-        points=shaped(path)[:, 0] if keep_points else None,
-        ends=shaped(ends),
-        status=shaped(status),
-    )
+        def shaped(array):
+            array = np.asarray(array)
+            return array.reshape(width, seeds, *array.shape[1:])[: len(steps)]
+
+        return Race(
+            entry=entry,
+            varies=varies,
+            num_batches=shape.num_batches,
+            period=shape.period,
+            cost=cost,
+            stochastic=stochastic,
+            evaluations=cost * stride * np.arange(num_steps // stride + 1),
+            residual=shaped(residual),
+            distance=shaped(distance) if problem.solutions else None,
+            measure=jax.tree.map(shaped, other),
+            points=shaped(path)[:, 0] if keep_points else None,
+            ends=shaped(ends),
+            status=shaped(status),
+        )
+
+    return at
 
 
 def _prime(least: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gamedyn.checks import check_positive_integer, is_known
 from gamedyn.divergences import checks
-from gamedyn.trees import inverse_size
+from gamedyn.trees import inverse_size, resized
 
 _DIRECTIONS_AT_ONCE = 16
 
@@ -93,7 +93,7 @@ def wasserstein_1d(
         return jnp.sum(widths * _power_of_size(differences, p))
     # In units of the largest difference, no power of which is too small or too large.
     by = inverse_size(differences).astype(x.dtype)
-    total = jnp.sum(widths * _power_of_size(by * differences, p))
+    total = jnp.sum(widths * _power_of_size(resized(by, differences), p))
     return _power(total, 1 / p) / by
 
 
@@ -145,7 +145,7 @@ def sliced_wasserstein(
     centre = x[:1]
     x, y = x - centre, y - centre
     by = inverse_size((x, y)).astype(x.dtype) if root else jnp.ones((), x.dtype)
-    x, y = by * x, by * y
+    x, y = resized(by, (x, y))
 
     def along(direction):
         return wasserstein_1d(x @ direction, y @ direction, a, b, p=p, root=False)
@@ -413,7 +413,7 @@ def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
 def distances(x: jax.Array, y: jax.Array) -> jax.Array:
     """Compute all distances, shapes (n, d), (m, d) -> (n, m), in any unit of length."""
     by = inverse_size((x, y)).astype(x.dtype)
-    return safe_sqrt(squared_distances(by * x, by * y)) / by
+    return safe_sqrt(squared_distances(*resized(by, (x, y)))) / by
 
 
 def safe_sqrt(values: jax.Array) -> jax.Array:
@@ -602,7 +602,7 @@ def _assignment(cost: np.ndarray) -> np.ndarray:
     except ValueError as reason:
         raise ValueError(_INFEASIBLE) from reason
     paid = costs[rows, columns].sum()
-    if costs.max() > 1e3 * paid:
+    if costs.max() > 1e3 * paid > 0:
         # Beside the largest, small ones were lost; what no better matching can afford
         # is cut, and they are all there is.
         rows, columns = linear_sum_assignment(np.minimum(costs, 2 * paid))

@@ -100,9 +100,31 @@ def unit(tree: PyTree) -> jax.Array:
     span = -jnp.finfo(largest.dtype).minexp
     shift = 2.0 ** round(0.59 * span)
     up = largest < 2.0 ** round(-0.39 * span)
-    down = largest > 2.0 ** round(0.39 * span)
+    down = (largest > 2.0 ** round(0.39 * span)) & jnp.isfinite(largest)
     one = jnp.ones((), largest.dtype)
     return jnp.where(up, shift * one, jnp.where(down, one / shift, one))
+
+
+def resized(by: jax.Array, tree: PyTree) -> PyTree:
+    """Multiply by a power of two from `unit` or `inverse_size`, for products to come.
+
+    A compiler that knows all numbers would multiply squares, of factor and entry, and
+    there would be no such numbers. A bound that nothing exceeds keeps it from that.
+
+    Args:
+        by: the factor.
+        tree: what it was made for.
+
+    Returns:
+        The tree, every leaf in its own dtype.
+    """
+
+    def multiply(leaf: jax.Array) -> jax.Array:
+        most = 2.0 ** round(0.9 * jnp.finfo(leaf.dtype).maxexp)
+        bound = jnp.where(by == 1, jnp.inf, most).astype(leaf.dtype)
+        return jnp.clip(by.astype(leaf.dtype) * leaf, -bound, bound)
+
+    return jax.tree.map(multiply, tree)
 
 
 def inverse_size(tree: PyTree) -> jax.Array:
@@ -139,7 +161,10 @@ def norm(tree: PyTree) -> jax.Array:
     dtype = by.dtype
     square = functools.reduce(
         jnp.add,
-        [jnp.sum((by * leaf.astype(dtype)) ** 2) for leaf in jax.tree.leaves(tree)],
+        [
+            jnp.sum(resized(by, leaf.astype(dtype)) ** 2)
+            for leaf in jax.tree.leaves(tree)
+        ],
         jnp.zeros((), dtype),
     )
     zero = square == 0  # not where it is NaN
@@ -157,7 +182,7 @@ def share(tree: PyTree, along: PyTree) -> jax.Array:
         A scalar of the working dtype.
     """
     unit_a, unit_b = unit(tree), unit(along)
-    a, b = scale(unit_a, tree), scale(unit_b, along)
+    a, b = resized(unit_a, tree), resized(unit_b, along)
     square = inner(b, b)
     zero = square == 0
     ratio = inner(a, b) / jnp.where(zero, 1, square)

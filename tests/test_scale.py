@@ -12,7 +12,7 @@ import pytest
 from jax.tree_util import Partial
 
 import gamedyn as gd
-from gamedyn import divergences, trees
+from gamedyn import divergences, metrics, trees
 from gamedyn.analysis import certificates, certify, certify_large, lanczos, path_angle
 from gamedyn.analysis.bounds import spectrum_bounds
 from gamedyn.analysis.spectra import arnoldi, spectral_density, trace
@@ -57,6 +57,13 @@ def test_norms_of_nothing_and_of_what_is_no_number():
         assert same(float(trees.norm(jnp.array([1.0, bad]))))
         assert same(trees.norm_on_host(np.array([1.0, bad])))
     assert float(trees.norm((jnp.zeros(3), jnp.zeros(0)))) == 0
+    # Where the compiler knows the numbers, too.
+    for size in (0.0, 1e-300, 1e-200, 1e200, 1e300):
+        vector = size * np.array([3.0, 4.0])
+        known = jax.jit(lambda v=vector: trees.norm(jnp.asarray(v)))()
+        np.testing.assert_allclose(known, 5 * size, rtol=1e-14)
+        known = jax.jit(lambda v=vector: _line(v[:, None], 0 * v[:, None], p=3))()
+        np.testing.assert_allclose(known, size * 45.5 ** (1 / 3), rtol=1e-14)
     assert jax.grad(trees.norm)(jnp.zeros(2)).tolist() == [0, 0]
     for size in (1e-200, 1e200):
         slope = jax.grad(trees.norm)(size * jnp.array([3.0, 4.0]))
@@ -556,6 +563,20 @@ POWERS = {  # by which power of the unit of length a distance is scaled
         ),
     ),
     "squares": (2, divergences.frechet_squared),
+    "density": (
+        0,
+        lambda x, y: (
+            metrics.prdc(
+                generated=x, reference=y, num_neighbours=1, num_neighbours_coverage=2
+            ).density
+        ),
+    ),
+    "nearest": (
+        1,
+        lambda x, y: metrics.nearest_neighbour_distances(
+            generated=x, reference=y
+        ).distances.sum(),
+    ),
 }
 
 

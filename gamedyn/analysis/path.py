@@ -8,7 +8,7 @@ import numpy as np
 
 from gamedyn.fields import Field, as_field
 from gamedyn.game import Batch, Game, Params, check_params
-from gamedyn.trees import inner, norm, scale, unit
+from gamedyn.trees import inner, norm, resized, unit
 
 
 class PathAngle(NamedTuple):
@@ -87,7 +87,7 @@ def path_angle(
     line = jax.tree.map(jnp.subtract, second, first)
     length = norm(line)
     line_unit = unit(line)
-    in_units = scale(line_unit, line)
+    in_units = resized(line_unit, line)
     if positions is None:
         positions = jnp.asarray(np.linspace(-0.1, 1.1, 100), length.dtype)
     positions = jnp.asarray(positions, length.dtype)
@@ -105,7 +105,7 @@ def path_angle(
         flow = jax.tree.map(jnp.negative, field(point, batch))
         flow_unit = unit(flow)
         size = norm(flow)
-        product = inner(in_units, scale(flow_unit, flow))
+        product = inner(in_units, resized(flow_unit, flow))
         return product, size, size * flow_unit
 
     products, norms, lengths = jax.lax.map(at, positions)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gamedyn.checks import check_positive_integer
 from gamedyn.divergences import checks
 from gamedyn.divergences.transport import squared_distances
-from gamedyn.trees import inverse_size
+from gamedyn.trees import inverse_size, resized
 
 _BLOCK_ENTRIES = 2**22  # distances held at a time
 
@@ -72,7 +72,7 @@ def _share_inside(x: jax.Array, centres: jax.Array, k: int) -> jax.Array:
     origin = centres[:1]
     x, centres = x - origin, centres - origin
     by = inverse_size((x, centres)).astype(x.dtype)
-    x, centres = by * x, by * centres
+    x, centres = resized(by, (x, centres))
     at_once = max(1, _BLOCK_ENTRIES // max(len(x), len(centres)))
 
     def squared_radius(centre):

@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 from gamedyn.fields.base import Field, as_field, cross_jvp, is_zero_sum, jvp
 from gamedyn.fields.registry import register, without_step
 from gamedyn.game import Batch, Game, Params
-from gamedyn.trees import add_scaled, inner, scale, size, subtract, unit
+from gamedyn.trees import add_scaled, inner, resized, scale, size, subtract, unit
 
 
 def consensus(game_or_field: Game | Field, weight: Any = 1.0) -> Field:
@@ -133,7 +133,7 @@ def _aligned(
     # outweighs the product, or is outweighed, whatever the digits.
     trees = direction, adjustment, slope
     units = tuple(map(unit, trees))
-    a, b, c = map(scale, units, trees)
+    a, b, c = map(resized, units, trees)
     product = inner(a, c) * inner(b, c) / size(params)
     bias = jnp.asarray(alignment, product.dtype)
     for by in (*units, units[2]):

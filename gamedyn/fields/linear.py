@@ -15,7 +15,15 @@ import jax.numpy as jnp
 from gamedyn.checks import check_positive, check_positive_integer
 from gamedyn.game import PyTree
 from gamedyn.loops import bounded_while
-from gamedyn.trees import add_scaled, inner, inverse_size, norm, scale, subtract
+from gamedyn.trees import (
+    add_scaled,
+    inner,
+    inverse_size,
+    norm,
+    resized,
+    scale,
+    subtract,
+)
 
 Linear = Callable[[PyTree], PyTree]
 
@@ -222,7 +230,7 @@ def _conjugate_gradient(matvec, right, limit, max_steps):
     """Hestenes and Stiefel, 1952, from zero: solution, residual, steps."""
     # In units of the right-hand side: squares of tiny ones would be nothing.
     by = inverse_size(right)
-    right, limit = scale(by, right), by * limit
+    right, limit = resized(by, right), by * limit
     square = inner(right, right)
     zero = jax.tree.map(jnp.zeros_like, right)
 
@@ -250,10 +258,10 @@ def _least_squares(matvec, transposed, right, limit, max_steps):
     # In units of the right-hand side and of the system, found by the first product:
     # squares of tiny images would be nothing, those of large ones too much.
     by = inverse_size(right)
-    right, limit = scale(by, right), by * limit
+    right, limit = resized(by, right), by * limit
     slope = transposed(right)
     of_system = inverse_size(slope)
-    slope = scale(of_system, slope)
+    slope = resized(of_system, slope)
     first = inner(slope, slope)
     zero = jax.tree.map(jnp.zeros_like, right)
     tiny = jnp.finfo(first.dtype).eps ** 2
@@ -310,7 +318,7 @@ def least_residual(
         of simpler GMRES, 2010.
     """
     by = inverse_size(right).astype(right.dtype)
-    right = by * right  # images of tiny directions would be nothing
+    right = resized(by, right)  # images of tiny directions would be nothing
     limit = tolerance * norm(right)
     eps = jnp.finfo(right.dtype).eps
 

@@ -104,9 +104,7 @@ def prdc(
             f"{max(k, k_coverage)} neighbours need more points than that in each set, "
             f"got {len(y)} generated and {len(x)} reference points"
         )
-    # Centring does not change distances, and loses less of them to cancellation.
-    centre = x.mean(axis=0)
-    x, y = x - centre, y - centre
+    x, y, _ = _about_one(x, y)
     radii, radii_coverage = _squared_radii(x, (k, k_coverage))
     (radii_generated,) = _squared_radii(y, (k,))
 
@@ -155,11 +153,27 @@ def nearest_neighbour_distances(*, generated: Any, reference: Any) -> Neighbours
         ([1.0, 0.0], [0, 1])
     """
     y, x = checks.points(generated=generated, reference=reference)
-    centre = x.mean(axis=0)
-    blocks = _squared_distances(y - centre, x - centre)
+    x, y, exponent = _about_one(x, y)
+    blocks = _squared_distances(y, x)
     indices = np.concatenate([squares.argmin(axis=1) for _, squares, _ in blocks])
     # From differences, since the squares above are rounded: copies have distance 0.
-    return Neighbours(np.linalg.norm(y - x[indices], axis=1), indices)
+    distances = np.linalg.norm(y - x[indices], axis=1)
+    return Neighbours(np.ldexp(distances, exponent), indices)
+
+
+def _about_one(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Centre features, and divide them by a power of two, whose exponent is returned.
+
+    Neither changes how distances compare; centred, less is lost to cancellation, and
+    squares of numbers about one exist.
+    """
+    exponent = int(np.frexp(max(np.abs(x).max(), np.abs(y).max()))[1])
+    x, y = np.ldexp(x, -exponent), np.ldexp(y, -exponent)
+    centre = x.mean(axis=0)
+    x, y = x - centre, y - centre
+    # Again, after an offset: copies stay copies, as both are exact.
+    again = int(np.frexp(max(np.abs(x).max(), np.abs(y).max()))[1])
+    return np.ldexp(x, -again), np.ldexp(y, -again), exponent + again
 
 
 def _squared_radii(x: np.ndarray, ks: tuple[int, ...]) -> list[np.ndarray]:

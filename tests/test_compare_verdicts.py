@@ -56,6 +56,8 @@ WORDS = {
     "cycle through zero": (np.abs(np.cos(STEPS / 9)), "marginal"),
     "down to a level": (1 + 9 * 0.95**STEPS, "marginal"),
     "up to a level": (1 - 0.9 * 0.95**STEPS, "marginal"),
+    "bursts": (np.where(STEPS % 700 < 20, 1.0, 1e-3), "unclear"),
+    "stuck far below": (1 / np.minimum(1 + STEPS, 100.0), "unclear"),
     "growing": (1.01**STEPS, "diverging"),
     "growing slowly": ((1.0 + STEPS) ** 0.5, "diverging"),
     "growing and passing": (1.01**STEPS * np.abs(np.sin(STEPS)), "diverging"),

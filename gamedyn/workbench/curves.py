@@ -14,6 +14,7 @@ import numpy as np
 _STAY = 4  # points at least that a curve must stay below a tolerance to have met it
 _BLOCKS = 8  # pieces of a run whose maxima are compared
 _END = 16  # points at most that the end of a curve is made of
+_LEVEL = math.log(30)  # how much the maxima of what is called marginal may differ
 _TREND = 0.02  # a smaller change of the log maxima between blocks counts as none
 
 
@@ -150,12 +151,14 @@ def end(curve: np.ndarray) -> float:
 
 
 def direction(curves: np.ndarray, evaluations: np.ndarray) -> str:
-    """Say in a word where curves go: "converging", "marginal" or "diverging".
+    """Say in a word where curves go: "converging", "marginal", "diverging", "unclear".
 
     The run is cut into eight pieces of equal work. Curves converge, or diverge, where
     the maxima of the last two are well below, or above, those of the four before; or
     where all maxima of the second half fall, or grow, at a speed that lasts: that of a
-    power of the work does, that of an approach to a level does not.
+    power of the work does, that of an approach to a level does not. They are marginal
+    where all maxima are alike, to a factor of 30; a run that bursts now and then, or
+    stands far below its start, is unclear.
 
     Args:
         curves: not negative, shape `(s, m)`; medians over s are judged.
@@ -176,10 +179,11 @@ def direction(curves: np.ndarray, evaluations: np.ndarray) -> str:
     steps = np.diff(tops[3:])
     early, late = tops[5] - tops[3], tops[7] - tops[5]
     lasting = abs(late) > _TREND and late / early > 0.5 if early else False
-    if after.max() < before.min() - 0.35 or (lasting and (steps < 0).all()):
-        level = late > -_TREND  # it was falling once, and stands now
-        return "marginal" if level else "converging"
-    if after.min() > before.max() + 0.35 or (lasting and (steps > 0).all()):
-        level = late < _TREND
-        return "marginal" if level else "diverging"
-    return "marginal"
+    # What was falling, or growing, once and stands now does neither.
+    falls = after.max() < before.min() - 0.35 or (lasting and bool((steps < 0).all()))
+    if falls and late < -_TREND:
+        return "converging"
+    grows = after.min() > before.max() + 0.35 or (lasting and bool((steps > 0).all()))
+    if grows and late > _TREND:
+        return "diverging"
+    return "marginal" if np.ptp(tops) < _LEVEL else "unclear"

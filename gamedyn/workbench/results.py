@@ -102,8 +102,8 @@ class Row:
             good (all if it never did); the rate is fitted to their second half.
         solved_in: evaluations to 1e-12 of the starting distance, where there are too
             few of them to fit a rate.
-        behaviour: "converging", "marginal", "diverging", "too short", "noise floor" or
-            "at rest", of the upper envelope.
+        behaviour: "converging", "marginal", "diverging", "unclear", "too short",
+            "noise floor" or "at rest", of the upper envelope.
         status: the name of the solver's status; NON_FINITE is shown as DIVERGED.
         notes: keys of `NOTES`.
         error: the standard error of a stochastic row's residual, `None` in others.

@@ -509,6 +509,26 @@ def test_exact_transport_of_any_unit_and_range(seed, exponent, far):
         np.testing.assert_allclose(value / size, expected, rtol=1e-6)
 
 
+@hypothesis.given(seed=st.integers(0, 2**31 - 1))
+@hypothesis.settings(max_examples=20)
+@hypothesis.example(77)
+@hypothesis.example(460)
+@hypothesis.example(810)
+def test_exact_transport_of_small_masses(seed):
+    random = np.random.default_rng(seed)
+    n, m = random.integers(2, 9, 2)
+    x, y = np.sort(random.normal(size=n)), np.sort(random.normal(size=m))
+    a, b = (random.dirichlet(np.full(size, 0.2)) for size in (n, m))
+    # On the line, what is behind every point crosses it.
+    ends = np.concatenate([x, y])
+    order = np.argsort(ends)
+    behind = np.cumsum(np.concatenate([a, -b])[order])[:-1]
+    expected = np.abs(behind) @ np.diff(ends[order])
+    cost = np.abs(x[:, None] - y[None, :])
+    for solve in (divergences.optimal_transport, divergences.optimal_transport_dual):
+        np.testing.assert_allclose(solve(cost, a, b).value, expected, rtol=1e-6)
+
+
 def test_exact_transport_beside_one_huge_cost():
     cost = np.array([[0.1, 1e15], [1.0, 0.2]])
     a, b = np.array([0.5, 0.5]), np.array([0.9, 0.1])

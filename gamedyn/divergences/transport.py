@@ -522,8 +522,9 @@ def _prepare_host(
 # lower the costs to what is left to be decided, larger costs are cut to what no better
 # plan can afford, and the program is solved again, until nothing is left.
 
-_ROUNDS = 8  # at most; each gains six digits, and the first is nearly always enough
+_ROUNDS = 12  # at most; each gains six digits, and the first is nearly always enough
 _AFFORDABLE = 1e3  # times what is left: a share of 1/1000 would cost all of it
+_GAINED = 0.1  # of what was left; less is a sign that smaller shares pay more
 _INFEASIBLE = "no coupling avoids all forbidden pairs (infinite costs)"
 _SETTLED = 1e-9  # of what the plan pays
 
@@ -577,13 +578,17 @@ def _refined(
     first_f, first_g = conjugated(np.zeros(len(a)), finite)
     costs = np.maximum(finite - first_f[:, None] - first_g[None, :], 0)
     f, g = np.zeros(len(a)), np.zeros(len(b))
+    affordable, before = _AFFORDABLE, math.inf
     for _ in range(_ROUNDS):
         reduced = np.maximum(costs - f[:, None] - g[None, :], 0)
         left = paid(plan, reduced)
         if math.isfinite(left) and left <= _SETTLED * paid(plan, costs):
             break
+        if not left <= _GAINED * before:
+            affordable *= _AFFORDABLE
+        before = left
         largest = np.max(reduced, initial=0, where=allowed) or 1.0
-        most = min(_AFFORDABLE * left, largest)
+        most = min(affordable * left, largest)
         found = improve(np.minimum(reduced / most, 1), allowed)
         f, g = conjugated(f + most * found.f, costs)
         if not paid(plan, costs) <= paid(found.plan, costs):

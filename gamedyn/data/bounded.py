@@ -1,10 +1,11 @@
 """Files read whole, and streams inflated, within bounds that are known beforehand."""
 
+import os
 import stat
 import zlib
 from pathlib import Path
 
-PathLike = str | Path
+PathLike = str | os.PathLike[str]
 
 MOST_BYTES = 2**32
 """How many bytes a file may have, and may announce, unless a reader is told more."""

@@ -89,8 +89,9 @@ class Problem:
         for name in ("init", "sample"):
             function = getattr(self, name)
             if isinstance(function, (*_NO_STANDINS, Game)):
-                start = isinstance(function, (tuple, list)) and name == "init"
-                hint = f": lambda key: {reprlib.repr(tuple(function))}" if start else ""
+                hint = ""
+                if isinstance(function, (tuple, list)) and name == "init":
+                    hint = f": lambda key: {reprlib.repr(tuple(function))}"
                 raise TypeError(
                     f"{name} must be a function of a key, got "
                     f"{described(function)}{hint}"

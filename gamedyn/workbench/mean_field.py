@@ -104,6 +104,7 @@ def fixed_batch(problem: Problem) -> Batch:
     """
     if has_mean(problem):
         return full_field(problem)[1]
+    assert problem.sample is not None  # else it has a mean
     return problem.sample(jax.random.key(0))
 
 
@@ -126,7 +127,7 @@ def standard_error(field: Field, point: Params) -> float:
     Returns:
         The standard error; 0 where the field is exact.
     """
-    if num_batches(field) is None:
+    if not isinstance(field, Partial) or num_batches(field) is None:
         return 0.0
     each = np.asarray(jax.jit(_each)(*field.args, point), np.float64)
     return float(np.linalg.norm(each.std(axis=0, ddof=1) / np.sqrt(len(each))))
@@ -135,6 +136,7 @@ def standard_error(field: Field, point: Params) -> float:
 def _frozen(problem: Problem) -> Batch:
     """Draw the batches, as many as their size allows."""
     draw = problem.sample
+    assert draw is not None
     shapes = jax.eval_shape(draw, jax.random.key(0))
     size = max(1, sum(leaf.size for leaf in jax.tree.leaves(shapes)))
     count = int(np.clip(_ENTRIES // size, _FEWEST, BATCHES))

@@ -155,8 +155,9 @@ def summarise(
 
     # Where the two cannot meet: a solution left because it repels.
     marginal = predicted is not None and abs(log_rate(predicted)) < to.marginal
-    agreeing = predicted is not None and not blank
-    agreeing = agreeing and rates_agree(rate, predicted, spent)
+    agreeing = (
+        predicted is not None and not blank and rates_agree(rate, predicted, spent)
+    )
     repelled = (
         predicted is not None
         and log_rate(predicted) > 0

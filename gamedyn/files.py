@@ -59,7 +59,8 @@ def folder(path: Path) -> Iterator[Path]:
     """Write a new folder atomically: it appears complete, or not at all.
 
     Args:
-        path: the new folder; it must not exist, or be empty.
+        path: the new folder; it must not exist, or be empty. Where it is a link, what
+            the link names.
 
     Yields:
         A temporary folder in the same parent, to write the files into.
@@ -68,6 +69,8 @@ def folder(path: Path) -> Iterator[Path]:
         FileExistsError: if the folder is not empty, or `path` is a file.
         OSError: if its parent cannot be written to.
     """
+    if path.is_symlink():  # no folder could be put in its place
+        path = path.resolve()
     if path.is_dir() and any(path.iterdir()):
         raise FileExistsError(f"{path} already holds results; choose another --out")
     if path.exists() and not path.is_dir():
@@ -209,10 +212,3 @@ def parse_json(data: bytes) -> Any:
         if not layer:
             return value
     raise ValueError("it is nested too deeply")
-
-
-def printable(text: str) -> str:
-    """Write out the characters that a terminal would obey instead of showing."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )

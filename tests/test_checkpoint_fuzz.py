@@ -564,9 +564,18 @@ def test_other_files_do_not_matter(path):
     (path / ".DS_Store").write_bytes(b"x")
     (path / "notes").symlink_to("/etc")
     assert written(tried(path))
-    for name in ("notes", "-1", "1.5", "²"):
+    # Not even a number that no run can reach: none of these is a step.
+    for name in ("notes", "-1", "1.5", "²", "9" * 255, "0" * 250 + "90"):
         (path.parent / name).mkdir()
     assert written(train.load(path.parents[1]))
+    checkpoints.Store(path.parent, 2, 1).clean(STEP)
+    assert (path.parent / ("9" * 255)).is_dir()
+
+
+@pytest.mark.parametrize("step", ["40", 40.0, True, [40]])
+def test_what_is_no_step_is_named(step, path):
+    with pytest.raises(TypeError, match="step must be an integer or None, got"):
+        train.load(path.parents[1], step)
 
 
 def test_a_file_in_place_of_all_checkpoints(path):

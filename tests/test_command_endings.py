@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from gamedyn import cli
+from gamedyn import cli, files
 from gamedyn.commands import ending, listing
 from gamedyn.recipes import lookup
+from gamedyn.text import for_terminal
 
 pytestmark = pytest.mark.usefixtures("folder")
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and devices of POSIX")
@@ -342,6 +344,36 @@ def test_all_of_an_error_is_shown_on_request(arguments, capsys, monkeypatch):
     assert "in failing" not in text
     assert "raise error" in text
     assert text.endswith("gamedyn: error: KeyError: 'name'")
+
+
+def test_all_of_an_error_is_shown_and_does_nothing_to_the_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(listing, "run", failing(ValueError("a\x1b[31m\nb\u202e")))
+    _, text = ended(capsys, "list", "losses", "--traceback")
+    assert text == for_terminal(text, lines=True)
+    assert "ValueError: a\\x1b[31m\nb\\u202e" in text
+
+
+def test_a_file_of_ones_own_that_ends_the_program(folder, capsys):
+    """It says so, and the status is none of success."""
+    (folder / "mine.py").write_text("import sys\ndef game():\n    sys.exit(0)\n")
+    status, text = ended(capsys, "compare", "--from", "mine.py:game")
+    assert status == 2
+    assert "game ends the program: SystemExit: 0" in text
+    assert "mine.py, line 3, in game" in text
+
+
+@posix
+@pytest.mark.parametrize("there", [True, False])
+def test_results_go_where_a_link_leads(there, folder):
+    if there:
+        (folder / "real").mkdir()
+    (folder / "out").symlink_to("real")
+    with files.folder(Path("out")) as made:
+        (made / "report.txt").write_text("text")
+    assert (folder / "out").is_symlink()
+    assert (folder / "real" / "report.txt").read_text() == "text"
+    with pytest.raises(FileExistsError), files.folder(Path("out")):
+        pass
 
 
 def test_an_error_of_jax_is_no_bad_input(capsys, monkeypatch):

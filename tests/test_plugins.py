@@ -252,6 +252,16 @@ def test_a_file_named_like_a_module_of_python(folder):
     assert not spec.origin.startswith(str(folder))
 
 
+def test_a_file_named_like_an_installed_package(folder, installed):
+    """It does not stand in for the package, which nothing has imported before."""
+    site = installed()
+    (site / "their_package").mkdir()
+    (site / "their_package" / "__init__.py").write_text("theirs = True")
+    (folder / "their_package.py").write_text("mine = True")
+    assert gd.recipes.import_path(folder / "their_package.py").mine
+    assert importlib.import_module("their_package").theirs
+
+
 @pytest.mark.parametrize("value", ["my_module", "my_module:register"])
 def test_installed_plugins_are_there_at_once(value, installed, capsys):
     site = installed(mine=value)

@@ -201,6 +201,8 @@ DAMAGED = {
     "many digits": b'{"recipe": "mine", "config": {"steps": ' + b"9" * 9000 + b"}}",
     "hash": b'{"recipe": "mine", "config": {}, "recipe_sha256": 3}',
     "continuations": b'{"recipe": "mine", "config": {}, "continuations": 3}',
+    "beyond floats": b'{"recipe": "mine", "config": {}, "continuations": [1e999]}',
+    "twice": b'{"recipe": "mine", "config": {}, "config": {}}',
     "large": b" " * (2**24 + 1),
 }
 

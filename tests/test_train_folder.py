@@ -1,5 +1,6 @@
 """A run's folder: what a resume compares, who may write, what a signal leaves."""
 
+import errno
 import functools
 import importlib.metadata
 import json
@@ -366,11 +367,18 @@ def test_names_with_slashes_stay_apart(tmp_path):
     jax.tree.map(assert_array_equal, checkpoints.fill(tree, stored.arrays), tree)
 
 
-def test_checkpoints_of_the_first_format_are_converted(tmp_path):
+def test_checkpoints_of_the_first_format_are_converted(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with tarfile.open(Path(__file__).with_name("checkpoint_format1.tar.gz")) as file:
         file.extractall(tmp_path, filter="data")
     with pytest.raises(train.CheckpointError, match="has format 1.*train.convert"):
         train.load(tmp_path)
+    with monkeypatch.context() as patch:  # one that cannot be written stays as it was
+        patch.setattr(checkpoints.arrays, "write", full)
+        with pytest.raises(train.CheckpointError, match="the disk is full"):
+            train.convert(tmp_path)
     assert train.convert(tmp_path) == [7]
     assert train.convert(tmp_path) == []
     stored = train.load(tmp_path)

@@ -75,6 +75,8 @@ def run(config: Compare, command: str) -> None:
     # Compare, into a folder that appears whole or not at all.
     problem = problem_of(config)
     names = tuple(name for word in config.rules for name in word.split(",") if name)
+    if config.rules and not names:
+        raise ValueError("--rules names no rule")
     out = config.out or free_folder(problem.info.name)
     shown = console()
     with files.folder(out) as folder:

@@ -77,7 +77,7 @@ def say(error: BaseException, trace: bool = False) -> int:
     if isinstance(error, Unwritable) and error.errno == errno.EPIPE:
         return 128 + 13  # nobody listens any more, and that is no error
     if trace:
-        traceback.print_exception(error, file=sys.stderr)
+        _print("".join(traceback.format_exception(error)).rstrip(), lines=True)
     if isinstance(error, KeyboardInterrupt):
         number = getattr(error, "signal", signal.SIGINT)
         words = ["interrupted", *getattr(error, "__notes__", ())]
@@ -131,9 +131,9 @@ def _platforms() -> list[str]:
         return ["cpu"]
 
 
-def _print(line: str) -> None:
+def _print(text: str, lines: bool = False) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print(for_terminal(line), file=sys.stderr, flush=True)
+        print(for_terminal(text, lines=lines), file=sys.stderr, flush=True)
 
 
 class Unwritable(Exception):

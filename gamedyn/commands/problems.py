@@ -141,6 +141,7 @@ def load_problem(source: str) -> Any:
     from gamedyn import recipes
     from gamedyn.game import Game
     from gamedyn.games import Info, Problem
+    from gamedyn.recipes import frames
     from gamedyn.workbench.problems import as_problem
 
     file, _, name = source.rpartition(":")
@@ -156,7 +157,11 @@ def load_problem(source: str) -> Any:
     function = getattr(module, name, None)
     if not callable(function):
         raise ValueError(f"--from: {file} has no function {name}")
-    made = function()
+    try:
+        made = function()
+    except SystemExit as error:  # it would pass for an end in good order
+        where = f"{frames.words(error)}{frames.place(error)}"
+        raise ValueError(f"--from: {name} ends the program: {where}") from error
     if isinstance(made, Problem):
         problem = made
     elif isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], Game):

@@ -5,13 +5,12 @@ would be written through) or is no file (a device, which reading would wait for)
 refused before anything is opened.
 """
 
-import json
 import os
 import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gamedyn.files import plain_file
+from gamedyn.files import parse_json, read_plain
 
 RECORD = "run.json"
 _LARGEST = 2**24  # bytes of a record
@@ -97,20 +96,10 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that may come from anybody.
 
     Raises:
-        ValueError: if it is larger than 16 MB, or no JSON (NaN and infinity are none).
+        ValueError: if it is larger than 16 MB, or no JSON, see `files.parse_json`.
         OSError: if it cannot be read, or is a link or no file.
     """
-    with plain_file(path) as file:
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
-        raise ValueError(f"{path} is damaged: larger than {_LARGEST} bytes")
     try:
-        return json.loads(data, parse_constant=_refused)
-    except RecursionError:
-        raise ValueError(f"{path} is damaged: nested too deeply") from None
+        return parse_json(read_plain(path, _LARGEST))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _refused(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")

@@ -290,10 +290,13 @@ def _package() -> str:
 def _free_name(name: str, file: Path) -> str:
     """Append underscores until a name is that of no other module, loaded or not."""
     taken = sys.modules.get(name)
-    if taken is None:
-        free = name not in sys.stdlib_module_names
-    else:
+    if taken is not None:
         free = getattr(taken, "__file__", None) == str(file)
+    elif "." in name:
+        free = True  # no import statement finds it
+    else:
+        spec = importlib.util.find_spec(name)
+        free = spec is None or spec.origin in (None, str(file))
     return name if free else _free_name(f"{name}_", file)
 
 

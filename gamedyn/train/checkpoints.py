@@ -33,6 +33,7 @@ import numpy as np
 
 from gamedyn import files
 from gamedyn.game import PyTree
+from gamedyn.text import for_terminal
 from gamedyn.train import arrays
 from gamedyn.train.describe import names, parts, structure
 
@@ -45,6 +46,8 @@ _DEEPEST, _MOST_FOLDERS = 100, 2**20  # dictionaries that names of arrays may as
 
 # The names under which a checkpoint is being written or removed.
 _OWN = re.compile(r"\.[0-9]{9,}\.(partial|going)")
+# Of any alphabet, and as many as the largest number of steps has.
+_NUMBER = re.compile(r"\d{1,19}")
 
 
 class CheckpointError(RuntimeError):
@@ -84,6 +87,7 @@ def load(directory: str | os.PathLike[str], step: int | None = None) -> Checkpoi
 
     Raises:
         FileNotFoundError: if there is no checkpoint, or none of that step.
+        TypeError: if the step is no integer.
         CheckpointError: if the checkpoint of that step, or every checkpoint, is
             damaged.
     """
@@ -93,6 +97,8 @@ def load(directory: str | os.PathLike[str], step: int | None = None) -> Checkpoi
         if checkpoint is None:
             raise FileNotFoundError(f"no checkpoint in {folder}")
         return checkpoint
+    if isinstance(step, bool) or not hasattr(step, "__index__"):
+        raise TypeError(f"step must be an integer or None, got {step!r}")
     if step not in steps(folder):
         raise FileNotFoundError(
             f"no checkpoint of step {step} in {folder}, expected one of {steps(folder)}"
@@ -118,7 +124,7 @@ def newest(folder: Path) -> Checkpoint | None:
         try:
             if path != place(folder, step):
                 raise CheckpointError(
-                    f"checkpoint {files.printable(str(path))} is damaged: its name "
+                    f"checkpoint {for_terminal(path)} is damaged: its name "
                     f"should be {place(folder, step).name}"
                 )
             checkpoint = read(path)
@@ -136,7 +142,7 @@ def newest(folder: Path) -> Checkpoint | None:
 
 
 def listed(folder: Path) -> list[tuple[int, Path]]:
-    """List what claims to be a checkpoint: whatever has a number for its name.
+    """List what claims to be a checkpoint: whatever has a step for its name.
 
     Args:
         folder: the folder of the checkpoints; it need not exist.
@@ -150,7 +156,7 @@ def listed(folder: Path) -> list[tuple[int, Path]]:
     try:
         if folder.is_symlink():
             raise CheckpointError(f"{folder} is a link, expected a folder")
-        found = [p for p in folder.iterdir() if p.name.isdecimal()]
+        found = [p for p in folder.iterdir() if _NUMBER.fullmatch(p.name)]
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -47,8 +47,12 @@ def convert(directory: str | os.PathLike[str]) -> list[int]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
         kept = {k: v for k, v in metadata.items() if k not in ("format", "structure")}
-        path.rename(path.with_name(f"{path.name}.format1"))
-        checkpoints.write(path, arrays, kept)
+        earlier = path.rename(path.with_name(f"{path.name}.format1"))
+        try:
+            checkpoints.write(path, arrays, kept)
+        except BaseException:
+            earlier.rename(path)
+            raise
         done.append(step)
     return done
 

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from gamedyn.files import parse_json, printable
+from gamedyn.files import parse_json
 from gamedyn.game import PyTree
+from gamedyn.text import for_terminal
 from gamedyn.train.sharding import key_data
 
 Structure = dict[str, list[Any]]
@@ -191,7 +192,7 @@ def differences(stored: Any, given: Any, path: str = "") -> list[str]:
     if isinstance(stored, dict) and isinstance(given, dict):
         lines = []
         for key in [*stored, *(key for key in given if key not in stored)]:
-            inner = f"{path}/{printable(key)}" if path else printable(key)
+            inner = f"{path}/{for_terminal(key)}" if path else for_terminal(key)
             if key not in given:
                 lines.append(f"{inner}: stored {_short(stored[key])}, got nothing")
             elif key not in stored:
@@ -205,5 +206,5 @@ def differences(stored: Any, given: Any, path: str = "") -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = printable(str(value))
+    text = for_terminal(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gamedyn import files
+from gamedyn.text import for_terminal
 from gamedyn.train.checkpoints import CheckpointError
 
 try:
@@ -75,7 +76,7 @@ def _taken(path: Path) -> int:
                 holder = os.read(number, 200).decode(errors="replace").strip()
                 raise LockedError(
                     f"{path.parent} is in use by another run, process "
-                    f"{files.printable(holder) or 'unknown'}: wait until it ends, or "
+                    f"{for_terminal(holder) or 'unknown'}: wait until it ends, or "
                     f"choose another directory"
                 ) from None
             except OSError as error:

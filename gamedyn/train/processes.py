@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from gamedyn import files
+from gamedyn.text import for_terminal
 from gamedyn.train.checkpoints import CheckpointError
 
 Result = TypeVar("Result")
@@ -122,7 +122,7 @@ def _watch(client: Any, place: str, left: threading.Event) -> None:
             return
         print(
             f"gamedyn: another process has failed, this one waits for it in vain and "
-            f"ends ({files.printable(str(reason))})",
+            f"ends ({for_terminal(reason)})",
             file=sys.stderr,
             flush=True,
         )

@@ -238,13 +238,14 @@ def _noisy(curves: np.ndarray, evaluations: np.ndarray) -> str:
     levels = np.median([np.median(part, axis=1) for part in parts], axis=1)
     if not np.isfinite(levels).all():
         return "converging" if np.isneginf(levels[-1]) else "diverging"
-    early, late = levels[5] - levels[3], levels[7] - levels[5]
-    # Of a level that is kept the pieces' medians differ by chance, in either sign.
-    chance = np.std(np.diff(levels[3:])) / 2
-    if late > max(0.35, 2 * chance) and levels[7] > max(0, levels[3]):
+    # Of a level that is kept the pieces' medians differ by chance, in either sense: the
+    # last two have to be on one side of the four before.
+    before, after, steps = levels[2:6], levels[6:], np.diff(levels[3:])
+    if after.min() > before.max() + 0.35 and after.min() > 0:
         return "diverging"
-    lasting = late < -0.02 - 2 * chance and late < early / 2 < 0
-    if late < -0.35 or lasting:
+    early, late = levels[5] - levels[3], levels[7] - levels[5]
+    lasting = late < -0.02 and late < early / 2 and bool((steps < 0).all())
+    if after.max() < before.min() - 0.35 or lasting:
         return "converging" if levels[7] < math.log(1e-4) else "too short"
     return "noise floor"
 

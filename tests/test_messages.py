@@ -122,7 +122,7 @@ MISTAKES = {
     "steps as a float": (lambda: solve(num_steps=10.0), "positive integer, got 10.0"),
     "steps traced": (
         lambda: jax.jit(lambda n: solve(num_steps=n))(10),
-        "num_steps must be .*traced value.*static_argnames",
+        "num_steps must be .*traced .*static_argnames",
     ),
     "a seed for a key": (lambda: solve(NOISY, key=0), r"int 0: jax\.random\.key\(0\)"),
     "a seed for no key": (lambda: solve(key=7), r"int 7: jax\.random\.key\(7\)"),
@@ -163,7 +163,7 @@ MISTAKES = {
     ),
     "a field of one player": (
         lambda: solve(lambda z, batch=None: (z[0],)),
-        "returns a direction for every player",
+        "the field must return what the parameters are",
     ),
     "several tolerances": (
         lambda: until(tolerance=jnp.ones(2)),
@@ -382,7 +382,8 @@ def test_mistakes_are_one_line(kind):
     kinds = (TypeError, ValueError, AttributeError)
     with pytest.raises(kinds, match=message) as error:
         mistake()
-    said = str(error.value)
+    # Within a jitted function jax adds lines of its own.
+    said = str(error.value).partition("\n----")[0]
     assert "\n" not in said
     assert len(said) < 320
     assert "object at 0x" not in said

@@ -175,7 +175,7 @@ def check_key(key: Any) -> None:
         TypeError: if it is anything else, such as a seed or several keys.
     """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if shape == () if typed else dtype == np.uint32 and shape and len(shape) == 1:
         return
     hint = f": jax.random.key({key})" if isinstance(key, int) else ""

@@ -191,7 +191,9 @@ MOST_PIXELS = 2**24
 """How many pixels a picture may have unless `read_png` is told more: 4096 x 4096."""
 
 
-def _check_png(path: Path, data: bytes, most: int) -> tuple[tuple[int, ...], bytes]:
+def _check_png(
+    path: Path, data: bytes, most: int
+) -> tuple[tuple[int, int, int], bytes]:
     """Check all chunks of a PNG file.
 
     Returns:
@@ -286,7 +288,7 @@ def read_png(path: PathLike, *, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     mode = {1: "L", 3: "RGB"}[shape[2]]
     try:
         # Of an opened file pillow would limit the pixels on its own terms.
-        picture = Image.frombytes(mode, shape[1::-1], content, "zip", (mode,))
+        picture = Image.frombytes(mode, (shape[1], shape[0]), content, "zip", (mode,))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a sound PNG file: {error}") from error
     return np.array(picture).reshape(shape)

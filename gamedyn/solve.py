@@ -152,7 +152,7 @@ def solve(
     if given is not None:
         _check_state(rule, params, given)
     if key is None and sample is None:
-        _check_without_batch(game_or_field, params)
+        check_without_batch(game_or_field, params)
     check_positive_integer("num_steps", num_steps)
     check_positive_integer("every", every)
     if num_steps % every:
@@ -260,7 +260,7 @@ def solve_until(
     if given is not None:
         _check_state(rule, params, given)
     if key is None and sample is None:
-        _check_without_batch(game_or_field, params)
+        check_without_batch(game_or_field, params)
     check_positive("tolerance", tolerance)
     if is_known(max_steps):
         check_positive_integer("max_steps", max_steps)
@@ -391,11 +391,15 @@ def _check_state(rule: Rule, params: Params, rule_state: RuleState) -> None:
         )
 
 
-def _check_without_batch(game_or_field: Game | Field, params: Params) -> None:
+def check_without_batch(
+    game_or_field: Game | Field,
+    params: Params,
+    advice: str = "pass key=jax.random.key(0), and sample=, unless its batch is a key",
+) -> None:
     """Check, where a run has no key, that a game made for batches does without.
 
     So does one whose losses at the batch `None` are a mean; and a function is evaluated
-    once, since a loss is easily taken for a field.
+    once, since a loss is easily taken for a field. `advice` says what to pass.
 
     Raises:
         ValueError: if a stochastic game needs a batch.
@@ -412,8 +416,8 @@ def _check_without_batch(game_or_field: Game | Field, params: Params) -> None:
         why = f"{type(error).__name__}: {error}".split("\n")[0]
         if game:
             raise ValueError(
-                "a stochastic game needs batches: pass key=jax.random.key(0), and "
-                f"sample=, unless its batch is a key; without, its losses fail ({why})"
+                f"a stochastic game needs batches: {advice}; without, its losses fail "
+                f"({why})"
             ) from error
         raise TypeError(
             "expected a Game or a field(params, batch), got a function that fails as a "

@@ -535,6 +535,19 @@ def test_names_in_the_manifest_lead_nowhere(name, path):
         checkpoints.read(path)
 
 
+# Writing
+
+
+def test_writing_says_nothing(tmp_path, capfd, caplog):
+    """Neither what orbax skips, nor the tracebacks of its threads."""
+    checkpoints.write(checkpoints.place(tmp_path, STEP), TREE, METADATA)
+    odd = {"step": np.zeros(2, arrays.DTYPES["uint2"])}  # orbax cannot store it
+    with pytest.raises(train.CheckpointError, match="could not be written"):
+        checkpoints.write(checkpoints.place(tmp_path, 3), odd, {"step": 3})
+    assert "".join(capfd.readouterr()) == ""
+    assert not [record for record in caplog.records if record.name == "absl"]
+
+
 # The newest intact one is used
 
 BESIDE = {

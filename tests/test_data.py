@@ -37,7 +37,7 @@ PICTURES = RNG.integers(0, 256, (12, 28, 28), dtype=np.uint8)
 LABELS = np.arange(12, dtype=np.uint8) % 10
 
 
-def _png(pixels, *, colour=None, depth=8, extra=b"", between=()):
+def _png(pixels, *, colour=None, depth=8, extra=b"", between=(), methods=(0, 0)):
     """Encode with one filter for each row in turn, independently of the reader."""
     height, width, channels = pixels.shape
     colour = {1: 0, 3: 2}[channels] if colour is None else colour
@@ -46,7 +46,7 @@ def _png(pixels, *, colour=None, depth=8, extra=b"", between=()):
     above = np.pad(flat, ((1, 0), (0, 0)))[:-1]
     forms = [flat, flat - left, flat - above, flat - (left + above) // 2]
     rows = [bytes([i % 4, *(forms[i % 4][i] % 256)]) for i in range(height)]
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, *methods, 0)
     packed = zlib.compress(b"".join(rows) + extra)
     chunks = [(b"IHDR", header), *between, (b"IDAT", packed)]
     out = b"\x89PNG\r\n\x1a\n"
@@ -274,6 +274,9 @@ def test_png_names_the_damage(tmp_path):
         (_png(pixels, colour=3), "colour type 3"),
         (_png(pixels, depth=16), "depth 16"),
         (_png(pixels, between=[(b"tRNS", bytes(2))]), "transparency"),
+        (_png(pixels, between=[(b"ABCD", b"x")]), "unknown chunks"),
+        (_png(pixels, methods=(1, 0)), "compression 1"),
+        (_png(pixels, methods=(0, 1)), "filter method 1"),
         (_png(pixels[:, :, [0, 0, 0]], colour=0), "too many"),
         (_png(pixels, extra=b"\0"), "too many"),
         (_png(np.zeros((0, 3, 1), np.uint8)), "0 x 3 pixels"),

@@ -122,7 +122,7 @@ MISTAKES = {
     "steps as a float": (lambda: solve(num_steps=10.0), "positive integer, got 10.0"),
     "steps traced": (
         lambda: jax.jit(lambda n: solve(num_steps=n))(10),
-        "num_steps must be .*traced .*static_argnames",
+        "num_steps must be .*got a traced .*static_argnames",
     ),
     "a seed for a key": (lambda: solve(NOISY, key=0), r"int 0: jax\.random\.key\(0\)"),
     "a seed for no key": (lambda: solve(key=7), r"int 7: jax\.random\.key\(7\)"),

@@ -274,6 +274,7 @@ def test_tables_of_numbers(tmp_path, content, rows):
         ("1,2\n3,0x1F", "line 2, column 2: '0x1F' .* decimal digits"),
         ("1,٣\n3,4", "line 1, column 2: .* digits 0 to 9"),
         ("1,−1\n3,4", "line 1, column 2: "),
+        ('"1,5",2\n', "commas separate .*decimal sign"),
         ("1,5;2,5\n1,5;2,5", "column 2: '5;2' .*commas separate.*decimal sign"),
         ("1\t2\n3\t4", "commas separate"),
         ("1.0 2.0\n", "commas separate"),

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -963,6 +964,46 @@ def test_other_threads_leave_signals_alone():
 
 
 # What is logged
+
+
+MISTAKES = {
+    "key must be one key": {"key": 0},
+    "batches must be a function of (key), got list of 2": {"batches": [1, 2]},
+    "batches must be a function of (key), got one of ()": {"batches": lambda: 1},
+    "record must be a function of (params, rule_state, b": {"record": lambda z: {}},
+    "callbacks must be a list or tuple": {"callbacks": lambda state, row: None},
+    "callbacks must be a list or tuple of them, got None": {"callbacks": None},
+    "a callback must be a function of (state, metrics)": {
+        "callbacks": [print.__name__]
+    },
+    "metrics), got one of (state)": {"callbacks": [lambda state: None]},
+    "average must be Average or None, got str": {"average": "ema"},
+    "mesh must be Mesh or None, got str": {"mesh": "x"},
+    "metric 'a' must be a number": {"callbacks": [lambda s, r: {"a": np.ones(3)}]},
+    "config must be made of JSON": {"config": {"a": np.ones(2)}, "directory": "run"},
+}
+
+
+@pytest.mark.parametrize("said", MISTAKES)
+def test_mistakes_are_said_in_one_line(said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    game = gd.zero_sum(lambda x, y: x * y)
+    start = jnp.ones(()), jnp.ones(())
+    options = {"batches": None, "key": jax.random.key(0), "num_steps": 4}
+    with pytest.raises(TypeError, match=re.escape(said)):
+        train.fit(
+            game, gd.simultaneous(optax.sgd(0.1)), start, **options | MISTAKES[said]
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stochastic_game_without_batches_is_said():
+    game = gd.zero_sum(lambda x, y, b: x * y + b.mean() * x, stochastic=True)
+    start, rule = (jnp.ones(()), jnp.ones(())), gd.simultaneous(optax.sgd(0.1))
+    with pytest.raises(
+        ValueError, match=r"needs batches: pass a function of a key, or"
+    ):
+        train.fit(game, rule, start, None, num_steps=4, key=jax.random.key(0))
 
 
 def test_record_is_named_by_path_and_must_be_scalar():

@@ -336,7 +336,12 @@ def read_csv(path: PathLike) -> np.ndarray:
 
 def _hint(cell: str, line: int) -> str:
     """Say how a table that this cell is from would be read."""
-    if ";" in cell or "\t" in cell or re.search(r"\d +[\d.+-]", cell):
+    if (
+        cell[:1] == '"'
+        or ";" in cell
+        or "\t" in cell
+        or re.search(r"\d +[\d.+-]", cell)
+    ):
         return ": commas separate the numbers of a row, the decimal sign is a point"
     if re.match(r"(?!nan|inf)[^\W\d_]", cell, re.IGNORECASE) and line == 1:
         return "; there are no headers, and no names of rows"

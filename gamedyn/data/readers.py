@@ -185,6 +185,7 @@ def read_cifar10(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 _PNG_CHANNELS = {0: 1, 2: 3}  # by colour type: grey, RGB
+_PNG_KINDS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _MOST_CHUNKS = 2**16
 MOST_PIXELS = 2**24
 """How many pixels a picture may have unless `read_png` is told more: 4096 x 4096."""
@@ -227,9 +228,16 @@ def _check_png(
         raise ValueError(
             f"{path}: its first chunk must be its only header, of 13 bytes"
         )
-    width, height, depth, colour, _, _, interlace = struct.unpack(
+    width, height, depth, colour, packing, filtering, interlace = struct.unpack(
         ">IIBBBBB", data[16:29]
     )
+    # What a decoder must understand has a capital first letter.
+    unknown = [kind for kind in kinds if not kind[0] & 32 and kind not in _PNG_KINDS]
+    if packing or filtering or unknown:
+        raise ValueError(
+            f"{path}: got compression {packing}, filter method {filtering}, unknown "
+            f"chunks {unknown}; expected 0, 0 and none"
+        )
     if not 0 < width * height <= most:
         raise ValueError(f"{path}: got {height} x {width} pixels, expected 1 to {most}")
     if b"tRNS" in kinds:

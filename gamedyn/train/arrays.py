@@ -4,12 +4,14 @@ Each is a folder `arrays/<number>` of two files: `.zarray`, which describes it, 
 one chunk, uncompressed, in row-major order, the lowest byte first.
 """
 
+import contextlib
 import hashlib
+import logging
 import math
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +185,8 @@ def write(folder: Path, leaves: list[np.ndarray]) -> None:
         use_compression=False,
         multiprocessing_options=alone,
     )
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as writer:
+    checkpointer = ocp.Checkpointer(handler, multiprocessing_options=alone)
+    with _quiet(), checkpointer as writer:
         tree = {str(index): leaf for index, leaf in stored.items()}
         writer.save((folder / ARRAYS).absolute(), tree)
     # Where another version of orbax writes otherwise, nobody could read it.
@@ -193,3 +196,18 @@ def write(folder: Path, leaves: list[np.ndarray]) -> None:
         size = (folder / chunk).stat().st_size
         if described != _zarr(leaf.shape, leaf.dtype) or size != leaf.nbytes:
             raise RuntimeError(f"orbax {ocp.__version__} stores arrays in another way")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep orbax from telling the terminal what it skips, and what it raises anyway."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return "orbax" not in Path(record.pathname).parts
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gamedyn.checks import check_positive_integer
+from gamedyn.checks import check_function, check_positive_integer, described
 
 
 class _Answer(enum.Enum):
@@ -38,16 +38,12 @@ def as_callback(callback: Any, log_every: int) -> Callback:
     """Return a `Callback` with a period, by default the logging period.
 
     Raises:
-        TypeError: if it is not a function.
+        TypeError: if it is no function of two arguments.
         ValueError: if its period is not a positive integer.
     """
     if not isinstance(callback, Callback):
         callback = Callback(callback)
-    if not callable(callback.function):
-        raise TypeError(
-            f"a callback is a function of (state, metrics), "
-            f"got {type(callback.function).__name__}"
-        )
+    check_function("a callback", callback.function, "state", "metrics")
     every = log_every if callback.every is None else callback.every
     check_positive_integer("every", every)
     return Callback(callback.function, every)
@@ -57,7 +53,8 @@ def metrics_of(answer: Any) -> dict[str, Any]:
     """Return the further metrics in a callback's answer, as plain numbers.
 
     Raises:
-        TypeError: if the answer is neither `None`, `STOP` nor a dictionary.
+        TypeError: if the answer is neither `None`, `STOP` nor a dictionary, or a metric
+            is an array of several numbers.
     """
     if answer is None or answer is STOP:
         return {}
@@ -65,6 +62,10 @@ def metrics_of(answer: Any) -> dict[str, Any]:
         raise TypeError(
             f"a callback returns None, STOP or a dictionary of metrics, got {answer!r}"
         )
+    for name, value in answer.items():
+        if getattr(value, "size", 1) != 1:
+            got = described(value)
+            raise TypeError(f"a callback's metric {name!r} must be a number, got {got}")
     # Plain numbers, since the row becomes a line of JSON.
     return {
         name: value.item() if hasattr(value, "item") else value

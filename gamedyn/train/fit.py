@@ -13,11 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from gamedyn.checks import check_positive_integer
+from gamedyn.checks import (
+    check_function,
+    check_key,
+    check_positive_integer,
+    described,
+)
 from gamedyn.fields import Field
 from gamedyn.game import Game, Params, PyTree
 from gamedyn.rules.base import Rule
-from gamedyn.solve import all_finite, inner_status, prepare
+from gamedyn.solve import (
+    all_finite,
+    check_without_batch,
+    inner_status,
+    prepare,
+)
 from gamedyn.train import checkpoints, sharding, watch
 from gamedyn.train.averages import Average
 from gamedyn.train.batches import Batches, ahead, stacked
@@ -139,11 +149,12 @@ def fit(
         without `checkpoint_every`, that of the last logged row.
 
     Raises:
-        ValueError: if a number is not a positive integer, `directory` holds a run and
+        ValueError: if a number is not a positive integer, a stochastic game is given no
+            batches, `directory` holds a run and
             neither `resume` nor `overwrite` is given, or a resumed run differs from the
             stored one; the message names every difference.
-        TypeError: if `params` is not a tuple of floating-point pytrees, or `config` not
-            made of JSON values.
+        TypeError: if `params` is no tuple of floating-point pytrees, `key` is no key,
+            a function takes other arguments, or `config` is not made of JSON values.
         CheckpointError: if a checkpoint cannot be written, or all are damaged.
         LockedError: if another run writes into `directory`.
         Interrupted: a `KeyboardInterrupt`, at a second Ctrl-C.
@@ -169,8 +180,24 @@ def fit(
         check_positive_integer(name, value)
     _check_saving(directory, checkpoint_every, resume, overwrite, best, best_mode)
     log_every = min(log_every, num_steps)
+    if not isinstance(callbacks, Sequence) or isinstance(callbacks, Callback):
+        got = described(callbacks)
+        raise TypeError(f"callbacks must be a list or tuple of them, got {got}")
     calls_back = [as_callback(callback, log_every) for callback in callbacks]
     field, params, _ = prepare(game_or_field, rule, params, rule_state=())
+    check_key(key)
+    if batches is None:
+        advice = "pass a function of a key, or train.from_arrays(...)"
+        check_without_batch(game_or_field, params, advice)
+    elif not isinstance(batches, Batches):
+        hint = "; data are train.from_arrays(...)"
+        check_function("batches", batches, "key", hint=hint)
+    for name, value, kind in (("average", average, Average), ("mesh", mesh, Mesh)):
+        if not isinstance(value, kind | None):
+            got = described(value)
+            raise TypeError(f"{name} must be {kind.__name__} or None, got {got}")
+    if record is not None:
+        check_function("record", record, "params", "rule_state", "batches", "step")
     if record is None and isinstance(game_or_field, Game):
         record = losses_of(game_or_field)
 
@@ -330,7 +357,7 @@ def _describe(
 ) -> dict[str, Any]:
     """Describe what a run depends on, as JSON values."""
     about = {
-        "config": config,
+        "config": _plain_config(config),
         "key": np.asarray(sharding.key_data(key)).tolist(),
         "num_batches": rule.num_batches,
         "data": _source(batches),
@@ -339,6 +366,13 @@ def _describe(
         "average": ingredients(average),
     }
     return plain(about)
+
+
+def _plain_config(config: dict[str, Any] | None) -> Any:
+    try:
+        return plain(config)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"config must be made of JSON values: {error}") from error
 
 
 def _source(batches: Source) -> dict[str, Any]:

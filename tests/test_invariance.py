@@ -562,7 +562,8 @@ DECIDERS = {
         reorder=shuffle_games(1),
     ),
 }
-SLOW = {"compare", "compare on simplices"}
+# Small forms of these are in test_compare_verdicts and test_scale.
+SLOW = {"compare", "compare on simplices", "certify_large"}
 
 
 def cases(condition=lambda decider: True):

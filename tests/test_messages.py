@@ -237,6 +237,10 @@ MISTAKES = {
         lambda: gd.lookahead(SGD, period=5, strength=0.5),
         "lookahead takes a Rule, got GradientTransf.*simultaneous",
     ),
+    "lookahead of an optimizer alone": (
+        lambda: gd.lookahead(SGD),
+        "lookahead takes a Rule, got GradientTransf.*simultaneous",
+    ),
     "lookahead of a name": (
         lambda: gd.lookahead("extragradient", period=5, strength=0.5),
         "lookahead takes a Rule, got str",

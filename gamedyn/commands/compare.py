@@ -31,8 +31,8 @@ class Compare(OneGame):
 
     step_size: str = "auto"
     """One number for all rules, or `auto`: tune each over 41 step sizes from 1e-3/L to
-    10/L in one sweep, with the same budget, and over three more decades where the best
-    was at the end."""
+    10/L in one sweep, with the same budget, and over up to three more decades where
+    the best was at the end."""
 
     seeds: int = 1
     """Number of starts (and noise sequences); the table shows medians over them."""

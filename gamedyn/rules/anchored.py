@@ -16,8 +16,8 @@ from gamedyn.rules.base import (
     apply_updates,
     build,
     check_geometry,
-    check_rule,
     check_step_size,
+    of_a_rule,
 )
 from gamedyn.rules.registry import owned, register
 from gamedyn.trees import add, copy, scale, subtract, working_dtype
@@ -328,6 +328,7 @@ class HalpernState(NamedTuple):
     num_steps: jax.Array
 
 
+@of_a_rule
 def halpern(rule: Rule) -> Rule:
     r"""Mix every step of a rule with the start, whose weight vanishes.
 
@@ -350,7 +351,6 @@ def halpern(rule: Rule) -> Rule:
         Halpern, 1967; Diakonikolas, Halpern iteration for near-optimal and
         parameter-free monotone inclusion, 2020, arXiv:2002.08872.
     """
-    check_rule(rule, "halpern")
 
     def init(params):
         return HalpernState(rule.init(params), copy(params), jnp.zeros((), jnp.int32))

@@ -1,8 +1,9 @@
 """The protocol of an update rule, and what all rules share."""
 
+import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from gamedyn.geometry import Geometry, check_is_geometry, entropic, miss, per_pl
 from gamedyn.trees import flatten
 
 RuleState = Any
+Given = ParamSpec("Given")
 
 # The kinds of geometry on which a scheme may be defined.
 ANY = ("euclidean", "projected", "entropic")
@@ -290,6 +292,22 @@ def check_rule(rule: Any, name: str = "") -> None:
         hint = ": one is gamedyn.extragradient(optax.sgd(0.1)), say"
     expected = f"{name} takes a Rule" if name else "expected a Rule"
     raise TypeError(f"{expected}, got {described(rule)}{hint}")
+
+
+def of_a_rule(make: Callable[Given, Rule]) -> Callable[Given, Rule]:
+    """Have a function that takes a rule first check it, before its other arguments.
+
+    Raises:
+        TypeError: when it is called with anything else.
+    """
+
+    @functools.wraps(make)
+    def checked(*args: Given.args, **options: Given.kwargs) -> Rule:
+        for rule in args[:1]:
+            check_rule(rule, make.__name__)
+        return make(*args, **options)
+
+    return checked
 
 
 def check_geometry(geometry: Any, supports: tuple[str, ...], rule: str) -> None:

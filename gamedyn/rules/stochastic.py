@@ -16,8 +16,8 @@ from gamedyn.rules.base import (
     apply_updates,
     build,
     check_geometry,
-    check_rule,
     check_step_size,
+    of_a_rule,
     stepper,
 )
 from gamedyn.rules.registry import from_transformations, owned, register
@@ -50,6 +50,7 @@ class ReshuffledState(NamedTuple):
     epoch: jax.Array
 
 
+@of_a_rule
 def reshuffled(
     rule: Rule, *, num_components: int | None = None, key: jax.Array | None = None
 ) -> Rule:
@@ -77,7 +78,6 @@ def reshuffled(
         Emmanouilidis, Vidal and Loizou, Stochastic extragradient with random
         reshuffling, 2024, arXiv:2403.07148.
     """
-    check_rule(rule, "reshuffled")
     if rule.num_batches != 1:
         raise ValueError(
             f"reshuffled gives one sample to the whole step, this rule takes "

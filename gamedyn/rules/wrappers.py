@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gamedyn.checks import check_positive_integer, check_share
 from gamedyn.game import Params
-from gamedyn.rules.base import Rule, build, check_rule
+from gamedyn.rules.base import Rule, build, of_a_rule
 from gamedyn.trees import flatten, select, unflatten
 
 
@@ -26,6 +26,7 @@ class LookaheadState(NamedTuple):
     num_steps: jax.Array
 
 
+@of_a_rule
 def lookahead(rule: Rule, *, period: int, strength: float) -> Rule:
     r"""Every `period` steps, go back part of the way to where the cycle began.
 
@@ -51,7 +52,6 @@ def lookahead(rule: Rule, *, period: int, strength: float) -> Rule:
     References:
         Chavdarova et al., Taming GANs with lookahead-minmax, 2021, arXiv:2006.14567.
     """
-    check_rule(rule, "lookahead")
     check_positive_integer("period", period)
     check_share("strength", strength, zero=False, one=True)
 
@@ -101,6 +101,7 @@ class AveragedState(NamedTuple):
     num_steps: jax.Array
 
 
+@of_a_rule
 def averaged(
     rule: Rule,
     *,
@@ -133,7 +134,6 @@ def averaged(
     References:
         Nemirovski, 2004; for GANs: Yazici et al., 2019, arXiv:1806.04498.
     """
-    check_rule(rule, "averaged")
     if kind not in ("uniform", "linear", "exponential"):
         raise ValueError(
             f"kind must be 'uniform', 'linear' or 'exponential', got {kind!r}"
@@ -185,6 +185,7 @@ class RestartedState(NamedTuple):
     num_steps: jax.Array
 
 
+@of_a_rule
 def restarted(rule: Rule, *, period: int) -> Rule:
     r"""Start a rule anew from where it is, every `period` steps.
 
@@ -210,7 +211,6 @@ def restarted(rule: Rule, *, period: int) -> Rule:
         Roulet and d'Aspremont, Sharpness, restart and acceleration, 2017,
         arXiv:1702.03828.
     """
-    check_rule(rule, "restarted")
     check_positive_integer("period", period)
 
     def init(params):
@@ -253,6 +253,7 @@ class AndersonState(NamedTuple):
     first: jax.Array
 
 
+@of_a_rule
 def anderson(rule: Rule, *, memory: int = 10) -> Rule:
     r"""Mix the last steps of a rule by least squares (GDA-AM over descent).
 
@@ -281,7 +282,6 @@ def anderson(rule: Rule, *, memory: int = 10) -> Rule:
         He, Zhao, Xi, Ho and Saad, GDA-AM: on the effectiveness of solving minimax
         optimization via Anderson acceleration, 2022, arXiv:2110.02457.
     """
-    check_rule(rule, "anderson")
     check_positive_integer("memory", memory)
 
     def init(params):

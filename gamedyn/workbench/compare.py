@@ -151,8 +151,8 @@ def compare(  # pyright: ignore[reportInconsistentOverload]
     evaluations until the natural residual is below 1e-10 of its start for good win (in
     float32 1e-5, see `curves.precision`; where none gets there, the smallest residual
     over the last eighth), ties go to the smallest step. Where the best is the first or
-    the last of them, three more decades are tried. Tuning uses the median over the
-    seeds.
+    the last of them, more decades are tried, up to three. Tuning uses the median over
+    the seeds.
 
     A stochastic problem is measured against its mean field: the finite sum, the
     declared mean, or else a mean over many frozen batches with its standard error;

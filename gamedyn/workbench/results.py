@@ -22,8 +22,8 @@ NOTES = {
     "counted in its program",
     "domains": "it keeps to the domains it was built with, whatever the problem's are",
     "no_contraction": "no step size contracts; shown at extragradient's tuned step",
-    "wider": "the best of the usual step sizes was at their end: three more decades "
-    "were tried",
+    "wider": "the best of the usual step sizes was at their end: more were tried, up "
+    "to three decades",
     "edge": "the best step size lies at the end of all that were tried: a better one "
     "may lie beyond",
     "not_autonomous": "its update map changes from step to step: no spectral radius",

@@ -120,7 +120,7 @@ def summarise(
     # What theory predicts.
     prediction = Prediction()
     if not race.stochastic:
-        noted += target.notes
+        noted += () if rest else target.notes
         prediction = _predict(entrant.method, race, step_size, problem, target)
     if prediction.note is not None:
         noted.append(prediction.note)
@@ -129,14 +129,16 @@ def summarise(
     # From where on the tolerance is met, and whether it was met before in passing. What
     # the field's standard error hides is not claimed.
     judged = np.maximum(curve.residual, _ERRORS * error)
-    met = course.solved(judged, race.evaluations, to.tolerance)
+    rounding = _ratio(scale.rounding, judged[:, 0])
+    tolerance = np.maximum(to.tolerance, rounding)[:, None]
+    met = course.solved(judged, race.evaluations, tolerance)
     solved = bool(np.isfinite(met).all())
-    small = judged <= to.tolerance * judged[:, :1]
+    small = judged <= tolerance * judged[:, :1]
     if not (solved or rest or race.stochastic) and small.any(axis=1).all():
         noted.append("passes")
 
     # What was measured, of the residual where no distance means anything.
-    floors = np.maximum(to.floor, _ratio(scale.rounding, judged[:, 0]))
+    floors = np.maximum(to.floor, rounding)
     done = np.isfinite(course.solved(judged, race.evaluations, floors[:, None])).all()
     followed = judged
     if curve.distance is not None:

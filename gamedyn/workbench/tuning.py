@@ -3,6 +3,7 @@
 Dimensions as in `gamedyn.workbench.race`.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,11 +17,10 @@ from gamedyn.workbench.race import Race
 GRID = np.logspace(-3, 1, 41)
 """The step sizes that `auto` tries, in units of 1/L."""
 
-WIDER = {
-    "below": np.logspace(-6, -3, 31)[:-1],
-    "above": np.logspace(1, 4, 31)[1:],
-}
-"""What it tries next where the best of them was the first or the last."""
+DECADES = 3
+"""How many decades more it tries, one by one, where the best is the first or last."""
+
+_GAIN = 0.05  # by how much a decade has to gain for the next to be tried
 
 _FAR = {False: 1.0, True: 10.0}  # of the starting distance; and along a continuum
 
@@ -66,9 +66,10 @@ def tune(
         run: makes the race at given step sizes.
         grid: the step sizes, increasing; with `widen` in the proportions of `GRID`.
         judge: what runs are judged by.
-        widen: whether to try three more decades where the best is the first or the
-            last. A first one is not the best of something where the runs have hardly
-            moved in their budget: smaller steps would move still less.
+        widen: whether to try more decades, as long as they gain something, where the
+            best is the first or the last. A first one is not the best of something
+            where the runs have hardly moved in their budget: smaller steps would move
+            still less.
 
     Returns:
         The runs at the best step size.
@@ -83,16 +84,22 @@ def tune(
         side = "above"
     elif widen and choice.best == 0 and choice.moved:
         side = "below"
-    if side:
-        notes = ("wider",)
-        further = WIDER[side] * grid[0] / GRID[0]
-        parts = [(runs, grid), (run(further), further)]
-        (first, low), (second, high) = parts if side == "above" else parts[::-1]
-        runs, grid = first.beside(second), np.append(low, high)
+    ratio = grid[-1] / grid[-2] if side else 1.0
+    for _ in range(DECADES if side else 0):
+        notes, past = ("wider",), choice
+        powers = ratio ** np.arange(1, round(np.log(10) / np.log(ratio)) + 1)
+        if side == "above":
+            further = grid[-1] * powers
+            runs, grid = runs.beside(run(further)), np.append(grid, further)
+        else:
+            further = grid[0] / powers[::-1]
+            runs, grid = run(further).beside(runs), np.append(further, grid)
         choice = choose(runs, judge)
-        end = len(grid) - 1 if side == "above" else 0
-        if choice.best == end and choice.better:
-            notes = ("wider", "edge")
+        inside = choice.best != (len(grid) - 1 if side == "above" else 0)
+        if inside or not choice.better or not choice.gains_on(past):
+            break
+    else:
+        notes = ("wider", "edge") if side else ()
     best = choice.best
     return Tuned(runs.only(best), float(grid[best]), choice.contracts, notes)
 
@@ -105,12 +112,22 @@ class Choice(NamedTuple):
         contracts: whether any step size contracts.
         better: whether it is better than its neighbours, not only as good.
         moved: whether the runs at the first one have left their level.
+        reached: the evaluations that it takes to the tolerance, or infinity.
+        final: the logarithm of how far down it gets.
     """
 
     best: int
     contracts: bool
     better: bool
     moved: bool
+    reached: float
+    final: float
+
+    def gains_on(self, other: "Choice") -> bool:
+        """Whether it is better than another choice by more than a trifle."""
+        if math.isfinite(other.reached):
+            return self.reached < (1 - _GAIN) * other.reached
+        return math.isfinite(self.reached) or self.final < other.final - _GAIN
 
 
 def choose(race: Race, judge: Judge) -> Choice:
@@ -156,10 +173,21 @@ def choose(race: Race, judge: Judge) -> Choice:
     score = np.where(solved, reached, np.inf)
     if not solved.any():
         score = np.where(contracts, final, np.inf) if contracts.any() else final
+    # What an inner solver has given up on is no update of this rule.
+    gave_up = (race.status == Status.INNER_SOLVER).any(axis=1)
+    if np.isfinite(score[~gave_up]).any():
+        score = np.where(gave_up, np.inf, score)
     best = int(np.argmin(score))
     beside = score[max(best - 1, 0) : best + 2]
     better = bool((np.delete(beside, min(best, 1)) > score[best]).all())
-    return Choice(best, bool(contracts.any()), better, bool(not abs(final[0]) < 0.35))
+    return Choice(
+        best,
+        bool(contracts.any()),
+        better,
+        moved=bool(not abs(final[0]) < 0.35),
+        reached=float(reached[best]),
+        final=float(final[best]),
+    )
 
 
 def _contract(

@@ -9,7 +9,6 @@ import numpy as np
 
 import gamedyn as gd
 from gamedyn import gan
-from gamedyn.seeds import seed_key
 
 from .protocols import SAMPLES, Protocol
 from .setting import LATENTS, RULES, MakeRule, Setting, game, networks
@@ -149,4 +148,4 @@ def train(
 
 def _keys(run: Point) -> jax.Array:
     """Keys of a run: of its networks, its data, its steps, its final latents."""
-    return jax.random.split(seed_key(run.seed), 4)
+    return jax.random.split(jax.random.key(run.seed), 4)

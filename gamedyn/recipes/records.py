@@ -80,8 +80,10 @@ def run(
             write_json(out / RECORD, content)
         accepted = True
 
+    # A study that cannot go on makes its folder whole, at the end.
+    watcher = watch.Watcher(started=accept) if resumable else watch.Watcher()
     try:
-        with watch.watching(watch.Watcher(started=accept)):
+        with watch.watching(watcher):
             summary = module.main(config)
     except BaseException:
         # What a recipe without `fit` has left can be gone on with.

@@ -30,7 +30,7 @@ from gamedyn.solve import (
 )
 from gamedyn.train import checkpoints, sharding, watch
 from gamedyn.train.averages import Average
-from gamedyn.train.batches import Batches, ahead, stacked
+from gamedyn.train.batches import Batches, Numbered, ahead, stacked
 from gamedyn.train.callbacks import STOP, Callback, as_callback, metrics_of
 from gamedyn.train.checkpoints import CheckpointError
 from gamedyn.train.describe import ingredients, plain
@@ -189,7 +189,7 @@ def fit(
     if batches is None:
         advice = "pass a function of a key, or train.from_arrays(...)"
         check_without_batch(game_or_field, params, advice)
-    elif not isinstance(batches, Batches):
+    elif not isinstance(batches, Batches | Numbered):
         hint = "; data are train.from_arrays(...)"
         check_function("batches", batches, "key", hint=hint)
     for name, value, kind in (("average", average, Average), ("mesh", mesh, Mesh)):

@@ -26,6 +26,10 @@ EXTREMES = [
     *((SINGLE, s) for s in (1e-30, 1e-19, 1e19, 1e30)),
     *((DOUBLE, s) for s in (1e-300, 1e-160, 1e200, 1e300)),
 ]
+FEW = [
+    pytest.param(*one, marks=[pytest.mark.slow] * (number > 0))
+    for number, one in enumerate(EXTREMES[::3])
+]
 
 
 def multiply(entries, vector):
@@ -279,7 +283,7 @@ def test_a_far_parameter_excuses_no_gradient_of_another():
     assert certify(game, there).verdict.name == "CERTIFIED_DNE"
 
 
-@pytest.mark.parametrize(("dtype", "size"), EXTREMES[::3])
+@pytest.mark.parametrize(("dtype", "size"), FEW)
 def test_network_certificates_of_any_unit(dtype, size):
     z = tuple(jnp.zeros(2, dtype) for _ in "xy")
     for loss in (rotating, saddle, silent):
@@ -336,7 +340,7 @@ def test_path_angles_of_any_unit():
 # Solvers and rules.
 
 
-@pytest.mark.parametrize(("dtype", "size"), EXTREMES[::3])
+@pytest.mark.parametrize(("dtype", "size"), FEW)
 def test_linear_systems_of_any_unit(dtype, size):
     # Solutions are of the size of the right-hand side over that of the system.
     size = size**0.5

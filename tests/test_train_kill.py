@@ -111,7 +111,7 @@ def survives(directory, game, kills, num_steps):
 
 @pytest.mark.parametrize(
     ("game", "kills"),
-    [("mlp", 3), pytest.param("diffusion", 2, marks=pytest.mark.slow)],
+    [("mlp", 2), pytest.param("diffusion", 2, marks=pytest.mark.slow)],
 )
 def test_killed_terminated_out_of_space(game, kills, tmp_path):
     survives(tmp_path, game, kills, num_steps=120)

@@ -56,7 +56,7 @@ def agree(directory, single):
 
 
 def test_layouts_agree_and_resume_each_other(tmp_path):
-    check_layouts(tmp_path, {"both": ["dcgan8"], "resumed": ["wgan_gp", "diffusion"]})
+    check_layouts(tmp_path, {"both": ["wgan_gp"], "resumed": ["wgan_gp"]})
 
 
 @pytest.mark.slow
@@ -71,25 +71,27 @@ def check_layouts(tmp_path, in_processes):
     def at(name, game):
         return tmp_path / f"{name}-{game}"
 
+    named = {game for games in in_processes.values() for game in games}
+    games = [game for game in GAMES if game in named]
     cache, runs = tmp_path / "cache", []
-    for game in GAMES:
+    for game in games:
         runs += [
             plan(at("one", game), game),
             plan(at("eight", game), game, num_steps=20, mesh=8),
             plan(at("eight", game), game),  # what eight devices began, one goes on with
         ]
     answers = train_worker.finish(train_worker.start(cache, runs, "--devices", 8))
-    assert [answer["devices"] for answer in answers] == len(GAMES) * [[1], [8], [1]]
-    assert [answer["step"] for answer in answers] == len(GAMES) * [24, 20, 24]
-    assert [answer["elsewhere"] for answer in answers] == len(GAMES) * [0, 0, 1]
-    for game in GAMES:
+    assert [answer["devices"] for answer in answers] == len(games) * [[1], [8], [1]]
+    assert [answer["step"] for answer in answers] == len(games) * [24, 20, 24]
+    assert [answer["elsewhere"] for answer in answers] == len(games) * [0, 0, 1]
+    for game in games:
         agree(at("eight", game), at("one", game))
 
     # What one process began, two go on with, and the last run would take very long.
     for game in in_processes["resumed"]:
         shutil.copytree(at("one", game), at("resumed", game))
         shutil.rmtree(at("resumed", game) / "checkpoints" / "000000024")
-    places = [(name, game) for name, games in in_processes.items() for game in games]
+    places = [(name, game) for name, some in in_processes.items() for game in some]
     runs = [plan(at(name, game), game, mesh=4) for name, game in places]
     long = tmp_path / "long"
     runs += [plan(long, "wgan_gp", num_steps=5000, pause=0.02, mesh=4)]

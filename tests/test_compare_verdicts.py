@@ -213,6 +213,12 @@ def test_a_rule_that_passes_the_solution_has_not_solved(evaluations):
     assert "passes" in row.notes
 
 
+def test_an_excursion_beyond_the_start_refuses_no_step():
+    row = compare("bilinear", ["feg"], evaluations=800).rows[0]
+    assert row.behaviour == "converging"
+    assert "no_contraction" not in row.notes
+
+
 def test_a_run_that_starts_at_the_solution_is_at_rest_and_has_pictures(tmp_path):
     problem = gd.games.bilinear([[1.0, -1.0], [-1.0, 1.0]])
     solution = problem.solutions[0]

@@ -169,7 +169,7 @@ def choose(race: Race, judge: Judge) -> Choice:
     with np.errstate(all="ignore"):
         final = np.log(np.maximum(final, judge.rounding)) - np.log(start[..., 0])
     final = np.median(np.where(diverged, np.inf, final), axis=1)
-    contracts = solved | _contract(race, residual, final, judge)
+    contracts = solved | _contract(race, final, judge)
     score = np.where(solved, reached, np.inf)
     if not solved.any():
         score = np.where(contracts, final, np.inf) if contracts.any() else final
@@ -190,16 +190,15 @@ def choose(race: Race, judge: Judge) -> Choice:
     )
 
 
-def _contract(
-    race: Race, residual: np.ndarray, final: np.ndarray, judge: Judge
-) -> np.ndarray:
+def _contract(race: Race, final: np.ndarray, judge: Judge) -> np.ndarray:
     """Which step sizes contract: residual, and distance, fall to half and go on."""
     falls = final < np.log(0.5)
     if race.stochastic:
         return falls
     far = None if judge.continuum else race.distance
     for index in np.flatnonzero(falls):
-        curves = [residual[index]] + ([] if far is None else [far[index]])
+        # An excursion at the beginning, beyond the start, is none of the end's.
+        curves = [race.residual[index]] + ([] if far is None else [far[index]])
         words = {course.direction(curve, race.evaluations) for curve in curves}
         falls[index] = words <= {"converging", "too short"}
     return falls

@@ -163,6 +163,16 @@ def simplex(scale: float = 1.0) -> Geometry:
     """Project onto the points with non-negative entries that sum to `scale`.
 
     All leaves of a player's parameters together are one simplex.
+
+    Args:
+        scale: the sum, one positive number.
+
+    Returns:
+        The projected geometry; equal arguments give the identical one.
+
+    Raises:
+        TypeError: if `scale` is not one known number.
+        ValueError: if it is not positive.
     """
     return _simplex(_size("scale", scale))
 
@@ -185,7 +195,18 @@ def _simplex(scale: float) -> Geometry:
 
 
 def l1_ball(radius: float = 1.0) -> Geometry:
-    """Project onto points whose absolute entries sum to at most `radius`."""
+    """Project onto points whose absolute entries, of all leaves, sum to `radius` at most.
+
+    Args:
+        radius: one positive number.
+
+    Returns:
+        The projected geometry; equal arguments give the identical one.
+
+    Raises:
+        TypeError: if `radius` is not one known number.
+        ValueError: if it is not positive.
+    """
     return _l1_ball(_size("radius", radius))
 
 
@@ -203,7 +224,18 @@ def _l1_ball(radius: float) -> Geometry:
 
 
 def l2_ball(radius: float = 1.0) -> Geometry:
-    """Project onto points of Euclidean norm at most `radius`."""
+    """Project onto points of Euclidean norm at most `radius`, all leaves together.
+
+    Args:
+        radius: one positive number.
+
+    Returns:
+        The projected geometry; equal arguments give the identical one.
+
+    Raises:
+        TypeError: if `radius` is not one known number.
+        ValueError: if it is not positive.
+    """
     return _l2_ball(_size("radius", radius))
 
 
@@ -213,8 +245,8 @@ def _l2_ball(radius: float) -> Geometry:
         values = trees.flatten(slope)
         largest = jnp.max(jnp.abs(values))
         values = values / jnp.where(largest > 0, largest, 1)
-        norm = jnp.sqrt(jnp.sum(values**2))
-        ball = -radius * values / jnp.where(norm > 0, norm, 1)
+        length = jnp.sqrt(jnp.sum(values**2))
+        ball = -radius * values / jnp.where(length > 0, length, 1)
         return trees.unflatten(ball, slope)
 
     return _named(

@@ -195,7 +195,7 @@ def _simplex(scale: float) -> Geometry:
 
 
 def l1_ball(radius: float = 1.0) -> Geometry:
-    """Project onto points whose absolute entries, of all leaves, sum to `radius` at most.
+    """Project onto points whose absolute entries sum to at most `radius` in all.
 
     Args:
         radius: one positive number.
